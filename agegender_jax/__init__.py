@@ -1,0 +1,1 @@
+"""Age estimation and gender classification from faces, in JAX and Flax."""

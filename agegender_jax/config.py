@@ -1,0 +1,273 @@
+"""The defaults: every field of a run, once, with what it means.
+
+Recipes in `configs/` start from `default_config()` and override fields. An
+unset string is '', an unset number 0: absl flags cannot override None.
+"""
+
+import difflib
+import json
+import pathlib
+from importlib import metadata
+
+from ml_collections import config_dict
+
+from agegender_jax import schema
+
+
+def default_config() -> config_dict.ConfigDict:
+  """Creates the default configuration, locked against unknown fields."""
+  config = config_dict.ConfigDict()
+  # Seeds initialisation, shuffling, dropout and augmentation.
+  config.seed = 0
+
+  data = config.data = config_dict.ConfigDict()
+  data.name = 'utkface'  # Key of data.sources.SOURCES.
+  data.source_dir = ''  # Raw data as their owners distribute them.
+  data.data_dir = ''  # Prepared data; '' = $TFDS_DATA_DIR, then TFDS's own.
+  data.train_split = 'train'
+  data.validation_split = 'validation'  # Scored every evaluation.
+  data.test_split = 'test'  # Scored once, at the end.
+  data.eval_split = 'test'  # What --mode=evaluate scores.
+  data.synthetic_examples = 6000  # Faces that `synthetic` draws.
+  data.synthetic_seed = 0  # Of the drawing, not of the run.
+  data.image_size = 128  # Pixels, height and width, of what the model sees.
+  data.crop = 0.0  # Fraction of the side cut from each edge before resizing.
+  data.age_groups = 'adience'  # Key of schema.AGE_GROUPS.
+  data.cache = 'memmap'  # memmap: decode once to disk; none: every time.
+  data.num_workers = 0  # Grain worker processes; 0 = threads.
+  data.normalize = 'unit'  # unit: [0, 1]; imagenet: mean 0, deviation 1.
+  # Augmentation, in the train step. 0 (or False) switches each off.
+  data.flip = False  # Mirror left and right with probability 1/2.
+  data.rotation = 0.0  # Largest angle, degrees, either way.
+  data.zoom = 0.0  # Scale in [1 - zoom, 1 + zoom].
+  data.shift = 0.0  # Largest shift, fraction of the side, either way.
+  data.brightness = 0.0  # Largest offset, fraction of the pixel range.
+  data.contrast = 0.0  # Factor in [1 - contrast, 1 + contrast].
+  data.erase = 0.0  # Probability of erasing one random rectangle.
+
+  model = config.model = config_dict.ConfigDict()
+  model.backbone = 'cnn'  # Key of models.BACKBONES.
+  # The layers of the backbone `cnn`, in models.cnn.Stack's notation.
+  model.layers = 'conv:32 pool drop:0.25 conv:64 pool drop:0.25'
+  # The layers of each task's branch on top of the backbone, likewise.
+  model.branch = 'conv:128 pool drop:0.25 flatten dense:128 drop:0.5'
+  model.dtype = 'float32'  # Of the activations: float32 or bfloat16.
+
+  tasks = config.tasks = config_dict.ConfigDict()
+  # Keys of tasks.TASKS; '' leaves the task out.
+  tasks.age = config_dict.ConfigDict({'kind': 'mse', 'weight': 1.0})
+  tasks.gender = config_dict.ConfigDict({'kind': 'binary', 'weight': 1.0})
+
+  optimizer = config.optimizer = config_dict.ConfigDict()
+  optimizer.name = 'adam'  # adam, adamw or sgd.
+  optimizer.learning_rate = 1e-3
+  optimizer.momentum = 0.9  # Of sgd.
+  optimizer.weight_decay = 0.0  # Of adamw and sgd; kernels only.
+  optimizer.clip_norm = 0.0  # Global gradient norm; 0 = no clipping.
+  optimizer.schedule = 'constant'  # constant, step_decay or cosine.
+  optimizer.decay_factor = 0.1  # Of step_decay.
+  optimizer.decay_every_steps = 0  # Of step_decay: exactly one of the two.
+  optimizer.decay_every_epochs = 0.0
+  optimizer.warmup_steps = 0  # Linear, before any schedule: at most one.
+  optimizer.warmup_epochs = 0.0
+
+  train = config.train = config_dict.ConfigDict()
+  train.batch_size = 64  # Over all devices.
+  train.eval_batch_size = 128  # Over all devices.
+  train.num_epochs = 10.0  # Exactly one of the two.
+  train.num_steps = 0
+  train.eval_every_steps = 0  # Evaluate and checkpoint: exactly one.
+  train.eval_every_epochs = 1.0
+  train.log_every_steps = 50
+  # Best checkpoint by validation: '' = age_mae, else age_group_accuracy, else
+  # gender_accuracy.
+  train.best_metric = ''
+  train.select = 'best'  # Which checkpoint is scored on test: best or last.
+  train.restore_step = 0  # Which step --mode=evaluate restores; 0 = select's.
+  train.bootstrap_samples = 1000  # Resamples for the 95 % intervals.
+  train.num_faces = 20  # Test faces kept for the report.
+  return config.lock()
+
+
+def parse_arg(arg: str, **defaults):
+  """Parses a recipe's argument, `fold=2,runlocal`, by its defaults' types.
+
+  Args:
+    arg: comma-separated `key=value`; a bare `key` means True.
+    **defaults: the known keys with their default values.
+
+  Returns:
+    A ConfigDict with a field a known key.
+
+  Raises:
+    schema.UserError: an unknown key, or a value of another type.
+  """
+  result = config_dict.ConfigDict(defaults)
+  for item in filter(None, (arg or '').split(',')):
+    key, has_value, text = item.partition('=')
+    if key not in defaults:
+      raise schema.UserError(
+        f'unknown recipe argument "{key}"{nearest(key, defaults)}; '
+        f'known: {", ".join(sorted(defaults)) or "none"}'
+      )
+    result[key] = _parse_value(key, text if has_value else 'true',
+                               defaults[key])  # fmt: skip
+  return result
+
+
+def nearest(key: str, known) -> str:
+  """Returns ', did you mean "..."?' for a near miss, else ''."""
+  found = difflib.get_close_matches(key, list(known), n=1)
+  return f', did you mean "{found[0]}"?' if found else ''
+
+
+def _parse_value(key, text, default):
+  if isinstance(default, bool):
+    if text.lower() not in ('true', 'false'):
+      raise schema.UserError(
+        f'recipe argument "{key}" is true or false, not "{text}"'
+      )
+    return text.lower() == 'true'
+  try:
+    return type(default)(text)
+  except ValueError:
+    raise schema.UserError(
+      f'recipe argument "{key}" wants {type(default).__name__}, not "{text}"'
+    ) from None
+
+
+# Fields that may change between a run and its resumption: none of them
+# changes a number.
+_FREE_FIELDS = (
+  'data.data_dir', 'data.cache', 'data.num_workers', 'data.eval_split',
+  'train.eval_batch_size', 'train.restore_step', 'train.bootstrap_samples',
+)  # fmt: skip
+
+
+def get_config(workdir: str) -> config_dict.ConfigDict:
+  """Returns the configuration of the run in a workdir.
+
+  With it, `--config=.../config.py:WORKDIR` is a recipe like any other.
+  """
+  return load_config(workdir)
+
+
+def config_path(workdir: str) -> pathlib.Path:
+  """Returns where the configuration of a run lies."""
+  return pathlib.Path(workdir) / 'config.json'
+
+
+def load_config(workdir: str) -> config_dict.ConfigDict:
+  """Loads the configuration that a run saved.
+
+  Args:
+    workdir: output folder of the run.
+
+  Returns:
+    The configuration; a field that is newer than the run has its default.
+
+  Raises:
+    schema.UserError: the folder holds no run.
+  """
+  path = config_path(workdir)
+  try:
+    saved = json.loads(path.read_text())['config']
+  except (OSError, ValueError, KeyError):
+    raise schema.UserError(
+      f'no run in workdir "{workdir}": {path} is missing or broken; '
+      'name the --workdir of a training run'
+    ) from None
+  config = default_config()
+  try:
+    config.update(saved)
+  except (KeyError, AttributeError, TypeError, ValueError) as error:
+    raise schema.UserError(
+      f'{path} does not fit this version: {str(error).splitlines()[0]}'
+    ) from None
+  return config
+
+
+def save_config(
+  config: config_dict.ConfigDict, workdir: str, recipe: str = ''
+) -> None:
+  """Saves the configuration and the versions of the libraries.
+
+  Args:
+    config: the resolved configuration.
+    workdir: output folder.
+    recipe: the recipe's path and argument, for the record.
+
+  Raises:
+    schema.UserError: the folder holds a run of another configuration.
+  """
+  path = config_path(workdir)
+  if path.exists():
+    old, new = flatten(load_config(workdir)), flatten(config)
+    changed = [
+      f'{name} was {old[name]!r}, is {new[name]!r}'
+      for name in new
+      if name not in _FREE_FIELDS and old[name] != new[name]
+    ]
+    if changed:
+      raise schema.UserError(
+        f'workdir "{workdir}" holds a run of another configuration: '
+        f'{"; ".join(changed)}; choose another --workdir'
+      )
+  versions = {}
+  for name in ('agegender_jax', 'jax', 'flax', 'optax', 'orbax-checkpoint',
+               'grain', 'tensorflow-datasets', 'numpy'):  # fmt: skip
+    try:
+      versions[name] = metadata.version(name)
+    except metadata.PackageNotFoundError:
+      versions[name] = 'not installed'
+  content = {
+    'recipe': recipe,
+    'config': config.to_dict(),
+    'versions': versions,
+  }
+  path.parent.mkdir(parents=True, exist_ok=True)
+  path.write_text(json.dumps(content, indent=2) + '\n')
+
+
+def flatten(config) -> dict:
+  """Returns `block.field` -> value."""
+  result = {}
+  for key, value in config.items():
+    if isinstance(value, config_dict.ConfigDict):
+      result |= {f'{key}.{k}': v for k, v in flatten(value).items()}
+    else:
+      result[key] = value
+  return result
+
+
+def set_utk_protocol(config, protocol: str) -> None:
+  """Sets the splits of an UTKFace protocol.
+
+  Args:
+    config: changed in place.
+    protocol: `seed5k` as the seeds did it: train on 4/5 of 5,000 pictures,
+      the curves show the rest, the last epoch is scored; `full`: train,
+      validation and test by the published rule, the best epoch is scored.
+
+  Raises:
+    schema.UserError: another protocol.
+  """
+  data = config.data
+  data.name = 'utkface'
+  if protocol == 'seed5k':
+    data.train_split = 'seed5k_trainval'
+    data.validation_split = data.test_split = data.eval_split = 'seed5k_test'
+    config.train.select = 'last'
+  elif protocol != 'full':
+    raise schema.UserError(
+      f'unknown protocol "{protocol}"; known: seed5k, full'
+    )
+
+
+def set_run_local(config) -> None:
+  """Shrinks a recipe to a check: 3 steps of 4 examples at 64 pixels."""
+  config.data.image_size = 64
+  config.train.batch_size = config.train.eval_batch_size = 4
+  config.train.num_epochs, config.train.num_steps = 0.0, 3
+  config.train.eval_every_epochs, config.train.eval_every_steps = 0.0, 3
+  config.train.bootstrap_samples = 20

@@ -1,0 +1,79 @@
+"""The contract of examples and batches: keys, codes, age groups.
+
+A batch is a dict of NumPy arrays:
+  image: uint8 [B, H, W, 3], RGB.
+  age: float32 [B], years, UNKNOWN where not known.
+  age_group: int32 [B], row of AGE_GROUPS[...], UNKNOWN where not known.
+  gender: int32 [B], MALE, FEMALE or UNKNOWN.
+  mask: float32 [B], 1 for an example, 0 for padding.
+  row: int32 [B], the example's row in its split (names stay on the host).
+"""
+
+import numpy as np
+
+UNKNOWN = -1
+MALE, FEMALE = 0, 1
+GENDERS = ('male', 'female')
+
+BATCH_KEYS = ('image', 'age', 'age_group', 'gender', 'mask', 'row')
+
+# First and last year of each group; the last group is open-ended.
+AGE_GROUPS = {
+  # Eidinger, Enbar & Hassner 2014, as the data set's label files have them.
+  'adience': (
+    (0, 2), (4, 6), (8, 12), (15, 20), (25, 32), (38, 43), (48, 53), (60, 100),
+  ),
+  # Karkkainen & Joo 2021.
+  'fairface': (
+    (0, 2), (3, 9), (10, 19), (20, 29), (30, 39), (40, 49), (50, 59), (60, 69),
+    (70, 120),
+  ),
+}  # fmt: skip
+
+
+class UserError(Exception):
+  """Something that the user can mend: one line that says what and how.
+
+  `main` prints it without a traceback and exits with status 2.
+  """
+
+
+def age_group_names(groups: str) -> list[str]:
+  """Returns the names of the age groups, such as `8-12` and `60+`."""
+  rows = AGE_GROUPS[groups]
+  return [f'{low}-{high}' for low, high in rows[:-1]] + [f'{rows[-1][0]}+']
+
+
+def group_of_label(age: np.ndarray, groups: str) -> np.ndarray:
+  """Maps labelled years to their group; years in a gap are unknown.
+
+  Args:
+    age: float [B], years; UNKNOWN stays unknown.
+    groups: key of AGE_GROUPS.
+
+  Returns:
+    int32 [B], row of AGE_GROUPS[groups] or UNKNOWN.
+  """
+  years = np.floor(np.asarray(age, np.float64))
+  result = np.full(years.shape, UNKNOWN, np.int32)
+  last = len(AGE_GROUPS[groups]) - 1
+  for row, (low, high) in enumerate(AGE_GROUPS[groups]):
+    result[(years >= low) & ((years <= high) | (row == last))] = row
+  return result
+
+
+def group_of_prediction(age: np.ndarray, groups: str) -> np.ndarray:
+  """Maps predicted years to the nearest group.
+
+  Args:
+    age: float [B], years, finite.
+    groups: key of AGE_GROUPS.
+
+  Returns:
+    int32 [B], row of AGE_GROUPS[groups]; of two equally near the younger.
+  """
+  years = np.asarray(age, np.float64)[..., None]
+  low, high = np.asarray(AGE_GROUPS[groups], np.float64).T
+  high = np.append(high[:-1], np.inf)
+  distance = np.maximum(np.maximum(low - years, years - high), 0)
+  return np.argmin(distance, axis=-1).astype(np.int32)

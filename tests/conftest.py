@@ -1,0 +1,35 @@
+"""What every test stands on: two CPU devices, strict shapes, one cache."""
+
+import os
+
+# Before jax looks at its devices.
+os.environ['XLA_FLAGS'] = (
+  os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=2'
+)
+os.environ['JAX_PLATFORMS'] = 'cpu'
+os.environ.setdefault(
+  'JAX_COMPILATION_CACHE_DIR',
+  os.path.join(os.path.dirname(__file__), '..', 'build', 'xla_cache'),
+)
+
+import pathlib
+
+import jax
+import pytest
+from absl import flags
+
+jax.config.update('jax_numpy_rank_promotion', 'raise')
+jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
+# Grain reads absl's flags, which only `main` parses.
+flags.FLAGS.mark_as_parsed()
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+@pytest.fixture(scope='session')
+def shared() -> pathlib.Path:
+  """The folder with real faces; tests that need it skip without it."""
+  path = pathlib.Path(os.environ.get('AGEGENDER_SHARED', ROOT / '../shared'))
+  if not (path / 'data').is_dir():
+    pytest.skip(f'no real faces: {path} is absent (set AGEGENDER_SHARED)')
+  return path.resolve()
