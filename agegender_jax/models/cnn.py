@@ -1,0 +1,163 @@
+"""Plain convolutional networks, written as a line of layers.
+
+`'conv:32 pool drop:0.25 conv:64 pool flatten dense:128 drop:0.5'` is a whole
+network: the seeds' own CNNs differ only in such lines, so one class builds
+them all (000, 001, 002) and the branches on top of any backbone too.
+"""
+
+from typing import Any
+
+import jax
+from flax import linen as nn
+
+from agegender_jax import schema
+from agegender_jax.models import dropout, layers
+
+# The seeds' networks are Keras models: its default initialiser.
+KERNEL_INIT = nn.initializers.glorot_uniform()
+
+
+def parse_layers(text: str) -> list[tuple[str, float | None, str]]:
+  """Parses a line of layers.
+
+  Args:
+    text: words `conv:N` (3x3 same, then ReLU), `dense:N` (then ReLU), `pool`
+      (2x2 max, stride 2), `norm` (batch norm), `drop:RATE`, `flatten`, `gap`
+      (global average pooling).
+
+  Returns:
+    A list of (kind, value or None, name); names count per kind from 1.
+
+  Raises:
+    schema.UserError: an unknown word, or a missing or superfluous value.
+  """
+  counts, result = {}, []
+  for word in text.split():
+    kind, colon, value = word.partition(':')
+    if kind not in LAYERS:
+      raise schema.UserError(
+        f'unknown layer "{word}"; known: {", ".join(sorted(LAYERS))}'
+      )
+    has_value = LAYERS[kind][1]
+    try:
+      number = has_value(value) if has_value else None
+    except ValueError:
+      number = 0
+    limit = 1 if kind == 'drop' else float('inf')
+    if bool(has_value) != bool(colon) or (
+      has_value and not 0 < number < limit
+    ):
+      raise schema.UserError(
+        f'layer "{word}" should read "{kind}'
+        + (':NUMBER", such as "conv:32"' if has_value else '", without value')
+      )
+    counts[kind] = counts.get(kind, 0) + 1
+    result.append((kind, number, f'{kind}{counts[kind]}'))
+  return result
+
+
+def _conv(module, x, features, name, train):
+  del train
+  conv = module.conv(features, (3, 3), dtype=module.dtype,
+                     kernel_init=KERNEL_INIT, name=name)  # fmt: skip
+  return nn.relu(conv(_as_map(x, name)))
+
+
+def _dense(module, x, features, name, train):
+  del train
+  if x.ndim != 2:
+    raise schema.UserError(
+      f'layer "{name}" needs "flatten" or "gap" before it'
+    )
+  dense = nn.Dense(features, dtype=module.dtype, kernel_init=KERNEL_INIT,
+                   name=name)  # fmt: skip
+  return nn.relu(dense(x))
+
+
+def _pool(module, x, value, name, train):
+  del module, value, train
+  if min(_as_map(x, name).shape[1:3]) < 2:
+    raise schema.UserError(
+      f'data.image_size is too small for this network: layer "{name}" gets '
+      f'a map of {x.shape[1]}x{x.shape[2]}; raise it or drop a "pool"'
+    )
+  return layers.max_pool(x, (2, 2), (2, 2), 'VALID')
+
+
+def _norm(module, x, value, name, train):
+  del value
+  return module.norm(use_running_average=not train, dtype=module.dtype,
+                     name=name)(x)  # fmt: skip
+
+
+def _drop(module, x, rate, name, train):
+  del module
+  return dropout.Dropout(rate, name=name)(x, deterministic=not train)
+
+
+def _flatten(module, x, value, name, train):
+  del module, value, name, train
+  return x.reshape((x.shape[0], -1))
+
+
+def _gap(module, x, value, name, train):
+  del module, value, train
+  return _as_map(x, name).mean(axis=(1, 2))
+
+
+def _as_map(x, name):
+  if x.ndim != 4:
+    raise schema.UserError(
+      f'layer "{name}" needs a feature map, but what comes in is flat'
+    )
+  return x
+
+
+# Word -> (layer, type of its value).
+LAYERS = {
+  'conv': (_conv, int),
+  'dense': (_dense, int),
+  'pool': (_pool, None),
+  'norm': (_norm, None),
+  'drop': (_drop, float),
+  'flatten': (_flatten, None),
+  'gap': (_gap, None),
+}
+
+
+def apply_layers(module: nn.Module, text: str, x: jax.Array, train: bool):
+  """Applies a line of layers as submodules of `module` (inside compact).
+
+  Args:
+    module: has the fields conv, norm and dtype.
+    text: see `parse_layers`.
+    x: float [B, H, W, C] or [B, C].
+    train: batch statistics and dropout as in training.
+
+  Returns:
+    float [B, h, w, K] or [B, K].
+  """
+  for kind, value, name in parse_layers(text):
+    x = LAYERS[kind][0](module, x, value, name, train)
+  return x
+
+
+class Stack(nn.Module):
+  """A backbone written as a line of layers.
+
+  Attributes:
+    layers: see `parse_layers`.
+    conv: class of the convolutions.
+    norm: class of the batch norms.
+    dtype: of the activations.
+  """
+
+  layers: str
+  conv: Any = layers.Conv
+  norm: Any = layers.BatchNorm
+  dtype: Any = None
+
+  @nn.compact
+  def __call__(self, image: jax.Array, train: bool) -> jax.Array:
+    """Maps float [B, H, W, C] to features [B, h, w, K] or [B, K]."""
+    return apply_layers(self, self.layers, image, train)

@@ -1,0 +1,151 @@
+"""The conv, max-pool and normalisation layers that every net uses.
+
+Parameters, initial values and results are those of `flax.linen`; on CPU the
+work is done by the faster forms in `ops`.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import lax
+
+from agegender_jax.models import ops
+
+FORMULATIONS = ('plain', 'fast')
+
+_chosen = None
+
+
+def set_formulation(name):
+  """Chooses how convolutions and pools are computed from now on.
+
+  Functions that are already compiled keep the form they were traced with.
+
+  Args:
+    name: 'plain' (XLA's own operations), 'fast' (those of `ops`) or None:
+      fast on CPU, plain elsewhere.
+
+  Raises:
+    ValueError: if the name is none of these.
+  """
+  global _chosen
+  if name is not None and name not in FORMULATIONS:
+    raise ValueError(f'formulation {name!r}: expected one of {FORMULATIONS}')
+  _chosen = name
+
+
+def formulation():
+  """Returns the formulation in use, 'plain' or 'fast'."""
+  return _chosen or ('fast' if jax.default_backend() == 'cpu' else 'plain')
+
+
+def conv_general_dilated(
+  lhs,
+  rhs,
+  window_strides,
+  padding,
+  lhs_dilation=None,
+  rhs_dilation=None,
+  dimension_numbers=None,
+  feature_group_count=1,
+  precision=None,
+):
+  """Returns `lax.conv_general_dilated`, by the fast form where it applies.
+
+  That is for 2-D, undilated, ungrouped convolutions; Args are lax's.
+  """
+  dilated = {*(lhs_dilation or ()), *(rhs_dilation or ())} - {1}
+  plain = dilated or feature_group_count != 1 or lhs.ndim != 4
+  if plain or formulation() == 'plain':
+    return lax.conv_general_dilated(
+      lhs,
+      rhs,
+      window_strides,
+      padding,
+      lhs_dilation,
+      rhs_dilation,
+      dimension_numbers,
+      feature_group_count,
+      precision=precision,
+    )
+  strides = tuple(window_strides)
+  pads = _explicit_padding(lhs.shape, rhs.shape[:2], strides, padding)
+  return ops.conv(lhs, rhs, strides, pads)
+
+
+def _explicit_padding(shape, window, strides, padding):
+  if isinstance(padding, str):
+    padding = lax.padtype_to_pads(shape[1:3], window, strides, padding)
+  return tuple((int(low), int(high)) for low, high in padding)
+
+
+class Conv(nn.Conv):
+  """`nn.Conv`, 3x3 unless told otherwise, fast on CPU."""
+
+  kernel_size: Any = (3, 3)
+  conv_general_dilated_cls: Any = lambda: conv_general_dilated
+
+
+def max_pool(x, window, strides=None, padding='VALID'):
+  """Returns `nn.max_pool`, fast on CPU.
+
+  Args:
+    x: [B, H, W, C].
+    window: (height, width) in pixels.
+    strides: (vertical, horizontal) in pixels; None is (1, 1).
+    padding: 'SAME', 'VALID' or ((top, bottom), (left, right)) in pixels;
+      torch's ceil mode is a larger bottom and right.
+
+  Returns:
+    [B, H', W', C].
+  """
+  window = tuple(window)
+  strides = (1,) * len(window) if strides is None else tuple(strides)
+  is_float = jnp.issubdtype(x.dtype, jnp.floating)
+  if formulation() == 'plain' or x.ndim != 4 or not is_float:
+    return nn.max_pool(x, window, strides, padding)
+  pads = _explicit_padding(x.shape, window, strides, padding)
+  return ops.max_pool(x, window, strides, pads)
+
+
+def local_response_norm(x, size=5, alpha=1e-4, beta=0.75, k=1.0):
+  """Divides x by a power of the mean square of its neighbour channels.
+
+  AlexNet's normalisation as `torch.nn.LocalResponseNorm` defines it: alpha is
+  divided by the size, and channels past the ends count as zeros.
+
+  Args:
+    x: float [..., C].
+    size: channels in the window, `size // 2` of them before its own.
+    alpha: weight of the mean square.
+    beta: the power.
+    k: added to the weighted mean square.
+
+  Returns:
+    Array of x's shape and dtype.
+  """
+  squares = jnp.square(x.astype(jnp.float32))
+  low = size // 2
+  pads = [(0, 0, 0)] * (x.ndim - 1) + [(low, size - 1 - low, 0)]
+  squares = lax.pad(squares, jnp.zeros((), jnp.float32), pads)
+  total = sum(
+    lax.slice_in_dim(squares, first, first + x.shape[-1], axis=-1)
+    for first in range(size)
+  )
+  scale = k + (alpha / size) * total
+  if beta == 0.75:
+    # Two square roots: a general power costs several times more on CPU.
+    root = lax.rsqrt(scale)
+    factor = root * jnp.sqrt(root)
+  else:
+    factor = scale**-beta
+  return (x * factor).astype(x.dtype)
+
+
+class BatchNorm(nn.BatchNorm):
+  """`nn.BatchNorm` with the momentum and epsilon of torch's BatchNorm2d."""
+
+  momentum: float = 0.9
+  epsilon: float = 1e-5

@@ -1,0 +1,120 @@
+"""The three-convolution net of Levi & Hassner.
+
+Levi & Hassner 2015, "Age and gender classification using convolutional neural
+networks"; seed 003 rebuilds it. Names follow the authors' Caffe files: conv1 to
+conv3, fc6, fc7; the outputs (their fc8) are the heads'.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from agegender_jax import schema
+from agegender_jax.models import dropout, layers
+
+# Channels, kernel side, stride and padding (each side) of the convolutions.
+_CONVOLUTIONS = ((96, 7, 4, 0), (256, 5, 1, 2), (384, 3, 1, 1))
+_POOL, _POOL_STRIDE = 3, 2
+
+
+def _pooled(size):
+  """Returns the side after max-pooling in Caffe's ceil mode."""
+  return -(-(size - _POOL) // _POOL_STRIDE) + 1
+
+
+def map_sizes(image_size: int) -> list[int]:
+  """Returns the side of the map after each pooling: 227 gives 28, 14, 7."""
+  sizes, size = [], image_size
+  for _, kernel, stride, padding in _CONVOLUTIONS:
+    size = _pooled((size + 2 * padding - kernel) // stride + 1)
+    sizes.append(size)
+  return sizes
+
+
+class LeviHassner(nn.Module):
+  """Convolution, ReLU, max-pooling, LRN, three times; then dense layers.
+
+  Attributes:
+    lrn_after: the convolutions (1 to 3) that local response normalisation
+      follows; the paper's (1, 2). Seed 003 has it after all three.
+    dense_features: widths of the dense layers; seed 003 varies both their
+      width and their number. () ends with the flattened map.
+    dropout: rate after each dense layer.
+    kernel_init: of every layer. The paper draws from a Gaussian of standard
+      deviation 0.01, seed 003 from a truncated one; the default is the seed's.
+    dtype: of the activations.
+    conv: convolution class, as `layers.Conv`.
+    norm: unused, since the net has no batch normalisation; every backbone
+      takes it.
+  """
+
+  lrn_after: tuple[int, ...] = (1, 2)
+  dense_features: tuple[int, ...] = (512, 512)
+  dropout: float = 0.5
+  kernel_init: Callable[..., Any] = nn.initializers.truncated_normal(0.01)
+  dtype: Any = jnp.float32
+  conv: Callable[..., nn.Module] = layers.Conv
+  norm: Callable[..., nn.Module] = layers.BatchNorm
+
+  # From here on, every pooling window starts inside its map.
+  least_image_size = next(s for s in range(7, 227) if min(map_sizes(s)) > 0)
+
+  @nn.compact
+  def __call__(self, image, train: bool):
+    """Computes the features that the heads' outputs sit on.
+
+    Args:
+      image: float [B, H, W, 3], normalised.
+      train: whether dropout is on (needs the rng `dropout`).
+
+    Returns:
+      float [B, dense_features[-1]]; without dense layers the flattened map,
+      float [B, 384 * h * w], channels first.
+
+    Raises:
+      schema.UserError: the image is too small.
+    """
+    if min(image.shape[1:3]) < self.least_image_size:
+      raise schema.UserError(
+        f'image_size {min(image.shape[1:3])} is too small for the '
+        f'Levi-Hassner net: set data.image_size to {self.least_image_size} '
+        'or more'
+      )
+    x = image
+    for row, (features, side, stride, pad) in enumerate(_CONVOLUTIONS, 1):
+      x = self.conv(
+        features,
+        (side, side),
+        (stride, stride),
+        ((pad, pad), (pad, pad)),
+        dtype=self.dtype,
+        kernel_init=self.kernel_init,
+        name=f'conv{row}',
+      )(x)
+      x = _max_pool_ceil(nn.relu(x))
+      if row in self.lrn_after:
+        x = layers.local_response_norm(x, size=5, alpha=1e-4, beta=0.75, k=1.0)
+    x = x.transpose(0, 3, 1, 2).reshape(x.shape[0], -1)
+    for row, features in enumerate(self.dense_features):
+      x = nn.Dense(
+        features,
+        dtype=self.dtype,
+        kernel_init=self.kernel_init,
+        name=f'fc{6 + row}',
+      )(x)
+      drop = dropout.Dropout(self.dropout, name=f'drop{6 + row}')
+      x = drop(nn.relu(x), deterministic=not train)
+    return x
+
+
+def _max_pool_ceil(x):
+  """Max-pools 3x3/2, the last window reaching past the edge where needed."""
+  padding = [
+    (0, (_pooled(size) - 1) * _POOL_STRIDE + _POOL - size)
+    for size in x.shape[1:3]
+  ]
+  return layers.max_pool(
+    x, (_POOL, _POOL), (_POOL_STRIDE, _POOL_STRIDE), padding
+  )

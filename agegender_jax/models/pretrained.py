@@ -1,0 +1,266 @@
+"""Brings weights in torchvision's naming into our variables, by one rule.
+
+Every backbone names its submodules after torchvision, so that no family needs
+a table: `layer1.0.conv1.weight` is `layer1_0/conv1/kernel`, its axes turned
+from [out, in, h, w] to [h, w, in, out]. timm's ResNets share these names.
+
+Weights go with the images they were trained on: torchvision's ImageNet weights
+want data.normalize = 'imagenet'.
+"""
+
+import hashlib
+import importlib
+import os
+import pathlib
+import zipfile
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from flax import traverse_util
+
+from agegender_jax import schema
+from agegender_jax.models import torch_pickle
+
+_HUB = 'hf:'
+_HUB_FILES = ('model.safetensors', 'pytorch_model.bin')
+_STATISTICS = {'running_mean': 'mean', 'running_var': 'var'}
+# Under these a training checkpoint keeps the state dict.
+_NESTED = ('state_dict', 'model')
+_LISTED = 5  # Keys that a message lists in full.
+
+
+class Origin(NamedTuple):
+  """A file of weights, as a run records it.
+
+  Attributes:
+    source: what the user named.
+    path: of the file on this machine.
+    revision: the repository's commit; '' for a local file.
+    sha256: of the file, hexadecimal.
+  """
+
+  source: str
+  path: str
+  revision: str
+  sha256: str
+
+
+def locate(source: str) -> Origin:
+  """Finds a file of weights, downloading it where the source is a repository.
+
+  Args:
+    source: a path, or `hf:owner/name`, `hf:owner/name@revision`.
+
+  Raises:
+    schema.UserError: no such file, or the download failed.
+  """
+  revision = ''
+  if source.startswith(_HUB):
+    path, revision = _download(source[len(_HUB) :])
+  else:
+    path = os.path.expanduser(source)
+  if not os.path.isfile(path):
+    raise schema.UserError(f'no such file of weights: {source}')
+  with open(path, 'rb') as file:
+    digest = hashlib.file_digest(file, 'sha256').hexdigest()
+  return Origin(source, path, revision, digest)
+
+
+def _download(name):
+  """Returns the local path and the commit of a repository's weights."""
+  huggingface_hub = _import('huggingface_hub', _HUB + name)
+  errors = huggingface_hub.errors
+  repo, _, revision = name.partition('@')
+  for file in _HUB_FILES:
+    try:
+      path = huggingface_hub.hf_hub_download(
+        repo, file, revision=revision or None
+      )
+      # .../snapshots/<commit>/<file>
+      return path, pathlib.Path(path).parent.name
+    except errors.LocalEntryNotFoundError:
+      raise schema.UserError(
+        f'{_HUB}{name} cannot be reached and is not in the cache: check the '
+        'network, or download the file elsewhere and give its path'
+      ) from None
+    except errors.EntryNotFoundError:
+      continue
+    except (OSError, ValueError) as error:
+      raise schema.UserError(f'{_HUB}{name}: {_one_line(error)}') from None
+  raise schema.UserError(
+    f'{_HUB}{name} has none of {", ".join(_HUB_FILES)}: download its weights '
+    'and give their path'
+  )
+
+
+def load_state(source: str) -> dict[str, np.ndarray]:
+  """Reads a state dict; no torch is needed.
+
+  Args:
+    source: path of a .pth, .pt, .bin, .safetensors or .npz file, or
+      `hf:owner/name`.
+
+  Returns:
+    {torch name: array}, in the file's order.
+
+  Raises:
+    schema.UserError: the file is missing, damaged, malicious, or of no known
+      kind.
+  """
+  path = locate(source).path
+  suffix = pathlib.Path(path).suffix
+  if suffix not in _READERS:
+    raise schema.UserError(
+      f'{source}: weights are {", ".join(_READERS)} files, not "{suffix}"'
+    )
+  try:
+    state = _READERS[suffix](path)
+  except (zipfile.BadZipFile, OSError, ValueError, EOFError) as error:
+    raise schema.UserError(
+      f'{path} is truncated or damaged ({_one_line(error)}): fetch it again'
+    ) from None
+  return _checked(state, source)
+
+
+def _checked(state, source):
+  """Returns the state dict within what a file held."""
+  for key in _NESTED:
+    if isinstance(state, dict) and isinstance(state.get(key), dict):
+      state = state[key]
+  if not isinstance(state, dict) or not state:
+    raise schema.UserError(f'{source} holds no state dict')
+  for key, value in state.items():
+    if not isinstance(key, str) or not isinstance(value, np.ndarray):
+      raise schema.UserError(
+        f'{source} holds no state dict: {key!r} is no tensor'
+      )
+  # What torch.nn.DataParallel puts before every name.
+  if all(key.startswith('module.') for key in state):
+    return {key.removeprefix('module.'): state[key] for key in state}
+  return state
+
+
+def _import(package, user):
+  """Imports a package that only some sources of weights need."""
+  try:
+    return importlib.import_module(package)
+  except ImportError:
+    raise schema.UserError(
+      f'{user} needs {package}: pip install {package}'
+    ) from None
+
+
+def _read_safetensors(path):
+  safetensors = _import('safetensors', path)
+  try:
+    return importlib.import_module('safetensors.numpy').load_file(path)
+  except safetensors.SafetensorError as error:
+    raise ValueError(str(error)) from None
+
+
+def _read_npz(path):
+  with np.load(path, allow_pickle=False) as file:
+    return dict(file)
+
+
+_READERS = {
+  '.pth': torch_pickle.load,
+  '.pt': torch_pickle.load,
+  '.bin': torch_pickle.load,
+  '.safetensors': _read_safetensors,
+  '.npz': _read_npz,
+}
+
+
+def _one_line(error):
+  return ' '.join(f'{type(error).__name__}: {error}'.split())[:160]
+
+
+def port(
+  state: Mapping[str, np.ndarray],
+  variables: Mapping[str, Any],
+  excuse: Iterable[str] = (),
+) -> dict[str, Any]:
+  """Returns the variables of a net with the values of a torch state dict.
+
+  Args:
+    state: {torch name: array}; `num_batches_tracked` is ignored.
+    variables: {'params': ..., 'batch_stats': ...} of one backbone; gives
+      names, shapes and dtypes.
+    excuse: names or leading parts of names (`fc`, `layer4_0`, `fc/kernel`, as
+      in the params) that may be missing from the state, left over in it, or
+      of another shape; what does not fit stays as it is in `variables`.
+
+  Raises:
+    schema.UserError: a key's shape differs, or keys are missing or left over
+      and not excused; the net is another.
+  """
+  excuse = tuple(name.strip('/').replace('.', '/') for name in excuse)
+  wanted = traverse_util.flatten_dict(dict(variables))
+  found, extra = {}, []
+  for key, value in state.items():
+    if key.endswith('num_batches_tracked'):
+      continue
+    path = _target(key, value.ndim)
+    if path not in wanted:
+      if not _excused(path, excuse):
+        extra.append(key)
+      continue
+    shape, turned = wanted[path].shape, _turn(value)
+    if turned.shape == shape:
+      found[path] = turned.astype(wanted[path].dtype)
+    elif not _excused(path, excuse):
+      raise schema.UserError(
+        f'{key} has shape {value.shape}, but the net wants '
+        f'{_turned_shape(shape)}: are these the weights of another net?'
+      )
+  missing = [
+    '/'.join(path[1:])
+    for path in wanted
+    if path not in found and not _excused(path, excuse)
+  ]
+  if missing or extra:
+    raise schema.UserError(
+      f'the weights do not fit the net: missing {_listed(missing)}; left over '
+      f'{_listed(extra)}; excuse those by name, or load the weights of this net'
+    )
+  return traverse_util.unflatten_dict(wanted | found)
+
+
+def _excused(path, excuse):
+  """Whether one of the names leads the path below its collection."""
+  name = '/'.join(path[1:]) + '/'
+  return any(name.startswith(f'{prefix}/') for prefix in excuse)
+
+
+def _target(key, rank):
+  """Returns the path in the variables of torch's `key` of that rank."""
+  *modules, leaf = key.split('.')
+  path = []
+  for name in modules:
+    if name.isdigit() and path:
+      path[-1] += f'_{name}'  # A row of an nn.Sequential.
+    else:
+      path.append(name)
+  if leaf in _STATISTICS:
+    return ('batch_stats', *path, _STATISTICS[leaf])
+  if leaf == 'weight':
+    # Normalisation is the only layer whose weight is a vector.
+    leaf = 'scale' if rank == 1 else 'kernel'
+  return ('params', *path, leaf)
+
+
+def _turn(value):
+  """Turns [out, in, h, w] to [h, w, in, out] and [out, in] to [in, out]."""
+  return np.moveaxis(value, (0, 1), (-1, -2)) if value.ndim > 1 else value
+
+
+def _turned_shape(shape):
+  """Returns torch's shape for one of ours."""
+  return (*shape[:-3:-1], *shape[:-2]) if len(shape) > 1 else shape
+
+
+def _listed(keys):
+  more = f' and {len(keys) - _LISTED} more' if len(keys) > _LISTED else ''
+  return (', '.join(keys[:_LISTED]) or 'none') + more

@@ -1,0 +1,176 @@
+"""ResNet-18, -34, -50, -101 and -152 as torchvision has them.
+
+He et al. 2016, "Deep residual learning for image recognition"; the stride of a
+bottleneck sits in its 3x3 convolution (torchvision's "v1.5"). Seeds 000 and 004
+train ResNet-50 and ResNet-34. Submodules carry torchvision's names, which is
+what lets `pretrained.port` bring its weights in.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from agegender_jax import schema
+from agegender_jax.models import layers
+
+# torchvision's: Gaussian, variance 2 / fan_out.
+_kernel_init = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
+# Explicit: SAME pads a strided convolution on the right only, torch on both.
+_PAD1, _PAD3 = ((1, 1), (1, 1)), ((3, 3), (3, 3))
+
+
+class BasicBlock(nn.Module):
+  """Two 3x3 convolutions and the shortcut around them.
+
+  Attributes:
+    features: channels of the 3x3 convolutions.
+    strides: of the first convolution, height and width.
+    project: whether a strided 1x1 convolution is on the shortcut.
+    dtype: of the activations.
+    conv: convolution class, as `layers.Conv`.
+    norm: normalisation class, as `layers.BatchNorm`.
+  """
+
+  features: int
+  strides: tuple[int, int]
+  project: bool
+  dtype: Any
+  conv: Callable[..., nn.Module]
+  norm: Callable[..., nn.Module]
+
+  expansion = 1  # Channels out per `features`.
+
+  @nn.compact
+  def __call__(self, x, train: bool):
+    """Maps float [B, H, W, C] to float [B, H / s, W / s, features]."""
+    conv, norm = _bind(self, train)
+    y = conv(self.features, (3, 3), self.strides, _PAD1, name='conv1')(x)
+    y = nn.relu(norm(name='bn1')(y))
+    y = conv(self.features, (3, 3), padding=_PAD1, name='conv2')(y)
+    y = norm(name='bn2')(y)
+    return nn.relu(y + _shortcut(self, x, conv, norm))
+
+
+class Bottleneck(nn.Module):
+  """1x1, 3x3 and 1x1 convolutions and the shortcut; fields as BasicBlock's."""
+
+  features: int
+  strides: tuple[int, int]
+  project: bool
+  dtype: Any
+  conv: Callable[..., nn.Module]
+  norm: Callable[..., nn.Module]
+
+  expansion = 4
+
+  @nn.compact
+  def __call__(self, x, train: bool):
+    """Maps float [B, H, W, C] to float [B, H / s, W / s, 4 * features]."""
+    conv, norm = _bind(self, train)
+    y = conv(self.features, (1, 1), padding='VALID', name='conv1')(x)
+    y = nn.relu(norm(name='bn1')(y))
+    y = conv(self.features, (3, 3), self.strides, _PAD1, name='conv2')(y)
+    y = nn.relu(norm(name='bn2')(y))
+    y = conv(4 * self.features, (1, 1), padding='VALID', name='conv3')(y)
+    y = norm(name='bn3')(y)
+    return nn.relu(y + _shortcut(self, x, conv, norm))
+
+
+class ResNet(nn.Module):
+  """A residual net; with `num_classes` 0 its last feature map.
+
+  Attributes:
+    stage_sizes: blocks in each stage.
+    block: BasicBlock or Bottleneck.
+    num_classes: outputs of `fc`; 0 ends before the global average pooling.
+    dtype: of the activations; logits are float32 or wider.
+    conv: convolution class, as `layers.Conv`.
+    norm: normalisation class, as `layers.BatchNorm`; the caller binds an
+      `axis_name` with functools.partial.
+  """
+
+  stage_sizes: tuple[int, ...]
+  block: type[nn.Module]
+  num_classes: int = 0
+  dtype: Any = jnp.float32
+  conv: Callable[..., nn.Module] = layers.Conv
+  norm: Callable[..., nn.Module] = layers.BatchNorm
+
+  least_image_size = 32  # Five halvings.
+
+  @nn.compact
+  def __call__(self, image, train: bool):
+    """Computes features or logits.
+
+    Args:
+      image: float [B, H, W, 3], normalised.
+      train: normalise by the batch and update the running statistics.
+
+    Returns:
+      float [B, H / 32, W / 32, C], C 512 or 2048, or float [B, num_classes].
+
+    Raises:
+      schema.UserError: the image is too small.
+    """
+    if min(image.shape[1:3]) < self.least_image_size:
+      raise schema.UserError(
+        f'image_size {min(image.shape[1:3])} is too small for a ResNet: set '
+        f'data.image_size to {self.least_image_size} or more'
+      )
+    conv, norm = _bind(self, train)
+    x = conv(64, (7, 7), (2, 2), _PAD3, name='conv1')(image)
+    x = nn.relu(norm(name='bn1')(x))
+    x = layers.max_pool(x, (3, 3), (2, 2), _PAD1)
+    for stage, size in enumerate(self.stage_sizes):
+      features = 64 * 2**stage
+      for row in range(size):
+        strides = (2, 2) if stage and not row else (1, 1)
+        width = features * self.block.expansion
+        x = self.block(
+          features=features,
+          strides=strides,
+          project=x.shape[-1] != width or strides != (1, 1),
+          dtype=self.dtype,
+          conv=self.conv,
+          norm=self.norm,
+          name=f'layer{stage + 1}_{row}',
+        )(x, train)
+    if not self.num_classes:
+      return x
+    wide = jnp.promote_types(self.dtype, jnp.float32)
+    x = jnp.mean(x, axis=(1, 2), dtype=wide)
+    return nn.Dense(self.num_classes, dtype=wide, name='fc')(x)
+
+
+def _bind(module, train):
+  """Returns the module's conv and norm with what all of its calls share."""
+  conv = functools.partial(
+    module.conv, use_bias=False, dtype=module.dtype, kernel_init=_kernel_init
+  )
+  norm = functools.partial(
+    module.norm, use_running_average=not train, dtype=module.dtype
+  )
+  return conv, norm
+
+
+def _shortcut(block, x, conv, norm):
+  """Returns x, brought to the block's output shape where they differ."""
+  if not block.project:
+    return x
+  features = block.features * block.expansion
+  x = conv(features, (1, 1), block.strides, 'VALID', name='downsample_0')(x)
+  return norm(name='downsample_1')(x)
+
+
+ResNet18 = functools.partial(ResNet, stage_sizes=(2, 2, 2, 2), block=BasicBlock)
+ResNet34 = functools.partial(ResNet, stage_sizes=(3, 4, 6, 3), block=BasicBlock)
+ResNet50 = functools.partial(ResNet, stage_sizes=(3, 4, 6, 3), block=Bottleneck)
+ResNet101 = functools.partial(
+  ResNet, stage_sizes=(3, 4, 23, 3), block=Bottleneck
+)
+ResNet152 = functools.partial(
+  ResNet, stage_sizes=(3, 8, 36, 3), block=Bottleneck
+)

@@ -1,0 +1,170 @@
+"""The layers against flax.linen, under both formulations."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from agegender_jax.models import layers
+
+
+@pytest.fixture(autouse=True)
+def restore_formulation():
+  yield
+  layers.set_formulation(None)
+
+
+@pytest.fixture(params=layers.FORMULATIONS)
+def formulation(request):
+  layers.set_formulation(request.param)
+  return request.param
+
+
+def _image(shape=(2, 9, 8, 6), dtype=jnp.float32):
+  values = np.random.default_rng(0).standard_normal(shape)
+  return jnp.asarray(values, dtype)
+
+
+def test_formulation_follows_the_backend_unless_set(monkeypatch):
+  assert layers.formulation() == 'fast'  # the tests run on CPU
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+  assert layers.formulation() == 'plain'
+  layers.set_formulation('fast')
+  assert layers.formulation() == 'fast'
+
+
+def test_unknown_formulation_is_refused():
+  with pytest.raises(ValueError, match='quick'):
+    layers.set_formulation('quick')
+
+
+@pytest.mark.parametrize(
+  'options',
+  [
+    {},
+    {'use_bias': False, 'strides': (2, 2), 'padding': ((1, 1), (1, 1))},
+    {'kernel_size': (1, 1), 'strides': 2},
+    {'kernel_size': (5, 3), 'padding': 'VALID'},
+    {'kernel_dilation': 2},
+    {'feature_group_count': 2},
+    {'padding': 1, 'dtype': jnp.bfloat16},
+    {'padding': 'CIRCULAR'},
+  ],
+  ids=str,
+)
+def test_conv_equals_nn_conv(options, formulation):
+  x = _image()
+  ours = layers.Conv(4, **options)
+  theirs = nn.Conv(4, **{'kernel_size': (3, 3)} | options)
+  variables = theirs.init(jax.random.key(0), x)
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    ours.init(jax.random.key(0), x),
+    variables,
+  )
+  relative = 2e-2 if 'dtype' in options else 1e-5
+
+  def value_and_gradients(module):
+    def loss(variables, x):
+      y = module.apply(variables, x)
+      return jnp.square(y.astype(jnp.float32)).sum(), y
+
+    return jax.grad(loss, (0, 1), has_aux=True)(variables, x)
+
+  def compare(left, right):
+    assert left.dtype == right.dtype
+    scale = np.abs(np.asarray(right, np.float32)).max()
+    np.testing.assert_allclose(
+      np.asarray(left, np.float32),
+      np.asarray(right, np.float32),
+      atol=relative * scale,
+    )
+
+  jax.tree.map(compare, value_and_gradients(ours), value_and_gradients(theirs))
+
+
+def test_conv_names_itself_conv():
+  class Net(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+      return layers.Conv(2)(x)
+
+  params = Net().init(jax.random.key(0), _image())['params']
+  assert set(params) == {'Conv_0'}
+  assert set(params['Conv_0']) == {'kernel', 'bias'}
+
+
+def test_fast_conv_is_taken_only_where_chosen():
+  x = _image()
+  layers.set_formulation('fast')
+  conv = layers.Conv(4)
+  variables = conv.init(jax.random.key(0), x)
+  assert 'custom_vjp' in str(jax.make_jaxpr(conv.apply)(variables, x))
+  layers.set_formulation('plain')
+  assert 'custom_vjp' not in str(jax.make_jaxpr(conv.apply)(variables, x))
+
+
+@pytest.mark.parametrize('padding', ['SAME', 'VALID', ((0, 1), (1, 0))])
+@pytest.mark.parametrize('strides', [None, (2, 2)])
+def test_max_pool_equals_nn_max_pool(strides, padding, formulation):
+  x = _image()
+  np.testing.assert_array_equal(
+    layers.max_pool(x, (3, 2), strides, padding),
+    nn.max_pool(x, (3, 2), strides, padding),
+  )
+
+
+def test_max_pool_of_integers(formulation):
+  x = jnp.arange(16, dtype=jnp.int32).reshape(1, 4, 4, 1)
+  y = layers.max_pool(x, (2, 2), (2, 2))
+  np.testing.assert_array_equal(y[0, :, :, 0], [[5, 7], [13, 15]])
+
+
+@pytest.mark.parametrize('size', [1, 4, 5])
+@pytest.mark.parametrize('beta', [0.75, 0.5])
+def test_local_response_norm_equals_its_definition(size, beta):
+  x = np.random.default_rng(0).standard_normal((2, 3, 7)) * 10
+  desired = np.empty_like(x)
+  for channel in range(7):
+    first = channel - size // 2
+    places = [i for i in range(first, first + size) if 0 <= i < 7]
+    mean = sum(x[..., place] ** 2 for place in places) / size
+    desired[..., channel] = x[..., channel] / (2 + 0.1 * mean) ** beta
+  actual = layers.local_response_norm(
+    jnp.asarray(x, jnp.float32), size, alpha=0.1, beta=beta, k=2.0
+  )
+  np.testing.assert_allclose(actual, desired, rtol=1e-5)
+
+
+def test_local_response_norm_by_hand():
+  # Channel 0 sees itself and one neighbour: (1 + 9 + 0) / 3 * 3 = 10.
+  x = jnp.array([1.0, 3.0, 0.0])
+  y = layers.local_response_norm(x, size=3, alpha=3.0, beta=0.5, k=6.0)
+  np.testing.assert_allclose(y, [1 / 4, 3 / 4, 0], rtol=1e-6)
+
+
+def test_local_response_norm_keeps_bfloat16():
+  y = layers.local_response_norm(_image(dtype=jnp.bfloat16))
+  assert y.dtype == jnp.bfloat16
+
+
+def test_batch_norm_statistics_move_as_in_torch():
+  x = jnp.array([[1.0], [3.0]])
+  norm = layers.BatchNorm(use_running_average=False)
+  variables = norm.init(jax.random.key(0), x)
+  y, updated = norm.apply(variables, x, mutable=['batch_stats'])
+  # torch momentum 0.1: 0.9 * 0 + 0.1 * 2 and 0.9 * 1 + 0.1 * 1.
+  np.testing.assert_allclose(updated['batch_stats']['mean'], [0.2], rtol=1e-6)
+  np.testing.assert_allclose(updated['batch_stats']['var'], [1.0], rtol=1e-6)
+  scale = 1 / np.sqrt(1 + 1e-5)
+  np.testing.assert_allclose(y, [[-scale], [scale]], rtol=1e-6)
+
+
+def test_batch_norm_takes_the_running_average_at_the_call():
+  norm = layers.BatchNorm(dtype=jnp.bfloat16)
+  x = jnp.ones((2, 3))
+  variables = norm.init(jax.random.key(0), x, use_running_average=False)
+  y = norm.apply(variables, x, use_running_average=True)
+  assert y.dtype == jnp.bfloat16
+  np.testing.assert_array_equal(y, jnp.ones((2, 3), jnp.bfloat16))
