@@ -1,0 +1,1 @@
+"""From raw pictures to batches. NumPy only: nothing here imports jax."""

@@ -1,0 +1,1 @@
+"""One TFDS builder a data set; official splits and folds are named splits."""

@@ -1,0 +1,224 @@
+"""Batches for training and evaluation, read ahead by Grain.
+
+An element of the Grain data set is a whole batch: gathering rows one by one
+costs ten times as much.
+"""
+
+import functools
+
+import grain
+import numpy as np
+from absl import flags
+
+from agegender_jax import schema
+from agegender_jax.data import sources
+
+_READ_AHEAD = 2  # Batches.
+
+
+class Batches:
+  """An iterator over batches; close it to end its threads and workers."""
+
+  def __init__(self, iterator):
+    self._iterator = iterator
+
+  def __iter__(self):
+    return self
+
+  def __next__(self) -> dict[str, np.ndarray]:
+    if self._iterator is None:
+      raise StopIteration
+    try:
+      return next(self._iterator)
+    except StopIteration:
+      self.close()
+      raise
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *unused):
+    self.close()
+
+  def close(self) -> None:
+    """Ends reading ahead; further batches there are none."""
+    if self._iterator is not None:
+      self._iterator.close()
+      self._iterator = None
+
+
+class _TrainSteps:
+  """Random access by step to the batches of an endless reshuffled stream."""
+
+  def __init__(self, source, batch_size, seed, num_steps, local):
+    self._source = source
+    self._batch_size = batch_size
+    self._seed = seed
+    self._num_steps = num_steps
+    self._local = local
+
+  def __len__(self):
+    return self._num_steps
+
+  def __getitem__(self, step):
+    positions = step * self._batch_size + np.arange(self._batch_size)
+    positions = positions[self._local]
+    return make_batch(
+      self._source, train_rows(positions, len(self._source), self._seed)
+    )
+
+
+class _EvalSteps:
+  """Random access by step to the batches of one pass, the tail padded."""
+
+  def __init__(self, source, batch_size, local):
+    self._source = source
+    self._batch_size = batch_size
+    self._local = local
+
+  def __len__(self):
+    return -(-len(self._source) // self._batch_size)
+
+  def __getitem__(self, step):
+    rows = step * self._batch_size + np.arange(self._batch_size)
+    rows = rows[self._local]
+    return make_batch(
+      self._source, np.where(rows < len(self._source), rows, schema.UNKNOWN)
+    )
+
+
+def train_batches(
+  source: sources.Source,
+  *,
+  batch_size: int,
+  seed: int,
+  start_step: int = 0,
+  num_steps: int,
+  num_workers: int = 0,
+  process_index: int = 0,
+  process_count: int = 1,
+) -> Batches:
+  """Iterates over the batches of steps start_step .. num_steps - 1.
+
+  The stream is a function of (seed, step): epoch after epoch in a new order,
+  nothing dropped between them.
+
+  Args:
+    source: the split.
+    batch_size: over all processes.
+    seed: of the order.
+    start_step: the first step, so that a resumed run goes on where it was.
+    num_steps: of the whole run, counted from step 0.
+    num_workers: processes that gather; 0 = a thread. Changes no batch.
+    process_index: which contiguous part of each batch to return.
+    process_count: into how many parts each batch is cut.
+
+  Returns:
+    Batches with the keys of schema.BATCH_KEYS, [B / process_count, ...].
+  """
+  local = _local_part(batch_size, process_index, process_count)
+  steps = _TrainSteps(source, batch_size, seed, num_steps, local)
+  return _read_ahead(steps, start_step, num_workers)
+
+
+def eval_batches(
+  source: sources.Source,
+  *,
+  batch_size: int,
+  num_workers: int = 0,
+  process_index: int = 0,
+  process_count: int = 1,
+) -> Batches:
+  """Iterates once over every example, in order; padding has mask 0.
+
+  Args:
+    source: the split.
+    batch_size: over all processes.
+    num_workers: processes that gather; 0 = a thread.
+    process_index: which contiguous part of each batch to return.
+    process_count: into how many parts each batch is cut.
+
+  Returns:
+    Batches with the keys of schema.BATCH_KEYS, [B / process_count, ...];
+    padding is black, with labels and row UNKNOWN.
+  """
+  local = _local_part(batch_size, process_index, process_count)
+  return _read_ahead(_EvalSteps(source, batch_size, local), 0, num_workers)
+
+
+def train_rows(positions: np.ndarray, size: int, seed: int) -> np.ndarray:
+  """Maps positions of the endless stream to rows.
+
+  Args:
+    positions: int [B], 0 for the first example ever seen.
+    size: number of examples, N.
+    seed: of the order.
+
+  Returns:
+    int64 [B]: position p is row permutation(seed, p // N)[p % N].
+  """
+  epochs, places = np.divmod(positions, size)
+  rows = np.empty(len(positions), np.int64)
+  for epoch in np.unique(epochs):
+    here = epochs == epoch
+    rows[here] = _permutation(seed, int(epoch), size)[places[here]]
+  return rows
+
+
+def make_batch(
+  source: sources.Source, rows: np.ndarray
+) -> dict[str, np.ndarray]:
+  """Gathers a batch; rows of UNKNOWN are padding.
+
+  Args:
+    source: the split.
+    rows: int [B].
+
+  Returns:
+    A fresh batch dict, see schema.
+  """
+  known = rows != schema.UNKNOWN
+  image = source.gather(np.where(known, rows, 0))
+  image[~known] = 0
+  batch = {
+    key: np.where(known, values[rows], schema.UNKNOWN).astype(values.dtype)
+    for key, values in source.labels.items()
+  }
+  return batch | {
+    'image': image,
+    'mask': known.astype(np.float32),
+    'row': rows.astype(np.int32),
+  }
+
+
+@functools.lru_cache(maxsize=4)
+def _permutation(seed, epoch, size):
+  bits = np.random.Philox(key=np.array([seed, epoch], np.uint64))
+  return np.random.Generator(bits).permutation(size)
+
+
+def _local_part(batch_size, process_index, process_count):
+  if batch_size % process_count:
+    raise schema.UserError(
+      f'the batch size {batch_size} is not divisible by the {process_count} '
+      f'processes'
+    )
+  size = batch_size // process_count
+  return slice(process_index * size, (process_index + 1) * size)
+
+
+def _read_ahead(steps, start_step, num_workers):
+  if start_step >= len(steps):
+    return Batches(None)
+  data = grain.MapDataset.source(steps).slice(slice(start_step, len(steps)))
+  # Grain's default, 16 threads and 500 elements, is many times slower.
+  data = data.to_iter_dataset(
+    grain.ReadOptions(num_threads=1, prefetch_buffer_size=_READ_AHEAD)
+  )
+  if num_workers:
+    if not flags.FLAGS.is_parsed():  # Grain's workers ask for absl flags.
+      flags.FLAGS.mark_as_parsed()
+    data = data.mp_prefetch(
+      grain.MultiprocessingOptions(num_workers, _READ_AHEAD)
+    )
+  return Batches(iter(data))

@@ -1,0 +1,102 @@
+"""Pictures to pixels: the same steps for training and for own photos."""
+
+import io
+import os
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from agegender_jax import schema
+
+# Part of the cache's key: raise it when the pixels of `prepare` change.
+VERSION = 1
+
+
+class UnreadableError(ValueError):
+  """A picture that cannot be decoded."""
+
+
+def load(picture: bytes | str | os.PathLike) -> Image.Image:
+  """Reads a picture's stored pixels, of an animation the first frame.
+
+  Args:
+    picture: an encoded picture, or the path of one.
+
+  Returns:
+    The picture in its own mode, not yet turned upright.
+
+  Raises:
+    UnreadableError: not a picture that Pillow can decode.
+  """
+  try:
+    stream = io.BytesIO(picture) if isinstance(picture, bytes) else picture
+    with Image.open(stream) as image:
+      image.load()
+      # A copy would lose the format; load() keeps the pixels after closing.
+      return image
+  except Exception as error:  # Pillow's plugins raise whatever they met.
+    raise UnreadableError(f'{type(error).__name__}: {error}') from error
+
+
+def decode(picture: bytes | str | os.PathLike) -> Image.Image:
+  """Decodes a picture to upright RGB.
+
+  Grey, palette, CMYK and 16-bit pictures are converted, transparency is laid
+  on white, the EXIF orientation is applied.
+
+  Args:
+    picture: an encoded picture, or the path of one.
+
+  Returns:
+    An RGB image.
+
+  Raises:
+    UnreadableError: not a picture that Pillow can decode.
+  """
+  image = load(picture)
+  try:
+    image = ImageOps.exif_transpose(image)
+  except Exception:  # A broken EXIF block says nothing about orientation.
+    pass
+  if image.mode == 'RGB':
+    return image
+  if image.mode.startswith('I'):  # 16 bits a pixel: keep the upper eight.
+    grey = np.clip(np.asarray(image, np.int64) >> 8, 0, 255)
+    return Image.fromarray(grey.astype(np.uint8)).convert('RGB')
+  if image.has_transparency_data:
+    image = image.convert('RGBA')
+    white = Image.new('RGBA', image.size, 'white')
+    image = Image.alpha_composite(white, image)
+  return image.convert('RGB')
+
+
+def check_size(size: int, crop: float) -> None:
+  """Raises schema.UserError unless the two make sense for `prepare`."""
+  if size < 1:
+    raise schema.UserError(f'image_size is {size}; give at least 1 pixel')
+  if not 0 <= crop < 0.5:
+    raise schema.UserError(
+      f'crop is {crop}; give a fraction of the side in [0, 0.5)'
+    )
+
+
+def prepare(image: Image.Image, size: int, crop: float = 0.0) -> np.ndarray:
+  """Cuts the central square, less a margin, and resizes it.
+
+  Args:
+    image: an RGB image.
+    size: height and width of the result, pixels.
+    crop: fraction of the square's side cut from each edge, in [0, 0.5).
+
+  Returns:
+    uint8 [size, size, 3].
+  """
+  side = min(image.size) * (1 - 2 * crop)
+  left, top = ((length - side) / 2 for length in image.size)
+  # Pillow's bilinear filter widens when it shrinks: it is antialiased.
+  image = image.resize(
+    (size, size),
+    Image.Resampling.BILINEAR,
+    box=(left, top, left + side, top + side),
+  )
+  return np.asarray(image)

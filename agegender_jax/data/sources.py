@@ -1,0 +1,173 @@
+"""Opens a split of a data set, preparing it first where that is needed."""
+
+import contextlib
+import dataclasses
+import difflib
+import io
+import os
+import shutil
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from agegender_jax import schema
+from agegender_jax.data import cache as cache_lib
+from agegender_jax.data import preprocess
+from agegender_jax.data.builders import common, folder, synthetic, utkface
+
+# Name in config.data.name -> creates the TFDS builder.
+SOURCES = {
+  'folder': folder.create_builder,
+  'synthetic': synthetic.create_builder,
+  'utkface': utkface.create_builder,
+}
+CACHES = ('memmap', 'none')
+_COMMON_COLUMNS = ('name', 'age', 'gender', 'hash')
+
+
+@dataclasses.dataclass
+class Source:
+  """A split with random access: labels in memory, pixels by row.
+
+  Attributes:
+    labels: age float32 [N], gender and age_group int32 [N].
+    names: of the pictures, by row.
+    hashes: uint64 [N], see splits.difference_hash.
+    extras: further columns of the data, by row.
+    preparation: reason -> number of pictures, from preparing the data set.
+    licence: the terms of the data set.
+    pixels: gathers rows of uint8 [N, S, S, 3].
+  """
+
+  labels: dict[str, np.ndarray]
+  names: list[str]
+  hashes: np.ndarray
+  extras: dict[str, list]
+  preparation: dict[str, int]
+  licence: str
+  pixels: cache_lib.MemmapPixels | cache_lib.RecordPixels
+
+  def __len__(self) -> int:
+    return len(self.names)
+
+  def gather(self, rows: np.ndarray) -> np.ndarray:
+    """Returns the pixels of rows, int [B], as a fresh uint8 [B, S, S, 3]."""
+    return self.pixels.gather(np.asarray(rows))
+
+
+def open_source(
+  name: str,
+  split: str,
+  *,
+  source_dir: str = '',
+  data_dir: str = '',
+  image_size: int = 128,
+  crop: float = 0.0,
+  cache: str = 'memmap',
+  age_groups: str = 'adience',
+  synthetic_examples: int = 6000,
+  synthetic_seed: int = 0,
+) -> Source:
+  """Opens a split of a data set.
+
+  Args:
+    name: key of SOURCES.
+    split: public name of a split of that data set.
+    source_dir: the raw data as their owners distribute them.
+    data_dir: of prepared data; '' = $TFDS_DATA_DIR, then TFDS's own.
+    image_size: height and width, pixels.
+    crop: fraction of the side cut from each edge before resizing.
+    cache: memmap (decode once to disk) or none (decode every time).
+    age_groups: key of schema.AGE_GROUPS.
+    synthetic_examples: faces that `synthetic` draws.
+    synthetic_seed: of the drawing.
+
+  Raises:
+    schema.UserError: something of this that the user can mend.
+  """
+  _check_known('data set', name, SOURCES)
+  _check_known('config.data.cache', cache, CACHES)
+  _check_known('config.data.age_groups', age_groups, schema.AGE_GROUPS)
+  preprocess.check_size(image_size, crop)
+  builder = prepared_builder(
+    name,
+    split,
+    source_dir=source_dir,
+    data_dir=data_dir or os.environ.get('TFDS_DATA_DIR') or None,
+    num_examples=synthetic_examples,
+    seed=synthetic_seed,
+  )
+  atoms = common.atoms_of(split, builder.SPLITS[split], builder.info.splits)
+  records = [_records(builder, atom) for atom in atoms]
+  cache_dir = builder.data_path / 'cache'
+  columns = {}
+  for atom, part in zip(atoms, records, strict=True):
+    path = cache_dir / f'{atom}.json'
+    for key, values in cache_lib.read_columns(path, part).items():
+      columns.setdefault(key, []).extend(values)
+  if cache == 'memmap':
+    key = f'{image_size}px_crop{crop:g}_v{preprocess.VERSION}'
+    paths = [cache_dir / key / f'{atom}.npy' for atom in atoms]
+    pixels = cache_lib.decode_once(paths, records, image_size, crop)
+  else:
+    pixels = cache_lib.RecordPixels(records, image_size, crop)
+  return _create_source(builder, columns, pixels, age_groups)
+
+
+def prepared_builder(
+  name: str, split: str, **options
+) -> tfds.core.DatasetBuilder:
+  """Returns the builder of a data set, which it prepares if need be.
+
+  Args:
+    name: key of SOURCES.
+    split: public name of a split, checked before the long work.
+    **options: of the builders' `create_builder`.
+  """
+  builder = SOURCES[name](**options)
+  _check_known(f'split of {name}', split, builder.SPLITS)
+  # TFDS renames the folder into place when all is written.
+  if builder.data_path.exists():
+    return builder
+  with cache_lib.exclusive(builder.data_path):
+    # Another process may have prepared it while this one waited.
+    builder = SOURCES[name](**options)
+    if not builder.data_path.exists():
+      for leftover in builder.data_path.parent.glob('incomplete.*'):
+        shutil.rmtree(leftover)  # Of a run that was killed.
+      tfds.disable_progress_bar()
+      # TFDS prints what it would download; the builder's bar says enough.
+      with contextlib.redirect_stdout(io.StringIO()):
+        builder.download_and_prepare()
+  return builder
+
+
+def _create_source(builder, columns, pixels, age_groups):
+  age = np.asarray(columns['age'], np.float32)
+  return Source(
+    labels={
+      'age': age,
+      'age_group': schema.group_of_label(age, age_groups),
+      'gender': np.asarray(columns['gender'], np.int32),
+    },
+    names=columns['name'],
+    hashes=np.array([int(text, 16) for text in columns['hash']], np.uint64),
+    extras={k: v for k, v in columns.items() if k not in _COMMON_COLUMNS},
+    preparation=dict(builder.info.metadata),
+    licence=builder.LICENCE,
+    pixels=pixels,
+  )
+
+
+def _records(builder, atom):
+  decoders = {'image': tfds.decode.SkipDecoding()}
+  return builder.as_data_source(atom, decoders=decoders)
+
+
+def _check_known(what, key, known):
+  if key not in known:
+    near = difflib.get_close_matches(key, list(known), n=1)
+    hint = f', did you mean "{near[0]}"?' if near else ''
+    raise schema.UserError(
+      f'unknown {what} "{key}"{hint}; known: {", ".join(sorted(known))}'
+    )

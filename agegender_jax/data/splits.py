@@ -1,0 +1,56 @@
+"""The published split rule: a function of the picture alone.
+
+Equal pictures stay on one side, and no list of files is needed.
+"""
+
+import hashlib
+
+import numpy as np
+from PIL import Image
+
+
+def difference_hash(image: Image.Image) -> bytes:
+  """Hashes a picture by the signs of its horizontal differences.
+
+  Args:
+    image: the stored pixels, not turned upright.
+
+  Returns:
+    8 bytes: bit [r, c] says that grey[r, c + 1] > grey[r, c] on an 8 x 9 grid,
+    row by row, the most significant bit first.
+  """
+  small = image.convert('L').resize((9, 8), Image.Resampling.BILINEAR)
+  grey = np.asarray(small)
+  return np.packbits(grey[:, 1:] > grey[:, :-1]).tobytes()
+
+
+def percent(difference: bytes) -> int:
+  """Maps a difference hash to 0..99 by its SHA-1's first four bytes."""
+  head = hashlib.sha1(difference).digest()[:4]
+  return int.from_bytes(head, 'big') % 100
+
+
+def split_of(value: int) -> str:
+  """Returns `test` below 20, `validation` below 30, else `train`."""
+  if value < 20:
+    return 'test'
+  return 'validation' if value < 30 else 'train'
+
+
+def has_twin(
+  hashes: np.ndarray, others: np.ndarray, bits: int = 3
+) -> np.ndarray:
+  """Finds pictures with a near-duplicate elsewhere.
+
+  Args:
+    hashes: uint64 [N], difference hashes.
+    others: uint64 [M], those of the pictures to compare with.
+    bits: the most that twins differ in.
+
+  Returns:
+    bool [N].
+  """
+  result = np.zeros(len(hashes), bool)
+  for row, value in enumerate(hashes):
+    result[row] = (np.bitwise_count(others ^ value) <= bits).any()
+  return result

@@ -1,0 +1,106 @@
+"""The command line: flags, then one call."""
+
+import os
+import sys
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from agegender_jax import config as config_lib
+from agegender_jax import runtime, schema
+
+_CONFIG = config_flags.DEFINE_config_file(
+  'config', None, 'Recipe, configs/NAME.py[:key=value,...]; outside training '
+  "it may be left out: the workdir's own is used.", lock_config=True,
+)  # fmt: skip
+_WORKDIR = flags.DEFINE_string(
+  'workdir', None, 'Output folder of the run; for report A,B,... compares.'
+)
+_MODE = flags.DEFINE_enum(
+  'mode', 'train', ['train', 'evaluate', 'predict', 'report'], 'What to do.'
+)
+_IMAGES = flags.DEFINE_multi_string(
+  'images', [], 'For predict: a file, folder or glob; repeatable.'
+)
+_OUTPUT = flags.DEFINE_string(
+  'output', None, 'For predict (./predictions.csv) and comparisons '
+  '(./compare.html): where to write.',
+)  # fmt: skip
+
+
+def _fail(message) -> None:
+  """Ends with status 2 and one line on stderr."""
+  text = ' '.join(str(message).split())
+  print(f'error: {text}', file=sys.stderr, flush=True)
+  # Worker threads of the data readers need no orderly end here.
+  sys.exit(2)
+
+
+def _parse_flags(argv):
+  """Parses flags; what the user can mend is one line, status 2."""
+  flags.FLAGS.unparse_flags()
+  try:
+    values = dict(part[2:].partition('=')[::2] for part in argv[1:]
+                  if part.startswith('--'))  # fmt: skip
+    # A config.json is no recipe, but config.py makes one of a workdir.
+    if 'config' not in values and values.get('mode', 'train') in (
+      'evaluate', 'predict',
+    ):  # fmt: skip
+      workdir = values.get('workdir', '')
+      argv = [argv[0], f'--config={config_lib.__file__}:{workdir}', *argv[1:]]
+    return app.parse_flags_with_usage(argv)
+  except schema.UserError as error:
+    _fail(error)
+
+
+def main(argv) -> None:
+  """Runs the mode that the flags name."""
+  mode, workdir = _MODE.value, _WORKDIR.value
+  try:
+    if argv[1:]:
+      raise schema.UserError(f'unexpected argument "{argv[1]}"')
+    if not workdir:
+      raise schema.UserError('--workdir=DIR is needed')
+    if mode == 'report':
+      from agegender_jax import report
+
+      workdirs = [path for path in workdir.split(',') if path]
+      if len(workdirs) == 1:
+        print(report.write_report(workdirs[0]))
+      else:
+        output = _OUTPUT.value or 'compare.html'
+        print(report.write_comparison(workdirs, output))
+      return
+    config = _CONFIG.value
+    if config is None:
+      raise schema.UserError('--config=configs/NAME.py is needed to train')
+    runtime.quiet_libraries()
+    runtime.tune_malloc()
+    runtime.set_up_compilation_cache()
+    # Imported late: --help and a typing error should answer at once.
+    if mode == 'train':
+      from agegender_jax import train
+
+      recipe = config_flags.get_config_filename(flags.FLAGS['config'])
+      train.train_and_evaluate(config, workdir, recipe)
+    elif mode == 'evaluate':
+      from agegender_jax import evaluate
+
+      evaluate.evaluate(config, workdir)
+    else:
+      from agegender_jax import predict
+
+      output = _OUTPUT.value or 'predictions.csv'
+      predict.predict(config, workdir, _IMAGES.value, output)
+  except schema.UserError as error:
+    _fail(error)
+
+
+def run() -> None:
+  """Entry point of the console script and of `python -m`."""
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+  app.run(main, flags_parser=_parse_flags)
+
+
+if __name__ == '__main__':
+  run()

@@ -1,0 +1,161 @@
+"""A network ready to predict, for training's evaluations and afterwards."""
+
+import collections
+from collections.abc import Iterable, Iterator
+
+import jax
+import numpy as np
+from flax import linen as nn
+
+from agegender_jax import (
+  augment,
+  checkpoint,
+  metrics,
+  models,
+  optimizers,
+  parallel,
+  schema,
+  state,
+  steps,
+  tasks,
+)
+
+# Batches under way on the device while the host prepares the next.
+BATCHES_IN_FLIGHT = 2
+
+
+class Predictor:
+  """Predicts batches of uint8 images with given variables.
+
+  Attributes:
+    tasks: the run's tasks.
+    model: the network.
+    normalize_fn: pixels in [0, 255] -> the network's input.
+  """
+
+  def __init__(self, config):
+    """Builds the network of `config`.
+
+    Raises:
+      schema.UserError: the configuration names something unknown.
+    """
+    parallel.check_batch_size(
+      'train.eval_batch_size', config.train.eval_batch_size
+    )
+    self.batch_size = config.train.eval_batch_size
+    self.tasks = tasks.create_tasks(config.tasks, config.data.age_groups)
+    outputs = {task.name: task.num_outputs for task in self.tasks}
+    self.model: nn.Module = models.create_model(
+      config.model, outputs, parallel.AXIS
+    )
+    self.normalize_fn = augment.create_normalize(config.data.normalize)
+    self._step = parallel.pmap_predict_step(
+      steps.create_predict_step(self.model, self.tasks, self.normalize_fn)
+    )
+
+  def predict(self, variables, batches: Iterable[dict]) -> Iterator[dict]:
+    """Predicts batches, the next ones under way while one is read.
+
+    Args:
+      variables: replicated over the devices.
+      batches: dicts with `image` uint8 [B, H, W, 3] and `mask` [B].
+
+    Yields:
+      For each batch the predictions of its rows with mask 1, in their order:
+      decoded values [n] by key and `logits` [n, K] by task name.
+    """
+    queue = collections.deque()
+
+    def finish(item):
+      keep, output = item
+      return jax.tree.map(lambda x: parallel.unshard(x)[keep], output)
+
+    for batch in batches:
+      image = parallel.shard({'image': batch['image']})['image']
+      queue.append((batch['mask'] > 0, self._step(variables, image)))
+      if len(queue) > BATCHES_IN_FLIGHT:
+        yield finish(queue.popleft())
+    while queue:
+      yield finish(queue.popleft())
+
+  def predict_all(self, variables, batches: Iterable[dict]) -> dict:
+    """Predicts batches and joins them: values [N] by key, `logits` [N, K]."""
+    outputs = list(self.predict(variables, batches))
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *outputs)
+
+
+def best_metric(config, run_tasks) -> tuple[str, str]:
+  """Chooses the validation score that ranks checkpoints.
+
+  Args:
+    config: the run's configuration.
+    run_tasks: its tasks.
+
+  Returns:
+    (`validation/<name>`, `min` or `max`).
+
+  Raises:
+    schema.UserError: a metric that this run does not have.
+  """
+  names = {task.name: task for task in run_tasks}
+  has = {'gender_accuracy': 'gender' in names}
+  has['age_mae'] = 'age' in names and names['age'].label == 'age'
+  has['age_group_accuracy'] = 'age' in names
+  known = [name for name in metrics.BEST_METRICS if has[name]]
+  name = config.train.best_metric or known[0]
+  if name not in known:
+    raise schema.UserError(
+      f'train.best_metric "{name}" is not a metric of this run; '
+      f'known: {", ".join(known)}'
+    )
+  return f'validation/{name}', metrics.BEST_METRICS[name]
+
+
+def restore(config, workdir: str) -> tuple[Predictor, dict, int]:
+  """Restores a trained network.
+
+  Args:
+    config: of the run; `train.restore_step` 0 means the one that
+      `train.select` names.
+    workdir: output folder of the run.
+
+  Returns:
+    The predictor, its variables replicated over the devices, the step.
+
+  Raises:
+    schema.UserError: no such checkpoint, or of another network.
+  """
+  predictor = Predictor(config)
+  checkpoints = checkpoint.Checkpoints(
+    workdir, *best_metric(config, predictor.tasks)
+  )
+  try:
+    step = selected_step(config, checkpoints)
+    if step is None:
+      raise schema.UserError(
+        f'workdir "{workdir}" holds no checkpoint yet: train first'
+      )
+    # The optimizer is not restored, so the cheapest one will do.
+    target = state.create_state(
+      predictor.model,
+      optimizers.create_optimizer(config.optimizer, lambda step: 0.0),
+      config.data.image_size,
+      seed=0,
+    )
+    variables = checkpoints.restore_variables(step, target.variables)
+  finally:
+    checkpoints.close()
+  return predictor, parallel.replicate(variables), step
+
+
+def selected_step(config, checkpoints: checkpoint.Checkpoints) -> int | None:
+  """Returns the step that is scored on test, None without checkpoints."""
+  if config.train.select not in ('best', 'last'):
+    raise schema.UserError(
+      f'train.select is "best" or "last", not "{config.train.select}"'
+    )
+  if config.train.restore_step:
+    return checkpoints.check_step(config.train.restore_step)
+  if config.train.select == 'last':
+    return checkpoints.latest_step()
+  return checkpoints.best_step()

@@ -1,0 +1,137 @@
+"""The pure steps, on one device's shard of the global batch."""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+
+from agegender_jax import metrics, parallel, schema, tasks
+from agegender_jax import state as state_lib
+
+
+def weighted_loss(
+  batch_tasks: Sequence[tasks.Task],
+  logits: dict[str, jax.Array],
+  batch: dict[str, jax.Array],
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+  """Computes the loss of a shard as its part of the global batch's mean.
+
+  Each task's loss is averaged over the examples of the global batch whose
+  label is known, then weighted; a task without any counts 0.
+
+  Args:
+    batch_tasks: the tasks.
+    logits: task name -> float32 [B, K].
+    batch: see schema.
+
+  Returns:
+    The shard's share of the loss, float32 []: the shares of all devices add
+    up to the loss; and the same by task name, unweighted.
+  """
+  total, parts = 0.0, {}
+  for task in batch_tasks:
+    label = batch[task.label]
+    known = batch['mask'] * (label != schema.UNKNOWN)
+    # Counts hold no parameters, so no gradient flows through this psum.
+    count = jnp.maximum(parallel.psum(known.sum()), 1)
+    loss = task.loss(logits[task.name], label)
+    parts[task.name] = jnp.where(known > 0, loss, 0.0).sum() / count
+    total += task.weight * parts[task.name]
+  return total, parts
+
+
+def create_train_step(
+  model: nn.Module,
+  optimizer: optax.GradientTransformation,
+  train_tasks: Sequence[tasks.Task],
+  augment_fn: Callable,
+  normalize_fn: Callable,
+) -> Callable:
+  """Creates the train step of a run.
+
+  Args:
+    model: linen module, `__call__(image, train)` -> task name -> logits.
+    optimizer: see `optimizers.create_optimizer`.
+    train_tasks: the tasks.
+    augment_fn: keys [B], uint8 image -> float image in [0, 255].
+    normalize_fn: image in [0, 255] -> the network's input.
+
+  Returns:
+    A pure function for `parallel.pmap_train_step`: state, batch (the device's
+    shard), key of the run -> new state, metrics {name: (sum, count)} and
+    `loss` over the global batch.
+  """
+
+  def train_step(state: state_lib.TrainState, batch, key):
+    key = jax.random.fold_in(key, state.step)
+    rows = parallel.global_index(batch['image'].shape[0])
+    augment_key, dropout_key = jax.random.split(key)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(augment_key, rows)
+    image = normalize_fn(augment_fn(keys, batch['image']))
+    # One draw a device: dropout alone depends on the number of devices.
+    dropout_key = jax.random.fold_in(dropout_key, rows[0])
+
+    def loss_fn(params):
+      logits, updates = model.apply(
+        {'params': params, 'batch_stats': state.batch_stats},
+        image,
+        train=True,
+        rngs={'dropout': dropout_key},
+        mutable=['batch_stats'],
+      )
+      loss, parts = weighted_loss(train_tasks, logits, batch)
+      return loss, (logits, updates, parts)
+
+    (loss, (logits, updates, parts)), gradients = jax.value_and_grad(
+      loss_fn, has_aux=True
+    )(state.params)
+    loss, parts, gradients = parallel.psum((loss, parts, gradients))
+    changes, opt_state = optimizer.update(
+      gradients, state.opt_state, state.params
+    )
+    sums = metrics.batch_sums(train_tasks, logits, batch)
+    report = parallel.psum(sums)
+    for name, part in [('loss', loss), *((f'{k}_loss', v)
+                                         for k, v in parts.items())]:  # fmt: skip
+      report[name] = (part, jnp.ones_like(part))
+    return (
+      state_lib.TrainState(
+        step=state.step + 1,
+        params=optax.apply_updates(state.params, changes),
+        batch_stats=updates.get('batch_stats', {}),
+        opt_state=opt_state,
+      ),
+      report,
+    )
+
+  return train_step
+
+
+def create_predict_step(
+  model: nn.Module,
+  predict_tasks: Sequence[tasks.Task],
+  normalize_fn: Callable,
+) -> Callable:
+  """Creates the step that predicts without labels.
+
+  Args:
+    model: linen module, `__call__(image, train)` -> task name -> logits.
+    predict_tasks: the tasks.
+    normalize_fn: image in [0, 255] -> the network's input.
+
+  Returns:
+    A pure function for `parallel.pmap_predict_step`: variables, uint8 image
+    [B, H, W, 3] -> decoded predictions by key, [B] each, and
+    `logits` by task name, float32 [B, K].
+  """
+
+  def predict_step(variables, image):
+    logits = model.apply(variables, normalize_fn(image), train=False)
+    decoded = {}
+    for task in predict_tasks:
+      decoded |= task.decode(logits[task.name])
+    return {'logits': logits, **decoded}
+
+  return predict_step

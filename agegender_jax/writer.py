@@ -1,0 +1,83 @@
+"""Scalars to metrics.jsonl, TensorBoard and the console."""
+
+import json
+import pathlib
+import sys
+import time
+
+
+class Writer:
+  """Writes one record a logged step; a resumed run continues the file."""
+
+  def __init__(self, workdir: str, start_step: int, num_steps: int):
+    """Opens the records, dropping those past `start_step`.
+
+    Args:
+      workdir: output folder.
+      start_step: the step that the run continues from.
+      num_steps: of the whole run.
+    """
+    import tensorboardX  # 0.1 s, and only training writes.
+
+    path = pathlib.Path(workdir) / 'metrics.jsonl'
+    kept = [row for row in read_metrics(workdir) if row['step'] <= start_step]
+    path.write_text(''.join(json.dumps(row) + '\n' for row in kept))
+    self._file = path.open('a')
+    self._tensorboard = tensorboardX.SummaryWriter(
+      str(pathlib.Path(workdir) / 'tensorboard'),
+      purge_step=start_step + 1 if start_step else None,
+    )
+    self._num_steps = num_steps
+    self._start = (time.monotonic(), start_step)
+    self._open_line = False
+
+  def write(self, step: int, epoch: float, scalars: dict[str, float]) -> None:
+    """Writes a record.
+
+    Args:
+      step: optimizer steps done.
+      epoch: passes over the training split done.
+      scalars: name -> value, names as `train/loss`.
+    """
+    record = {'step': step, 'epoch': round(epoch, 4), **scalars}
+    self._file.write(json.dumps(record) + '\n')
+    self._file.flush()
+    for name, value in scalars.items():
+      self._tensorboard.add_scalar(name, value, step)
+
+  def progress(self, step: int, epoch: float, scalars: dict[str, float]):
+    """Shows step, loss, images/s and time left, on one line on a terminal."""
+    seconds, first = self._start
+    done = step - first
+    left = (time.monotonic() - seconds) / done * (self._num_steps - step)
+    text = f'step {step}/{self._num_steps}  epoch {epoch:.1f}'
+    for name, value in scalars.items():
+      name = name.removeprefix('train/').replace('validation/', 'validation ')
+      text += f'  {name.replace("_per_second", "/s")} {value:.4g}'
+    minutes, seconds = divmod(round(left), 60)
+    text += f'  left {minutes}:{seconds:02d}'
+    evaluated = any(name.startswith('validation/') for name in scalars)
+    if sys.stdout.isatty():
+      print('\r\033[K' + text, end='\n' if evaluated else '', flush=True)
+      self._open_line = not evaluated
+    else:
+      print(text, flush=True)
+
+  def close(self) -> None:
+    """Ends the console line and closes the files."""
+    if self._open_line:
+      print()
+    self._file.close()
+    self._tensorboard.close()
+
+
+def read_metrics(workdir: str) -> list[dict]:
+  """Reads metrics.jsonl; a last line cut short by a kill is left out."""
+  path = pathlib.Path(workdir) / 'metrics.jsonl'
+  rows = []
+  for line in path.read_text().splitlines() if path.exists() else []:
+    try:
+      rows.append(json.loads(line))
+    except json.JSONDecodeError:
+      break
+  return rows

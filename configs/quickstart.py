@@ -1,0 +1,23 @@
+"""The embedded synthetic faces, in minutes on two cores.
+
+python -m agegender_jax.main --config=configs/quickstart.py \\
+  --workdir=runs/quickstart
+"""
+
+from agegender_jax import config as config_lib
+
+
+def get_config(arg=''):
+  """Returns the configuration of the quick start."""
+  config_lib.parse_arg(arg)
+  config = config_lib.default_config()
+  config.data.name = 'synthetic'
+  config.data.image_size = 64
+  config.data.flip = True
+  config.model.layers = 'conv:16 pool conv:32 pool conv:64 pool'
+  config.model.branch = 'conv:64 pool flatten dense:64 drop:0.25'
+  config.tasks.gender.weight = 100.0
+  config.optimizer.schedule = 'cosine'
+  config.optimizer.warmup_epochs = 0.5
+  config.train.num_epochs = 10.0
+  return config

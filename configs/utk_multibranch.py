@@ -1,0 +1,36 @@
+"""Seed 001: the multi-branch CNN on 5,000 UTKFace pictures, 60 epochs.
+
+python -m agegender_jax.main --config=configs/utk_multibranch.py \\
+  --workdir=runs/utk_multibranch --config.data.source_dir=PATH_TO_UTKFACE
+
+Two shared conv layers, then per branch a conv, a dense and an output layer;
+MSE + 500 x BCE, batch 20, the last epoch is scored. The seed prints neither
+widths, dropout rates nor the learning rate: those are our reading. It reports
+MAE 8.11 and 87.70 % on its test part, which its curves show as validation.
+
+Arguments: `protocol=full` trains on all of UTKFace's training split, selects
+on validation and scores test; `runlocal` is a check of minutes.
+"""
+
+from agegender_jax import config as config_lib
+
+
+def get_config(arg=''):
+  """Returns the configuration of seed 001."""
+  arg = config_lib.parse_arg(arg, protocol='seed5k', runlocal=False)
+  config = config_lib.default_config()
+  config_lib.set_utk_protocol(config, arg.protocol)
+  config.data.flip = True
+  config.data.rotation = 10.0
+  config.data.zoom = 0.1
+  config.model.layers = 'conv:32 pool conv:64 pool drop:0.25'
+  config.model.branch = 'conv:128 pool drop:0.25 flatten dense:128 drop:0.5'
+  config.tasks.age.kind = 'mse'
+  config.tasks.gender.weight = 500.0
+  config.optimizer.name = 'adam'
+  config.optimizer.learning_rate = 1e-3
+  config.train.batch_size = 20
+  config.train.num_epochs = 60.0
+  if arg.runlocal:
+    config_lib.set_run_local(config)
+  return config

@@ -1,0 +1,27 @@
+"""Writes small pictures for tests: no faces, but as face data are named."""
+
+import io
+
+import numpy as np
+from PIL import Image
+
+
+def jpeg(seed: int, size: int = 32) -> bytes:
+  """Returns an RGB JPEG of smooth noise, different for each seed."""
+  rng = np.random.default_rng(seed)
+  small = rng.integers(0, 256, (9, 9, 3), np.uint8)
+  image = Image.fromarray(small).resize((size, size), Image.Resampling.BICUBIC)
+  stream = io.BytesIO()
+  image.save(stream, 'JPEG', quality=90)
+  return stream.getvalue()
+
+
+def write_utkface(folder, count: int, first: int = 0) -> list[str]:
+  """Writes pictures with well-formed UTKFace names and returns the names."""
+  folder.mkdir(parents=True, exist_ok=True)
+  names = []
+  for index in range(first, first + count):
+    name = f'{index % 90 + 1}_{index % 2}_{index % 5}_{index:017d}.jpg.chip.jpg'
+    (folder / name).write_bytes(jpeg(index))
+    names.append(name)
+  return names

@@ -1,0 +1,87 @@
+import pathlib
+import re
+
+import pytest
+
+from agegender_jax import config as config_lib
+from agegender_jax import schema
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def test_every_field_is_read_by_code():
+  code = '\n'.join(
+    path.read_text()
+    for path in sorted((ROOT / 'agegender_jax').rglob('*.py'))
+    if path.name != 'config.py'
+  )
+  for name in config_lib.flatten(config_lib.default_config()):
+    field = name.rpartition('.')[2]
+    # Named in code, or read by attribute names of a dataclass.
+    assert re.search(rf'\b{field}\b', code), f'{name} is read nowhere'
+
+
+def test_every_field_has_a_comment():
+  lines = (ROOT / 'agegender_jax/config.py').read_text().splitlines()
+  for name in config_lib.flatten(config_lib.default_config()):
+    if name.count('.') != 1:
+      continue
+    field = name.split('.')[1]
+    at = [i for i, line in enumerate(lines)
+          if re.match(rf'  \w+\.{field} = ', line)]  # fmt: skip
+    block = '\n'.join(lines[at[0] - 3 : at[0] + 1])
+    assert '#' in block, name
+
+
+def test_parse_arg_types_values_by_their_defaults():
+  arg = config_lib.parse_arg('fold=2,runlocal,name=a', fold=0, runlocal=False,
+                             name='', rate=0.5)  # fmt: skip
+  assert (arg.fold, arg.runlocal, arg.name, arg.rate) == (2, True, 'a', 0.5)
+
+
+@pytest.mark.parametrize(
+  'text, message',
+  [
+    ('fodl=2', 'did you mean "fold"'),
+    ('fold=x', 'wants int'),
+    ('flag=maybe', 'true or false'),
+  ],
+)
+def test_parse_arg_names_what_is_wrong(text, message):
+  with pytest.raises(schema.UserError, match=message):
+    config_lib.parse_arg(text, fold=0, flag=False)
+
+
+def test_saved_config_comes_back(tmp_path):
+  config = config_lib.default_config()
+  config.train.batch_size = 12
+  config_lib.save_config(config, str(tmp_path))
+  loaded = config_lib.load_config(str(tmp_path))
+  assert config_lib.flatten(loaded) == config_lib.flatten(config)
+
+
+def test_another_config_is_refused_and_named(tmp_path):
+  config = config_lib.default_config()
+  config_lib.save_config(config, str(tmp_path))
+  config.data.num_workers = 1  # Changes no number.
+  config_lib.save_config(config, str(tmp_path))
+  config.optimizer.learning_rate = 0.5
+  with pytest.raises(schema.UserError, match='optimizer.learning_rate was'):
+    config_lib.save_config(config, str(tmp_path))
+
+
+def test_recipes_build_and_only_override(monkeypatch):
+  from ml_collections.config_flags import config_flags
+
+  del config_flags
+  import importlib.util
+
+  known = set(config_lib.flatten(config_lib.default_config()))
+  recipes = sorted((ROOT / 'configs').glob('*.py'))
+  assert recipes
+  for path in recipes:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert set(config_lib.flatten(module.get_config())) == known
+    assert f'--config=configs/{path.name}' in module.__doc__

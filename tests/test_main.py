@@ -1,0 +1,174 @@
+"""Bad input: status 2, one line that says what is wrong and what to do."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = pathlib.Path(__file__).parent.parent
+QUICK = '--config=configs/quickstart.py'
+UTK = '--config=configs/utk_multibranch.py:runlocal'
+
+
+def run(*flags, **environment):
+  return subprocess.run(
+    [sys.executable, '-m', 'agegender_jax.main', *map(str, flags)],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    env={**os.environ, **environment},
+  )
+
+
+def refused(*flags, words, **environment):
+  result = run(*flags, **environment)
+  assert result.returncode == 2, result.stdout + result.stderr
+  lines = result.stderr.strip().splitlines()
+  assert len(lines) == 1, result.stderr
+  for word in words:
+    assert word in lines[0], lines[0]
+
+
+@pytest.fixture
+def faces(tmp_path):
+  """A folder of 40 pictures in UTKFace's naming."""
+  folder = tmp_path / 'faces'
+  folder.mkdir()
+  random = np.random.default_rng(0)
+  for row in range(40):
+    pixels = random.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    name = f'{row + 1}_{row % 2}_0_2017011021350{row:04d}.jpg.chip.jpg'
+    Image.fromarray(pixels).save(folder / name, quality=95)
+  return folder
+
+
+@pytest.mark.parametrize(
+  'flags, words',
+  [
+    ([QUICK, '--config.train.batchsize=4'], ['batch_size']),
+    ([QUICK, '--config.trian.batch_size=4'], ['train']),
+    ([QUICK, '--config.train.batch_size=4.5'], ['batch_size', '4.5']),
+    ([QUICK, '--config.optimizer.learning_rate=x'], ['learning_rate']),
+    ([QUICK, '--config.data.flip=perhaps'], ['flip']),
+    (['--config=configs/quikstart.py'], ['configs/quikstart.py']),
+    ([UTK + ',protcol=full'], ['protcol', 'did you mean "protocol"']),
+    ([UTK + ',protocol=half'], ['protocol', 'seed5k, full']),
+    ([], ['--config']),
+    ([QUICK, '--mode=traim'], ['mode']),
+    ([QUICK, '--nonsense=1'], ['nonsense']),
+    ([QUICK, 'stray'], ['stray']),
+  ],
+)
+def test_a_wrong_flag(flags, words, tmp_path):
+  refused(*flags, f'--workdir={tmp_path}', words=words)
+
+
+@pytest.mark.parametrize(
+  'flags, words',
+  [
+    (['--config.train.batch_size=5'], ['5', '2 devices', 'try 4']),
+    (['--config.data.name=utkfaces'], ['utkface']),
+    (['--config.data.train_split=trainn'], ['trainn', 'train']),
+    (['--config.data.image_size=4'], ['image_size', 'small']),
+    (['--config.train.num_epochs=1'], ['num_epochs', 'num_steps']),
+    (['--config.train.best_metric=mae'], ['best_metric', 'age_mae']),
+    (['--config.tasks.age.kind=', '--config.tasks.gender.kind='], ['kind']),
+    (['--config.train.select=first'], ['select']),
+  ],
+)
+def test_a_wrong_value(flags, words, tmp_path, faces):
+  refused(
+    UTK,
+    f'--workdir={tmp_path / "run"}',
+    f'--config.data.source_dir={faces}',
+    f'--config.data.data_dir={tmp_path / "data"}',
+    *flags,
+    words=words,
+  )
+
+
+def test_missing_and_empty_source_dir(tmp_path):
+  flags = (UTK, f'--workdir={tmp_path}', f'--config.data.data_dir={tmp_path}')
+  refused(*flags, words=['source_dir', 'susanqq.github.io/UTKFace'])
+  absent = f'--config.data.source_dir={tmp_path / "absent"}'
+  refused(*flags, absent, words=['absent'])
+  (tmp_path / 'empty').mkdir()
+  empty = f'--config.data.source_dir={tmp_path / "empty"}'
+  refused(*flags, empty, words=['empty'])
+
+
+def test_unreadable_pictures(tmp_path, faces):
+  flags = (
+    UTK,
+    f'--config.data.source_dir={faces}',
+    f'--config.data.data_dir={tmp_path / "data"}',
+  )
+  (faces / '50_1_0_20170110213509999.jpg.chip.jpg').write_bytes(b'no picture')
+  refused(*flags, f'--workdir={tmp_path / "a"}', words=['1 of 41', '1 %'])
+  for path in faces.iterdir():
+    path.write_bytes(b'no picture')
+  refused(*flags, f'--workdir={tmp_path / "b"}', words=['read'])
+
+
+def test_one_unreadable_picture_among_many_is_skipped(tmp_path, faces):
+  for row, path in enumerate(sorted(faces.iterdir())):
+    for copy in range(3):
+      (faces / f'9{row}_0_1_2018{row:03d}{copy}.jpg.chip.jpg').write_bytes(
+        path.read_bytes()
+      )
+  bad = faces / '50_1_0_20170110213509999.jpg.chip.jpg'
+  bad.write_bytes(b'no picture')
+  result = run(
+    UTK,
+    f'--config.data.source_dir={faces}',
+    f'--config.data.data_dir={tmp_path / "data"}',
+    f'--workdir={tmp_path / "run"}',
+  )
+  assert result.returncode == 0, result.stderr
+  assert bad.name in result.stderr + result.stdout
+  assert '1' in (tmp_path / 'run' / 'data.json').read_text()
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last(tmp_path, faces):
+  flags = (
+    UTK,
+    f'--config.data.source_dir={faces}',
+    f'--config.data.data_dir={tmp_path / "data"}',
+    f'--workdir={tmp_path / "run"}',
+    '--config.train.num_steps=40',
+    '--config.train.eval_every_steps=1',
+    '--config.optimizer.name=sgd',
+    '--config.optimizer.momentum=0.99',
+    '--config.optimizer.learning_rate=1.0',
+  )
+  refused(*flags, words=['loss is', 'step', 'learning_rate'])
+
+
+@pytest.mark.parametrize('mode', ['evaluate', 'predict', 'report'])
+def test_a_workdir_without_run(tmp_path, mode):
+  refused(f'--workdir={tmp_path / "none"}', f'--mode={mode}', words=['none'])
+
+
+def test_a_second_source_dir_is_prepared_anew(tmp_path, faces):
+  flags = (UTK, f'--config.data.data_dir={tmp_path / "data"}')
+  half = tmp_path / 'half'
+  half.mkdir()
+  for path in sorted(faces.iterdir())[::2]:
+    (half / path.name).write_bytes(path.read_bytes())
+  counts = []
+  for name, folder in [('a', faces), ('b', half)]:
+    result = run(*flags, f'--config.data.source_dir={folder}',
+                 f'--workdir={tmp_path / name}')  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    lines = (tmp_path / name / 'predictions.csv').read_text().splitlines()
+    counts.append({line.split(',')[0] for line in lines[1:]})
+  assert counts[1] < counts[0]
+
+
+def test_help_answers(tmp_path):
+  result = run('--help')
+  assert '--workdir' in result.stdout

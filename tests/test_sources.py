@@ -1,0 +1,190 @@
+import os
+import pickle
+import signal
+import subprocess
+import sys
+
+import faces_on_disk
+import numpy as np
+import pytest
+
+from agegender_jax import schema
+from agegender_jax.data import cache, preprocess, sources
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('sources')
+  faces_on_disk.write_utkface(folder / 'raw', 60)
+  return {
+    'source_dir': str(folder / 'raw'),
+    'data_dir': str(folder / 'prepared'),
+    'image_size': 16,
+  }
+
+
+@pytest.mark.parametrize('kind', sources.CACHES)
+@pytest.mark.parametrize('crop', [0.0, 0.1])
+def test_gather_returns_the_prepared_pictures(data, kind, crop):
+  source = sources.open_source('utkface', 'all', cache=kind, crop=crop, **data)
+  rows = np.array([59, 0, 17, 17, 33])
+  pixels = source.gather(rows)
+  assert pixels.dtype == np.uint8 and pixels.shape == (5, 16, 16, 3)
+  for row, picture in zip(rows, pixels, strict=True):
+    path = os.path.join(data['source_dir'], source.names[row])
+    expected = preprocess.prepare(preprocess.decode(path), 16, crop)
+    np.testing.assert_array_equal(picture, expected)
+  again = pickle.loads(pickle.dumps(source))
+  np.testing.assert_array_equal(again.gather(rows), pixels)
+  assert len(pickle.dumps(source)) < 50_000  # Paths travel, not pixels.
+
+
+def test_gather_returns_fresh_writable_arrays(data):
+  source = sources.open_source('utkface', 'all', **data)
+  first = source.gather(np.array([0, 1]))
+  first[:] = 0
+  assert source.gather(np.array([0, 1])).any()
+
+
+def test_age_groups_are_those_asked_for(data):
+  for groups in schema.AGE_GROUPS:
+    source = sources.open_source('utkface', 'all', age_groups=groups, **data)
+    np.testing.assert_array_equal(
+      source.labels['age_group'],
+      schema.group_of_label(source.labels['age'], groups),
+    )
+
+
+def test_second_open_prepares_and_decodes_nothing(data, monkeypatch):
+  first = sources.open_source('utkface', 'train', **data)
+
+  def fail(*args, **kwargs):
+    raise AssertionError('prepared or decoded again')
+
+  monkeypatch.setattr(preprocess, 'load', fail)
+  second = sources.open_source('utkface', 'train', **data)
+  assert second.names == first.names
+  assert second.preparation == first.preparation
+  assert second.preparation['pictures'] == 60
+  # Another size or crop is decoded anew.
+  with pytest.raises(AssertionError, match='decoded again'):
+    sources.open_source('utkface', 'train', **data | {'image_size': 17})
+  with pytest.raises(AssertionError, match='decoded again'):
+    sources.open_source('utkface', 'train', crop=0.2, **data)
+
+
+def test_data_dir_defaults_to_the_environment(data, monkeypatch):
+  monkeypatch.setenv('TFDS_DATA_DIR', data['data_dir'])
+  monkeypatch.setattr(preprocess, 'load', None)
+  source = sources.open_source('utkface', 'all', **data | {'data_dir': ''})
+  assert len(source) == 60
+
+
+@pytest.mark.parametrize(
+  'change, message',
+  [
+    ({'name': 'utkfaces'}, 'did you mean "utkface".*known: .*synthetic'),
+    ({'split': 'tset'}, 'did you mean "test".*known: .*seed5k_trainval'),
+    ({'cache': 'disk'}, 'known: memmap, none'),
+    ({'age_groups': 'decades'}, 'known: adience, fairface'),
+    ({'image_size': 0}, 'image_size is 0'),
+    ({'crop': 0.5}, 'crop is 0.5'),
+  ],
+)
+def test_unknown_choices_are_named(data, change, message):
+  arguments = {'name': 'utkface', 'split': 'test'} | data | change
+  with pytest.raises(schema.UserError, match=message):
+    sources.open_source(**arguments)
+
+
+def test_empty_split_is_an_error(tmp_path):
+  faces_on_disk.write_utkface(tmp_path / 'raw', 1)
+  opened, errors = [], []
+  for split in ('train', 'validation', 'test'):
+    try:
+      source = sources.open_source(
+        'utkface', split, source_dir=str(tmp_path / 'raw'),
+        data_dir=str(tmp_path / 'prepared'), image_size=8,
+      )  # fmt: skip
+      opened.append(len(source))
+    except schema.UserError as error:
+      errors.append(str(error))
+  assert opened == [1] and len(errors) == 2
+  assert 'holds no example' in errors[0]
+
+
+def test_unwritable_data_dir_is_an_error(data, tmp_path):
+  (tmp_path / 'file').write_text('')
+  with pytest.raises(schema.UserError, match='another config.data.data_dir'):
+    sources.open_source(
+      'utkface', 'test', **data | {'data_dir': str(tmp_path / 'file')}
+    )
+
+
+def test_full_disk_is_an_error(data, monkeypatch):
+  monkeypatch.setattr(
+    cache.shutil,
+    'disk_usage',
+    lambda _: cache.shutil._ntuple_diskusage(1, 1, 0),
+  )
+  with pytest.raises(schema.UserError, match='0.0 GB free.*cache=none'):
+    sources.open_source('utkface', 'test', **data | {'image_size': 9})
+
+
+def test_write_once_leaves_nothing_half_written(tmp_path):
+  path = tmp_path / 'folder' / 'pixels.npy'
+
+  def fail(temporary):
+    temporary.write_bytes(b'half')
+    raise OSError('killed')
+
+  with pytest.raises(OSError, match='killed'):
+    cache.write_once(path, fail)
+  assert not path.exists()
+  cache.write_once(path, lambda temporary: temporary.write_bytes(b'whole'))
+  assert path.read_bytes() == b'whole'
+  cache.write_once(path, fail)  # Already there: not called.
+
+
+_KILLED = """
+import sys
+from agegender_jax.data import cache, preprocess, sources
+name, source_dir, data_dir = sys.argv[1:]
+real, count = preprocess.load, 0
+def load(picture):
+  global count
+  count += 1
+  if count == 70:  # The sixty of the preparation and ten of the cache.
+    import os, signal
+    os.kill(os.getpid(), signal.SIGKILL)
+  return real(picture)
+preprocess.load = load
+sources.open_source('utkface', 'all', source_dir=source_dir,
+                    data_dir=data_dir, image_size=16)
+"""
+
+
+def test_killed_run_leaves_no_cache_that_is_read(data, tmp_path):
+  options = data | {'data_dir': str(tmp_path)}
+  run = subprocess.run(
+    [sys.executable, '-c', _KILLED, 'x', data['source_dir'], str(tmp_path)],
+    capture_output=True,
+  )
+  assert run.returncode == -signal.SIGKILL, run.stderr.decode()
+  assert list(tmp_path.rglob('*.npy.unfinished'))
+  killed = sources.open_source('utkface', 'all', **options)
+  whole = sources.open_source('utkface', 'all', **data)
+  rows = np.arange(60)
+  np.testing.assert_array_equal(killed.gather(rows), whole.gather(rows))
+  assert not list(tmp_path.rglob('*.unfinished'))
+
+
+def test_killed_preparation_is_cleared_away(data, tmp_path):
+  sources.open_source('utkface', 'all', **data | {'data_dir': str(tmp_path)})
+  version = next(tmp_path.glob('utkface/*/1.0.0'))
+  leftover = version.with_name('incomplete.ABCDEF_1.0.0')
+  version.rename(leftover)
+  source = sources.open_source(
+    'utkface', 'all', **data | {'data_dir': str(tmp_path)}
+  )
+  assert len(source) == 60 and not leftover.exists()

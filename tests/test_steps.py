@@ -1,0 +1,186 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import jax_utils
+
+from agegender_jax import (
+  augment,
+  models,
+  optimizers,
+  parallel,
+  schema,
+  state,
+  steps,
+  tasks,
+)
+from agegender_jax import config as config_lib
+
+SIZE, BATCH = 16, 8
+
+
+def batch_of(count=BATCH, seed=0):
+  random = np.random.default_rng(seed)
+  shape = (count, SIZE, SIZE, 3)
+  age = random.integers(1, 80, count).astype(np.float32)
+  return {
+    'image': random.integers(0, 256, shape, dtype=np.uint8),
+    'age': age,
+    'age_group': schema.group_of_label(age, 'adience'),
+    'gender': random.integers(0, 2, count).astype(np.int32),
+    'mask': np.ones(count, np.float32),
+    'row': np.arange(count, dtype=np.int32),
+  }
+
+
+@dataclasses.dataclass
+class Bench:
+  """A small network with its step on a number of devices."""
+
+  devices: int
+  layers: str = 'conv:4 norm pool conv:8 pool'
+  strengths: augment.Strengths = augment.Strengths(flip=True, rotation=10.0)
+
+  def __post_init__(self):
+    config = config_lib.default_config()
+    config.model.layers = self.layers
+    config.model.branch = 'flatten dense:8'
+    self.tasks = tasks.create_tasks(config.tasks, 'adience')
+    outputs = {task.name: task.num_outputs for task in self.tasks}
+    model = models.create_model(config.model, outputs, parallel.AXIS)
+    optimizer = optimizers.create_optimizer(config.optimizer, lambda _: 0.01)
+    self.traces = 0
+    step = steps.create_train_step(
+      model,
+      optimizer,
+      self.tasks,
+      augment.create_augment(self.strengths),
+      augment.create_normalize('unit'),
+    )
+
+    def counted(*args):
+      self.traces += 1
+      return step(*args)
+
+    devices = jax.devices()[: self.devices]
+    self.step = jax.pmap(
+      counted, parallel.AXIS, in_axes=(0, 0, None), devices=devices
+    )
+    first = state.create_state(model, optimizer, SIZE, seed=0)
+    self.state = jax_utils.replicate(first, devices)
+
+  def run(self, *batches):
+    for batch in batches:
+      shards = {
+        key: value.reshape((self.devices, -1) + value.shape[1:])
+        for key, value in batch.items()
+      }
+      self.state, report = self.step(self.state, shards, jax.random.key(0))
+    return jax.tree.map(lambda x: np.asarray(x), (self.state, report))
+
+
+def close(left, right, rtol=2e-4, atol=2e-6):
+  jax.tree.map(
+    lambda x, y: np.testing.assert_allclose(x, y, rtol=rtol, atol=atol),
+    left,
+    right,
+  )
+
+
+def test_two_devices_equal_one():
+  batches = [batch_of(seed=seed) for seed in range(3)]
+  # Uneven shards: the mean is over the batch, not of the devices' means.
+  batches[0]['gender'][:3] = schema.UNKNOWN
+  batches[1]['mask'][5:] = 0
+  one, report_one = Bench(1).run(*batches)
+  two, report_two = Bench(2).run(*batches)
+  first = jax.tree.map(lambda x: x[0], two)
+  close(first.params, jax.tree.map(lambda x: x[0], one.params))
+  close(first.batch_stats, jax.tree.map(lambda x: x[0], one.batch_stats))
+  close(
+    jax.tree.map(lambda x: x[0], report_two),
+    jax.tree.map(lambda x: x[0], report_one),
+    rtol=1e-4,
+  )
+
+
+def test_replicas_stay_equal():
+  # A psum left out would raise nothing: each device would go its own way.
+  two, report = Bench(2).run(batch_of(seed=1), batch_of(seed=2))
+  for tree in (two.params, two.batch_stats, report):
+    close(
+      jax.tree.map(lambda x: x[0], tree),
+      jax.tree.map(lambda x: x[1], tree),
+      rtol=0,
+      atol=0,
+    )
+
+
+def test_a_step_is_traced_once():
+  bench = Bench(2)
+  bench.run(*[batch_of(seed=seed) for seed in range(3)])
+  assert bench.traces == 1
+
+
+def test_unknown_labels_and_padding_teach_nothing():
+  batch = batch_of()
+  batch['gender'][:4] = schema.UNKNOWN
+  batch['mask'][6:] = 0
+  other = {key: value.copy() for key, value in batch.items()}
+  other['age'][6:] = 3.0
+  other['gender'][6:] = 1 - other['gender'][6:]
+  # Batch norm sees every picture of a batch, so this net is without it.
+  plain = 'conv:4 pool conv:8 pool'
+  left, report = Bench(1, plain).run(batch)
+  right, _ = Bench(1, plain).run(other)
+  close(left.params, right.params, rtol=0, atol=0)
+  assert report['gender_accuracy'][1][0] == 2
+  assert report['age_mae'][1][0] == 6
+
+
+def test_no_known_label_at_all_changes_no_branch():
+  batch = batch_of()
+  batch['gender'][:] = schema.UNKNOWN
+  bench = Bench(1)
+  before = np.asarray(bench.state.params['branch_gender']['logits']['kernel'])
+  after, report = bench.run(batch)
+  np.testing.assert_array_equal(
+    before, after.params['branch_gender']['logits']['kernel']
+  )
+  assert report['gender_loss'][0][0] == 0 and np.isfinite(report['loss'][0][0])
+
+
+def test_weighted_loss_is_the_seeds_sum():
+  config = config_lib.default_config()
+  config.tasks.age.weight, config.tasks.gender.weight = 0.1, 500.0
+  both = tasks.create_tasks(config.tasks, 'adience')
+  logits = {'age': jnp.array([[3.0], [5.0]]), 'gender': jnp.zeros((2, 1))}
+  batch = {
+    'age': jnp.array([1.0, 1.0]),
+    'gender': jnp.array([1, 0]),
+    'mask': jnp.ones(2),
+  }
+  total, parts = jax.vmap(
+    lambda _: steps.weighted_loss(both, logits, batch), axis_name=parallel.AXIS
+  )(jnp.zeros(1))
+  assert float(parts['age'][0]) == pytest.approx((4 + 16) / 2)
+  assert float(total[0]) == pytest.approx(0.1 * 10 + 500 * np.log(2), rel=1e-6)
+
+
+def test_predict_step_ignores_the_rest_of_the_batch():
+  config = config_lib.default_config()
+  config.model.layers, config.model.branch = 'conv:4 norm pool', 'gap'
+  run_tasks = tasks.create_tasks(config.tasks, 'adience')
+  model = models.create_model(
+    config.model, {task.name: task.num_outputs for task in run_tasks}
+  )
+  image = batch_of()['image']
+  variables = model.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)), False)
+  step = steps.create_predict_step(
+    model, run_tasks, augment.create_normalize('unit')
+  )
+  whole, part = step(variables, image), step(variables, image[3:4])
+  np.testing.assert_allclose(whole['age'][3:4], part['age'], rtol=1e-5)
+  assert ((whole['gender_prob'] > 0) & (whole['gender_prob'] < 1)).all()
