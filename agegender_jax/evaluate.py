@@ -58,7 +58,7 @@ def predict_split(
   Returns:
     Columns [N]: the labels age (years), age_group, gender; the predictions
     age_pred (years), age_group_pred, gender_prob as far as the network gives
-    them; loss, and `<task>_loss`, NaN where the label is unknown.
+    them; `<task>_loss`, NaN where the label is unknown.
   """
   batches = input_pipeline.eval_batches(source, batch_size=network.batch_size)
   output = network.predict_all(variables, batches)
@@ -88,10 +88,11 @@ def score_split(
   scores = metrics.score(table, num_samples)
   total = 0.0
   for task in network.tasks:
-    losses = table[f'{task.name}_loss']
-    if np.isfinite(losses).any():
-      scores[f'{task.name}_loss'] = float(np.nanmean(losses))
-      total += task.weight * scores[f'{task.name}_loss']
+    known = table[task.label] != schema.UNKNOWN
+    if known.any():
+      mean = float(table[f'{task.name}_loss'][known].mean(dtype=np.float64))
+      scores[f'{task.name}_loss'] = mean
+      total += task.weight * mean
   return {**scores, 'loss': total}
 
 

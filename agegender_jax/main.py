@@ -1,7 +1,9 @@
 """The command line: flags, then one call."""
 
 import os
+import re
 import sys
+import traceback
 
 from absl import app, flags
 from ml_collections import config_flags
@@ -38,19 +40,30 @@ def _fail(message) -> None:
 
 def _parse_flags(argv):
   """Parses flags; what the user can mend is one line, status 2."""
-  flags.FLAGS.unparse_flags()
+  values = dict(part[2:].partition('=')[::2] for part in argv[1:]
+                if part.startswith('--'))  # fmt: skip
+  # A config.json is no recipe, but config.py makes one of a workdir.
+  if 'config' not in values and values.get('mode') in ('evaluate', 'predict'):
+    recipe = f'{config_lib.__file__}:{values.get("workdir", "")}'
+    argv = [argv[0], f'--config={recipe}', *argv[1:]]
   try:
-    values = dict(part[2:].partition('=')[::2] for part in argv[1:]
-                  if part.startswith('--'))  # fmt: skip
-    # A config.json is no recipe, but config.py makes one of a workdir.
-    if 'config' not in values and values.get('mode', 'train') in (
-      'evaluate', 'predict',
-    ):  # fmt: skip
-      workdir = values.get('workdir', '')
-      argv = [argv[0], f'--config={config_lib.__file__}:{workdir}', *argv[1:]]
-    return app.parse_flags_with_usage(argv)
-  except schema.UserError as error:
+    rest = flags.FLAGS(argv)
+    getattr(_CONFIG.value, 'seed', None)  # A missing file shows only now.
+    return rest
+  except (flags.Error, schema.UserError) as error:
     _fail(error)
+  except OSError:
+    _fail(f'--config={values.get("config")}: no such recipe; see configs/')
+  except (AttributeError, KeyError, TypeError, ValueError) as error:
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    if 'ml_collections' not in frame.filename:
+      raise
+    # Such as: 'batchsize' Did you mean "batch_size" instead of "batchsize"?
+    name, hint = re.match(
+      r'\W*(\w+).*?(Did you mean.*\?)?\W*$', str(error), re.DOTALL
+    ).groups()
+    given = [flag for flag in values if name in flag.split('.')]
+    _fail(f'no field --{given[0] if given else name}. {hint or ""}')
 
 
 def main(argv) -> None:
@@ -74,7 +87,7 @@ def main(argv) -> None:
     config = _CONFIG.value
     if config is None:
       raise schema.UserError('--config=configs/NAME.py is needed to train')
-    runtime.quiet_libraries()
+    runtime.set_up_logging()
     runtime.tune_malloc()
     runtime.set_up_compilation_cache()
     # Imported late: --help and a typing error should answer at once.

@@ -42,6 +42,10 @@ class Predictor:
     parallel.check_batch_size(
       'train.eval_batch_size', config.train.eval_batch_size
     )
+    if config.train.select not in ('best', 'last'):
+      raise schema.UserError(
+        f'train.select is "best" or "last", not "{config.train.select}"'
+      )
     self.batch_size = config.train.eval_batch_size
     self.tasks = tasks.create_tasks(config.tasks, config.data.age_groups)
     outputs = {task.name: task.num_outputs for task in self.tasks}
@@ -150,10 +154,6 @@ def restore(config, workdir: str) -> tuple[Predictor, dict, int]:
 
 def selected_step(config, checkpoints: checkpoint.Checkpoints) -> int | None:
   """Returns the step that is scored on test, None without checkpoints."""
-  if config.train.select not in ('best', 'last'):
-    raise schema.UserError(
-      f'train.select is "best" or "last", not "{config.train.select}"'
-    )
   if config.train.restore_step:
     return checkpoints.check_step(config.train.restore_step)
   if config.train.select == 'last':

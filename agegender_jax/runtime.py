@@ -10,6 +10,8 @@ import os
 import pathlib
 import sys
 
+from absl import logging as absl_logging
+
 # glibc's mallopt parameters, malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 
@@ -48,8 +50,14 @@ def set_up_compilation_cache() -> None:
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
 
 
-def quiet_libraries() -> None:
-  """Keeps the libraries' progress notes off the console, not their warnings."""
+def set_up_logging() -> None:
+  """Sends our notes and all warnings to stdout, the libraries' notes nowhere.
+
+  What stops a run is one line on stderr, and nothing else is written there.
+  """
+  handler = absl_logging.get_absl_handler().python_handler
+  handler.stream = sys.stdout
+  handler.setFormatter(logging.Formatter('%(message)s'))
 
   def is_ours(record):
     return record.levelno >= logging.WARNING or __package__ in record.pathname

@@ -119,19 +119,23 @@ def write_data_summary(config, workdir: str, splits: dict) -> None:
   })  # fmt: skip
 
 
-def check_finite(rows: list[dict], last_step: int, latest: int | None) -> None:
-  """Raises schema.UserError at the first step whose loss is not finite."""
-  for offset, row in enumerate(rows):
-    loss = float(row['loss'][0])
+def check_finite(
+  name: str, losses: list[float], last_step: int, latest: int | None
+) -> None:
+  """Raises schema.UserError at the first step whose loss is not finite.
+
+  Args:
+    name: what the losses are called.
+    losses: of consecutive steps.
+    last_step: the step of the last one.
+    latest: the newest checkpoint's step, None without any.
+  """
+  for offset, loss in enumerate(losses):
     if not math.isfinite(loss):
-      step = last_step - len(rows) + 1 + offset
-      kept = (
-        f'the checkpoint of step {latest} is kept'
-        if latest
-        else 'no checkpoint was due yet'
-      )
+      step = last_step - len(losses) + 1 + offset
+      kept = f'the checkpoint of step {latest} is' if latest else 'nothing is'
       raise schema.UserError(
-        f'the loss is {loss} at step {step}; {kept}; lower '
+        f'the {name} is {loss} at step {step}; {kept} kept; lower '
         'optimizer.learning_rate or set optimizer.clip_norm'
       )
 
@@ -246,7 +250,9 @@ class Trainer:
           continue
         rows = [jax.device_get(parallel.unreplicate(row)) for row in unread]
         unread.clear()
-        check_finite(rows, step, checkpoints.latest_step())
+        latest = checkpoints.latest_step()
+        losses = [float(row['loss'][0]) for row in rows]
+        check_finite('loss', losses, step, latest)
         period += rows
         scalars = mean_metrics(period if evaluates else rows)
         scalars['train/learning_rate'] = float(self.schedule(step - 1))
@@ -255,6 +261,9 @@ class Trainer:
         )
         if evaluates:
           scalars |= self.validate(state)
+          check_finite(
+            'validation loss', [scalars['validation/loss']], step, latest
+          )
           period.clear()
         # Recorded before it is saved: a resumed run drops what is ahead.
         log.write(step, step / durations.per_epoch, scalars)

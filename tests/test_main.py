@@ -108,7 +108,7 @@ def test_unreadable_pictures(tmp_path, faces):
     f'--config.data.data_dir={tmp_path / "data"}',
   )
   (faces / '50_1_0_20170110213509999.jpg.chip.jpg').write_bytes(b'no picture')
-  refused(*flags, f'--workdir={tmp_path / "a"}', words=['1 of 41', '1 %'])
+  refused(*flags, f'--workdir={tmp_path / "a"}', words=['1 of 41', '1%'])
   for path in faces.iterdir():
     path.write_bytes(b'no picture')
   refused(*flags, f'--workdir={tmp_path / "b"}', words=['read'])

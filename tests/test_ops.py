@@ -110,25 +110,26 @@ def test_conv_in_bfloat16_is_within_its_rounding(name):
   _assert_close(actual, exact, 2e-2)
 
 
-def test_conv_gradient_in_chunks_equals_lax():
-  x = _normal(0, (8, 72, 64, 3))
-  kernel = _normal(1, (3, 3, 3, 4))
-  strides, padding = (1, 1), ((1, 1), (1, 1))
-
-  def plain(x, kernel):
-    return lax.conv_general_dilated(
-      x,
-      kernel,
-      strides,
-      padding,
-      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-    )
-
-  def fast(x, kernel):
-    return ops.conv(x, kernel, strides, padding)
-
+@pytest.mark.parametrize('name', ['3x3 rgb', '3x3 stride 2', '7x7 stem'])
+def test_conv_gradient_in_turns_equals_lax(name, monkeypatch):
+  monkeypatch.setattr(ops, '_TURN_BYTES', 1)
+  x, kernel, plain, fast = _conv_case(name)
   desired = _value_and_gradients(plain, x, kernel)
+  gradient = jax.grad(lambda kernel: fast(x, kernel).sum())
+  assert 'scan' in str(jax.make_jaxpr(gradient)(kernel))
   _assert_close(_value_and_gradients(fast, x, kernel), desired, 1e-5)
+
+
+@pytest.mark.parametrize(
+  ('batch', 'image_bytes', 'turns'),
+  [(20, 2**20, 4), (20, 2**24, 20), (64, 2**10, 1), (7, 2**20, 7)],
+)
+def test_turns_divide_the_batch_and_fit_the_cache(batch, image_bytes, turns):
+  # 1x1 kernel, one pixel: image_bytes / 4 numbers in all.
+  channels = image_bytes // 8
+  dy = jax.ShapeDtypeStruct((batch, 1, 1, channels), jnp.float32)
+  shape = (1, 1, channels, channels)
+  assert ops._turns(dy, shape, few_channels=False) == turns
 
 
 @pytest.mark.parametrize('tied', [False, True])

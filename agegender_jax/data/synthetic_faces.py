@@ -1,16 +1,19 @@
 """Procedurally drawn faces: age and gender can be seen, not read off a pixel.
 
 Every face is a function of (seed, index) alone. A person is drawn from
-overlapping traits (synthetic_traits), painted on layers (synthetic_features,
-synthetic_marks) and photographed here: light, blur, noise, colour cast, JPEG.
+overlapping traits (synthetic_traits, synthetic_looks), painted on layers
+(synthetic_canvas, synthetic_features, synthetic_marks) and photographed here:
+light, blur, noise, colour cast, JPEG.
 """
 
 import io
+import math
 import typing
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
+from agegender_jax.data import synthetic_canvas as shapes
 from agegender_jax.data import synthetic_features as features
 from agegender_jax.data import synthetic_marks as marks
 from agegender_jax.data import synthetic_traits
@@ -35,7 +38,7 @@ def _background(rng: np.random.Generator, size: int) -> Image.Image:
   pen = ImageDraw.Draw(small)
   for _ in range(rng.integers(6)):
     x, y, w, h = rng.uniform([-20, -20, 4, 4], [64, 64, 40, 60])
-    colour = features.ink(base + rng.normal(0, 32, 3))
+    colour = shapes.ink(base + rng.normal(0, 32, 3))
     draw = pen.ellipse if rng.random() < 0.3 else pen.rectangle
     draw((x, y, x + w, y + h), fill=colour)
   return small.resize((2 * size, 2 * size), Image.Resampling.BILINEAR)
@@ -44,17 +47,19 @@ def _background(rng: np.random.Generator, size: int) -> Image.Image:
 def _pose(rng: np.random.Generator) -> dict[str, float]:
   """Draws where the head is and where it looks."""
   yaw, pitch, roll = rng.normal(0, [0.2, 0.09, 0.1]).clip(-0.45, 0.45)
+  # Python floats: NumPy's would turn the float32 layers into float64.
   return {
-    'cos_yaw': np.cos(yaw), 'sin_yaw': np.sin(yaw), 'sin_pitch': np.sin(pitch),
-    'cos_roll': np.cos(roll), 'sin_roll': np.sin(roll),
+    'cos_yaw': math.cos(yaw), 'sin_yaw': math.sin(yaw),
+    'sin_pitch': math.sin(pitch),
+    'cos_roll': math.cos(roll), 'sin_roll': math.sin(roll),
     'scale': rng.uniform(0.33, 0.4), 'x': 0.5 + rng.normal(0, 0.02),
     'y': 0.51 + rng.normal(0, 0.02),
   }  # fmt: skip
 
 
-def _paint(rng, traits, size: int, pose: dict) -> features.Canvas:
+def _paint(rng, traits, size: int, pose: dict) -> shapes.Canvas:
   """Paints a person from the back to the front."""
-  canvas = features.Canvas(_background(rng, size), size, pose)
+  canvas = shapes.Canvas(_background(rng, size), size, pose)
   cloth = rng.uniform(20, 235, 3)
   jewel = rng.uniform(120, 250, 3) if traits.earrings else None
   brow = np.minimum(traits.hair * 0.8, traits.skin * 0.75)
@@ -65,6 +70,7 @@ def _paint(rng, traits, size: int, pose: dict) -> features.Canvas:
   marks.draw_beard(canvas, traits, rng)
   features.draw_nose(canvas, traits, light)
   features.draw_mouth(canvas, traits)
+  marks.draw_relief(canvas, traits)
   marks.draw_wrinkles(canvas, traits, rng)
   for side in (-1, 1):
     features.draw_eye(canvas, traits, side, gaze)
@@ -74,16 +80,21 @@ def _paint(rng, traits, size: int, pose: dict) -> features.Canvas:
   return canvas
 
 
-def _light(rng, size: int, pose: dict) -> np.ndarray:
-  """Returns frontal and slanting light on an ellipsoid, float32 [size, size]."""
+def _grid(size: int, pose: dict) -> tuple[np.ndarray, np.ndarray]:
+  """Returns x, float32 [1, size], and y, [size, 1], of pixels in head units."""
   grid = (np.arange(size, dtype=np.float32) + 0.5) / size
-  x = (grid[None, :] - np.float32(pose['x'])) / np.float32(pose['scale'])
-  y = (grid[:, None] - np.float32(pose['y'])) / np.float32(pose['scale'])
+  x = (grid[None, :] - pose['x']) / pose['scale']
+  return x, (grid[:, None] - pose['y']) / pose['scale']
+
+
+def _light(rng, size: int, pose: dict) -> tuple[np.ndarray, np.ndarray]:
+  """Returns frontal and slanting light on a head, float32 [size, size]."""
+  x, y = _grid(size, pose)
   radius = np.sqrt((x / 0.95) ** 2 + (y / 1.25) ** 2)
   inside = np.maximum(radius, 1)
   depth = np.sqrt(np.maximum(1.0 - radius**2, 0))
   side, up = rng.normal(0, 0.2), rng.normal(0.1, 0.12)
-  slope = (np.float32(side) * x - np.float32(up) * y) / inside
+  slope = (side * x - up * y) / inside
   return 0.84 + 0.18 * depth, slope
 
 
@@ -94,14 +105,19 @@ def _strands(rng, traits, size: int, pose: dict) -> np.ndarray:
     image = Image.fromarray(cells).resize((size, size))
     return np.asarray(image, np.float32) / 64 - 2
   # Strands start at the parting on the crown.
-  grid = (np.arange(size, dtype=np.float32) + 0.5) / size
-  scale = pose['scale']
-  x = (grid[None, :] - pose['x']) / scale - traits.parting
-  y = (grid[:, None] - pose['y']) / scale + 1.3
+  x, y = _grid(size, pose)
+  x, y = x - traits.parting, y + 1.3
   bins = 256
   place = (x / (np.abs(y) + 0.15) * 40 + bins // 2).astype(np.int32)
   noise = rng.standard_normal(bins, np.float32)
   return noise[place.clip(0, bins - 1)]
+
+
+def _mottle(rng, traits, size: int) -> np.ndarray:
+  """Returns the unevenness of the skin, float32 [size, size], about 0."""
+  cells = rng.standard_normal((size * 5 // 16, size * 5 // 16), np.float32)
+  image = Image.fromarray(cells * np.float32(0.15 * traits.mottle))
+  return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
 
 
 def _develop(rng, canvas, traits, size: int, pose: dict) -> np.ndarray:
@@ -124,16 +140,11 @@ def _develop(rng, canvas, traits, size: int, pose: dict) -> np.ndarray:
   relief = np.asarray(relief, np.float32)
   matter = np.asarray(canvas.matter)
   bulge, slope = _light(rng, size, pose)
-  relief = np.where(matter == features.SKIN, relief / features.NEUTRAL, 1)
-  shade = np.where(matter == features.BACKGROUND, 0.9, bulge) * relief
-  cells = rng.standard_normal((size * 5 // 16, size * 5 // 16), np.float32)
-  mottle = np.asarray(
-    Image.fromarray(cells).resize((size, size), Image.Resampling.BILINEAR)
-  )
-  skin = matter == features.SKIN
-  shade = shade * (1 + np.float32(0.12 * traits.mottle) * skin * mottle)
-  shade = (shade + slope) * lines * np.float32(1 / features.NEUTRAL)
-  hair = matter == features.HAIR
+  relief = np.where(matter == shapes.SKIN, relief / shapes.NEUTRAL, 1)
+  shade = np.where(matter == shapes.BACKGROUND, 0.9, bulge) * relief
+  shade = shade * (1 + (matter == shapes.SKIN) * _mottle(rng, traits, size))
+  shade = (shade + slope) * lines * np.float32(1 / shapes.NEUTRAL)
+  hair = matter == shapes.HAIR
   spread = np.float32(0.1 + 0.3 * traits.grey * (1 - traits.grey))
   shade = shade * (1 + spread * hair * _strands(rng, traits, size, pose))
   gain = rng.uniform(0.8, 1.15) * (1 + rng.normal(0, 0.05, 3))
@@ -155,7 +166,7 @@ def draw_face(seed: int, index: int, size: int = 128) -> Face:
   """Draws the face with this number.
 
   Args:
-    seed: of the set of faces, not negative.
+    seed: of the set of faces, 0 to 2**64 - 1.
     index: of the face in the set, not negative.
     size: height and width in pixels, a multiple of 4.
 
@@ -164,10 +175,11 @@ def draw_face(seed: int, index: int, size: int = 128) -> Face:
   """
   rng = np.random.Generator(np.random.Philox(key=[seed, index]))
   traits = synthetic_traits.sample_traits(rng)
+  # Before the drawing, which draws more numbers for a larger picture.
+  quality = int(rng.integers(60, 96))
   pose = _pose(rng)
   canvas = _paint(rng, traits, size, pose)
   image = _develop(rng, canvas, traits, size, pose)
-  quality = int(rng.integers(60, 96))
   return Face(image, traits.age, traits.gender, quality)
 
 

@@ -3,9 +3,7 @@
 Every backbone names its submodules after torchvision, so that no family needs
 a table: `layer1.0.conv1.weight` is `layer1_0/conv1/kernel`, its axes turned
 from [out, in, h, w] to [h, w, in, out]. timm's ResNets share these names.
-
-Weights go with the images they were trained on: torchvision's ImageNet weights
-want data.normalize = 'imagenet'.
+torchvision's ImageNet weights want data.normalize = 'imagenet'.
 """
 
 import hashlib
@@ -27,23 +25,15 @@ _HUB_FILES = ('model.safetensors', 'pytorch_model.bin')
 _STATISTICS = {'running_mean': 'mean', 'running_var': 'var'}
 # Under these a training checkpoint keeps the state dict.
 _NESTED = ('state_dict', 'model')
-_LISTED = 5  # Keys that a message lists in full.
 
 
 class Origin(NamedTuple):
-  """A file of weights, as a run records it.
+  """A file of weights, as a run records it."""
 
-  Attributes:
-    source: what the user named.
-    path: of the file on this machine.
-    revision: the repository's commit; '' for a local file.
-    sha256: of the file, hexadecimal.
-  """
-
-  source: str
-  path: str
-  revision: str
-  sha256: str
+  source: str  # What the user named.
+  path: str  # Of the file on this machine.
+  revision: str  # The repository's commit; '' for a local file.
+  sha256: str  # Of the file, hexadecimal.
 
 
 def locate(source: str) -> Origin:
@@ -70,7 +60,7 @@ def locate(source: str) -> Origin:
 def _download(name):
   """Returns the local path and the commit of a repository's weights."""
   huggingface_hub = _import('huggingface_hub', _HUB + name)
-  errors = huggingface_hub.errors
+  errors = importlib.import_module('huggingface_hub.errors')
   repo, _, revision = name.partition('@')
   for file in _HUB_FILES:
     try:
@@ -88,10 +78,7 @@ def _download(name):
       continue
     except (OSError, ValueError) as error:
       raise schema.UserError(f'{_HUB}{name}: {_one_line(error)}') from None
-  raise schema.UserError(
-    f'{_HUB}{name} has none of {", ".join(_HUB_FILES)}: download its weights '
-    'and give their path'
-  )
+  raise schema.UserError(f'{_HUB}{name} has none of {", ".join(_HUB_FILES)}')
 
 
 def load_state(source: str) -> dict[str, np.ndarray]:
@@ -105,8 +92,7 @@ def load_state(source: str) -> dict[str, np.ndarray]:
     {torch name: array}, in the file's order.
 
   Raises:
-    schema.UserError: the file is missing, damaged, malicious, or of no known
-      kind.
+    schema.UserError: the file is missing, damaged, malicious, or no state dict.
   """
   path = locate(source).path
   suffix = pathlib.Path(path).suffix
@@ -132,9 +118,7 @@ def _checked(state, source):
     raise schema.UserError(f'{source} holds no state dict')
   for key, value in state.items():
     if not isinstance(key, str) or not isinstance(value, np.ndarray):
-      raise schema.UserError(
-        f'{source} holds no state dict: {key!r} is no tensor'
-      )
+      raise schema.UserError(f'{source}: {key!r} is no tensor')
   # What torch.nn.DataParallel puts before every name.
   if all(key.startswith('module.') for key in state):
     return {key.removeprefix('module.'): state[key] for key in state}
@@ -146,9 +130,8 @@ def _import(package, user):
   try:
     return importlib.import_module(package)
   except ImportError:
-    raise schema.UserError(
-      f'{user} needs {package}: pip install {package}'
-    ) from None
+    message = f'{user} needs {package}: pip install {package}'
+    raise schema.UserError(message) from None
 
 
 def _read_safetensors(path):
@@ -262,5 +245,5 @@ def _turned_shape(shape):
 
 
 def _listed(keys):
-  more = f' and {len(keys) - _LISTED} more' if len(keys) > _LISTED else ''
-  return (', '.join(keys[:_LISTED]) or 'none') + more
+  more = f' and {len(keys) - 5} more' if len(keys) > 5 else ''
+  return (', '.join(keys[:5]) or 'none') + more
