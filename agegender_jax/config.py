@@ -48,9 +48,9 @@ def default_config() -> config_dict.ConfigDict:
   model = config.model = config_dict.ConfigDict()
   model.backbone = 'cnn'  # Key of models.BACKBONES.
   # The layers of the backbone `cnn`, in models.cnn.Stack's notation.
-  model.layers = 'conv:32 pool drop:0.25 conv:64 pool drop:0.25'
+  model.layers = 'conv:32 pool conv:64 pool drop:0.25'
   # The layers of each task's branch on top of the backbone, likewise.
-  model.branch = 'conv:128 pool drop:0.25 flatten dense:128 drop:0.5'
+  model.branch = 'conv:128 pool flatten dense:128 drop:0.5'
   model.dtype = 'float32'  # Of the activations: float32 or bfloat16.
 
   tasks = config.tasks = config_dict.ConfigDict()

@@ -9,7 +9,7 @@ from agegender_jax.models import cnn, dropout
 
 SEED_001 = {
   'layers': 'conv:32 pool conv:64 pool drop:0.25',
-  'branch': 'conv:128 pool drop:0.25 flatten dense:128 drop:0.5',
+  'branch': 'conv:128 pool flatten dense:128 drop:0.5',
 }
 SEED_000 = {
   'layers': 'conv:32 conv:32 pool norm conv:64 pool',
