@@ -78,9 +78,12 @@ def affine_matrices(
   linear = jnp.stack(
     [jnp.stack([cos, sin], -1), jnp.stack([-sin, cos], -1)], -2
   )
-  linear = linear * jnp.stack(
-    [jnp.ones_like(zoom), jnp.where(flip, -1.0, 1.0)], -1
-  )[:, :, None]
+  linear = (
+    linear
+    * jnp.stack([jnp.ones_like(zoom), jnp.where(flip, -1.0, 1.0)], -1)[
+      :, :, None
+    ]
+  )
   offset = -jnp.einsum('bij,bj->bi', linear, shift)
   return jnp.concatenate([linear, offset[..., None]], axis=-1)
 
@@ -212,19 +215,72 @@ def draw(key: jax.Array, strengths: Strengths, height: int, width: int):
   }
 
 
-def create_augment(strengths: Strengths) -> Callable:
+def cut(image: jax.Array, corner: jax.Array, size: int) -> jax.Array:
+  """Cuts a square out of each image.
+
+  Args:
+    image: [B, H, W, 3].
+    corner: int32 [B, 2], its top and left, pixels.
+    size: its height and width, pixels.
+
+  Returns:
+    [B, size, size, 3].
+  """
+  return jax.vmap(
+    lambda one, at: jax.lax.dynamic_slice(one, (*at, 0), (size, size, 3))
+  )(image, corner)
+
+
+def create_views(crop_size: int, oversample: bool) -> Callable:
+  """Creates the views of an image that a prediction averages over.
+
+  Args:
+    crop_size: pixels, height and width, cut from the centre; 0 = all.
+    oversample: the four corners too, and the mirror image of each view
+      (Levi & Hassner 2015, after Krizhevsky et al. 2012).
+
+  Returns:
+    A pure function: [B, H, W, 3] -> a list of [B, h, w, 3].
+  """
+
+  def views_fn(image):
+    views = [image]
+    if crop_size:
+      space = [side - crop_size for side in image.shape[1:3]]
+      corners = [(space[0] // 2, space[1] // 2)]
+      if oversample:
+        corners += [(y, x) for y in (0, space[0]) for x in (0, space[1])]
+      views = [
+        image[:, y : y + crop_size, x : x + crop_size] for y, x in corners
+      ]
+    if oversample:
+      views += [view[:, :, ::-1] for view in views]
+    return views
+
+  return views_fn
+
+
+def create_augment(strengths: Strengths, crop_size: int = 0) -> Callable:
   """Creates the augmentation of a run.
 
   Args:
     strengths: see Strengths; parts that are off cost nothing.
+    crop_size: pixels, height and width, cut at random places; 0 = all.
 
   Returns:
     A pure function: keys [B] and image uint8 [B, H, W, 3] -> float32
-    [B, H, W, 3] in [0, 255].
+    [B, h, w, 3] in [0, 255].
   """
   warps = strengths.rotation or strengths.zoom or strengths.shift
 
   def augment_fn(keys, image):
+    if crop_size:
+      space = jnp.array(image.shape[1:3]) - crop_size + 1
+      corner = jax.vmap(
+        lambda key: jax.random.randint(jax.random.fold_in(key, 7), (2,), 0,
+                                       space)
+      )(keys)  # fmt: skip
+      image = cut(image, corner, crop_size)
     height, width = image.shape[1:3]
     drawn = jax.vmap(lambda key: draw(key, strengths, height, width))(keys)
     if warps:

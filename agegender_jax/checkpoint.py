@@ -100,6 +100,11 @@ class Checkpoints:
     _check_same(target, found)
     return self._restore(step, VARIABLES, target)
 
+  def read_variables(self, step: int) -> dict[str, Any]:
+    """Returns the variables of a step as saved, whatever the network."""
+    args = ocp.args.Composite(**{VARIABLES: ocp.args.StandardRestore()})
+    return self._manager.restore(step, args=args)[VARIABLES]
+
   def restore(self, step: int, target):
     """Restores a state.TrainState like `target`; raises as above."""
     variables = self.restore_variables(step, target.variables)

@@ -36,6 +36,12 @@ def default_config() -> config_dict.ConfigDict:
   data.cache = 'memmap'  # memmap: decode once to disk; none: every time.
   data.num_workers = 0  # Grain worker processes; 0 = threads.
   data.normalize = 'unit'  # unit: [0, 1]; imagenet: mean 0, deviation 1.
+  # Pixels, height and width, cut at random out of image_size in training and
+  # from the centre otherwise; 0 = all of it.
+  data.crop_size = 0
+  # Average over the centre and corner crops and their mirror images when
+  # predicting (Levi & Hassner's over-sampling; without crop_size a mirror).
+  data.oversample = False
   # Augmentation, in the train step. 0 (or False) switches each off.
   data.flip = False  # Mirror left and right with probability 1/2.
   data.rotation = 0.0  # Largest angle, degrees, either way.
@@ -52,6 +58,15 @@ def default_config() -> config_dict.ConfigDict:
   # The layers of each task's branch on top of the backbone, likewise.
   model.branch = 'conv:128 pool flatten dense:128 drop:0.5'
   model.dtype = 'float32'  # Of the activations: float32 or bfloat16.
+  # Of levi_hassner: after which convs LRN stands, and the dense layers.
+  model.lrn_after = (1, 2)
+  model.dense_features = (512, 512)
+  # Weights to start from: a .pth, .safetensors or .npz file in torchvision's
+  # naming or hf:owner/name for the backbone; or the workdir of a run of ours.
+  model.init_from = ''
+  # Names or beginnings of names, apart by blanks, that init_from may lack,
+  # have in excess, or is not asked for: `fc`, `branch_age branch_gender`.
+  model.init_excuse = ''
 
   tasks = config.tasks = config_dict.ConfigDict()
   # Keys of tasks.TASKS; '' leaves the task out.
@@ -63,6 +78,10 @@ def default_config() -> config_dict.ConfigDict:
   optimizer.learning_rate = 1e-3
   optimizer.momentum = 0.9  # Of sgd.
   optimizer.weight_decay = 0.0  # Of adamw and sgd; kernels only.
+  # Patterns of parameter paths, apart by blanks: `backbone/conv*`; a name
+  # stands for all below it. Frozen ones are not trained at all.
+  optimizer.freeze = ''
+  optimizer.lr_multipliers = ''  # Likewise: `backbone=0.1 branch_age=2`.
   optimizer.clip_norm = 0.0  # Global gradient norm; 0 = no clipping.
   optimizer.schedule = 'constant'  # constant, step_decay or cosine.
   optimizer.decay_factor = 0.1  # Of step_decay.

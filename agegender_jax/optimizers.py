@@ -5,7 +5,7 @@ import math
 import jax
 import optax
 
-from agegender_jax import schema
+from agegender_jax import partition, schema
 
 
 def exactly_one(block: str, config, *names: str, required: bool = True):
@@ -57,8 +57,10 @@ def create_schedule(
                        'decay_every_epochs')  # fmt: skip
     if unit == 'decay_every_steps':
       return lambda step: rate * config.decay_factor ** (step // config[unit])
-    return lambda step: rate * config.decay_factor ** jax.numpy.floor(
-      (1 + step // steps_per_epoch) / config[unit]
+    return lambda step: (
+      rate
+      * config.decay_factor
+      ** jax.numpy.floor((1 + step // steps_per_epoch) / config[unit])
     )
 
   # Constants are bound now: a schedule must not read the configuration later.
@@ -91,8 +93,9 @@ def create_optimizer(
     schedule: step -> learning rate.
 
   Returns:
-    The optax chain: clipping, then the optimizer. Weight decay touches
-    kernels only, never biases or batch-norm scales.
+    The optax chain: clipping, the optimizer, the rates' multipliers. It works
+    on path -> array (see partition.split), trained parameters only. Weight
+    decay touches kernels only, never biases or batch-norm scales.
 
   Raises:
     schema.UserError: unknown optimizer, or a rate that is not positive.
@@ -106,6 +109,17 @@ def create_optimizer(
     return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
   decay = config.weight_decay
+  multipliers = partition.parse_multipliers(config.lr_multipliers)
+
+  def multiply(updates, params):
+    del params
+    factors = {
+      path: next((factor for pattern, factor in multipliers.items()
+                  if partition.matches(pattern, path)), 1.0)
+      for path in updates
+    }  # fmt: skip
+    return {path: leaf * factors[path] for path, leaf in updates.items()}
+
   optimizers = {
     'adam': lambda: optax.adam(schedule),
     'adamw': lambda: optax.adamw(schedule, weight_decay=decay, mask=kernels),
@@ -120,10 +134,12 @@ def create_optimizer(
     )
   if decay and config.name == 'adam':
     raise schema.UserError(
-      'optimizer.weight_decay is not adam\'s: use optimizer.name=adamw'
+      "optimizer.weight_decay is not adam's: use optimizer.name=adamw"
     )
   optimizer = optimizers[config.name]()
   if config.clip_norm:
     clip = optax.clip_by_global_norm(config.clip_norm)
     optimizer = optax.chain(clip, optimizer)
+  if multipliers:
+    optimizer = optax.chain(optimizer, optax.stateless(multiply))
   return optimizer

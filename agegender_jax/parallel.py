@@ -1,7 +1,7 @@
 """Data parallelism: the only place that knows of devices and their axis."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,31 @@ from agegender_jax import schema
 AXIS = 'batch'
 
 unreplicate = jax_utils.unreplicate
-replicate = jax_utils.replicate
+
+
+def replicate(tree, devices: Sequence[jax.Device] | None = None):
+  """Copies each leaf to the devices, as [devices, ...].
+
+  `flax.jax_utils.replicate` names the axis otherwise than a step's outputs
+  have it, and the second step would be traced and compiled once more.
+
+  Args:
+    tree: of arrays.
+    devices: all local ones by default.
+
+  Returns:
+    The tree as a pmapped step takes and returns it.
+  """
+  devices = devices or jax.local_devices()
+  mesh = jax.sharding.Mesh(np.array(devices), (AXIS,))
+  sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))
+
+  def copy(leaf):
+    # A fresh array: what jax aliases here may be donated.
+    leaf = np.repeat(np.asarray(leaf)[None], len(devices), axis=0)
+    return jax.device_put(leaf, sharding)
+
+  return jax.tree.map(copy, tree)
 
 
 def check_batch_size(name: str, batch_size: int) -> None:

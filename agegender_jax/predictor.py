@@ -14,6 +14,7 @@ from agegender_jax import (
   models,
   optimizers,
   parallel,
+  partition,
   schema,
   state,
   steps,
@@ -31,6 +32,8 @@ class Predictor:
     tasks: the run's tasks.
     model: the network.
     normalize_fn: pixels in [0, 255] -> the network's input.
+    input_size: pixels, height and width, of the network's input.
+    is_frozen: path of a parameter -> whether training leaves it.
   """
 
   def __init__(self, config):
@@ -49,12 +52,24 @@ class Predictor:
     self.batch_size = config.train.eval_batch_size
     self.tasks = tasks.create_tasks(config.tasks, config.data.age_groups)
     outputs = {task.name: task.num_outputs for task in self.tasks}
+    self.is_frozen = partition.create_is_frozen(config.optimizer.freeze)
     self.model: nn.Module = models.create_model(
-      config.model, outputs, parallel.AXIS
+      config.model, outputs, parallel.AXIS, self.is_frozen
     )
+    crop, size = config.data.crop_size, config.data.image_size
+    if not 0 <= crop <= size:
+      raise schema.UserError(
+        f'data.crop_size = {crop} is not within data.image_size = {size}'
+      )
+    self.input_size = crop or size
     self.normalize_fn = augment.create_normalize(config.data.normalize)
     self._step = parallel.pmap_predict_step(
-      steps.create_predict_step(self.model, self.tasks, self.normalize_fn)
+      steps.create_predict_step(
+        self.model,
+        self.tasks,
+        self.normalize_fn,
+        augment.create_views(crop, config.data.oversample),
+      )
     )
 
   def predict(self, variables, batches: Iterable[dict]) -> Iterator[dict]:
@@ -143,8 +158,9 @@ def restore(config, workdir: str) -> tuple[Predictor, dict, int]:
     target = state.create_state(
       predictor.model,
       optimizers.create_optimizer(config.optimizer, lambda step: 0.0),
-      config.data.image_size,
+      predictor.input_size,
       seed=0,
+      is_frozen=predictor.is_frozen,
     )
     variables = checkpoints.restore_variables(step, target.variables)
   finally:

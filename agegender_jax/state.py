@@ -1,5 +1,6 @@
 """The training state."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -7,6 +8,8 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 from flax import struct
+
+from agegender_jax import partition
 
 
 @struct.dataclass
@@ -17,7 +20,7 @@ class TrainState:
     step: int32 [], optimizer steps done.
     params: the network's parameters.
     batch_stats: the batch norms' running statistics; {} without any.
-    opt_state: the optimizer's state.
+    opt_state: the optimizer's state, of the trained parameters.
   """
 
   step: jax.Array
@@ -36,14 +39,16 @@ def create_state(
   optimizer: optax.GradientTransformation,
   image_size: int,
   seed: int,
+  is_frozen: Callable[[str], bool] = lambda path: False,
 ) -> TrainState:
   """Initialises a network and its optimizer.
 
   Args:
     model: linen module, `__call__(image, train)`.
     optimizer: see `optimizers.create_optimizer`.
-    image_size: pixels, height and width.
+    image_size: pixels, height and width, of what the network sees.
     seed: of the initialisation.
+    is_frozen: path of a parameter -> whether training leaves it.
 
   Returns:
     A TrainState at step 0, on one device.
@@ -57,7 +62,9 @@ def create_state(
       step=jnp.zeros((), jnp.int32),
       params=variables['params'],
       batch_stats=variables.get('batch_stats', {}),
-      opt_state=optimizer.init(variables['params']),
+      opt_state=optimizer.init(
+        partition.split(variables['params'], is_frozen)[0]
+      ),
     )
 
   return init(jax.random.key(seed))

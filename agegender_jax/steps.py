@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from agegender_jax import metrics, parallel, schema, tasks
+from agegender_jax import metrics, parallel, partition, schema, tasks
 from agegender_jax import state as state_lib
 
 
@@ -48,6 +48,7 @@ def create_train_step(
   train_tasks: Sequence[tasks.Task],
   augment_fn: Callable,
   normalize_fn: Callable,
+  is_frozen: Callable[[str], bool] = lambda path: False,
 ) -> Callable:
   """Creates the train step of a run.
 
@@ -57,6 +58,8 @@ def create_train_step(
     train_tasks: the tasks.
     augment_fn: keys [B], uint8 image -> float image in [0, 255].
     normalize_fn: image in [0, 255] -> the network's input.
+    is_frozen: path of a parameter -> whether it stays; no gradient of such a
+      parameter is computed.
 
   Returns:
     A pure function for `parallel.pmap_train_step`: state, batch (the device's
@@ -73,7 +76,10 @@ def create_train_step(
     # One draw a device: dropout alone depends on the number of devices.
     dropout_key = jax.random.fold_in(dropout_key, rows[0])
 
-    def loss_fn(params):
+    trained, frozen = partition.split(state.params, is_frozen)
+
+    def loss_fn(trained):
+      params = partition.join(trained, frozen)
       logits, updates = model.apply(
         {'params': params, 'batch_stats': state.batch_stats},
         image,
@@ -86,20 +92,18 @@ def create_train_step(
 
     (loss, (logits, updates, parts)), gradients = jax.value_and_grad(
       loss_fn, has_aux=True
-    )(state.params)
+    )(trained)
     loss, parts, gradients = parallel.psum((loss, parts, gradients))
-    changes, opt_state = optimizer.update(
-      gradients, state.opt_state, state.params
-    )
+    changes, opt_state = optimizer.update(gradients, state.opt_state, trained)
+    trained = optax.apply_updates(trained, changes)
     sums = metrics.batch_sums(train_tasks, logits, batch)
     report = parallel.psum(sums)
-    for name, part in [('loss', loss), *((f'{k}_loss', v)
-                                         for k, v in parts.items())]:  # fmt: skip
-      report[name] = (part, jnp.ones_like(part))
+    parts = {'loss': loss, **{f'{k}_loss': v for k, v in parts.items()}}
+    report |= {k: (v, jnp.ones_like(v)) for k, v in parts.items()}
     return (
       state_lib.TrainState(
         step=state.step + 1,
-        params=optax.apply_updates(state.params, changes),
+        params=partition.join(trained, frozen),
         batch_stats=updates.get('batch_stats', {}),
         opt_state=opt_state,
       ),
@@ -113,6 +117,7 @@ def create_predict_step(
   model: nn.Module,
   predict_tasks: Sequence[tasks.Task],
   normalize_fn: Callable,
+  views_fn: Callable = lambda image: [image],
 ) -> Callable:
   """Creates the step that predicts without labels.
 
@@ -120,6 +125,7 @@ def create_predict_step(
     model: linen module, `__call__(image, train)` -> task name -> logits.
     predict_tasks: the tasks.
     normalize_fn: image in [0, 255] -> the network's input.
+    views_fn: image -> the crops and mirror images whose logits are averaged.
 
   Returns:
     A pure function for `parallel.pmap_predict_step`: variables, uint8 image
@@ -128,7 +134,11 @@ def create_predict_step(
   """
 
   def predict_step(variables, image):
-    logits = model.apply(variables, normalize_fn(image), train=False)
+    views = [
+      model.apply(variables, normalize_fn(view), train=False)
+      for view in views_fn(image)
+    ]
+    logits = jax.tree.map(lambda *parts: sum(parts) / len(parts), *views)
     decoded = {}
     for task in predict_tasks:
       decoded |= task.decode(logits[task.name])

@@ -102,7 +102,5 @@ def create_tasks(config, age_groups: str) -> tuple[Task, ...]:
       Task(name, label, num_outputs, loss, decode, config[name].weight)
     )
   if not result:
-    raise schema.UserError(
-      'no task: set tasks.age.kind or tasks.gender.kind'
-    )
+    raise schema.UserError('no task: set tasks.age.kind or tasks.gender.kind')
   return tuple(result)

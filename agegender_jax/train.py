@@ -15,9 +15,11 @@ from agegender_jax import (
   augment,
   checkpoint,
   evaluate,
+  initialise,
   metrics,
   optimizers,
   parallel,
+  partition,
   predictor,
   report,
   schema,
@@ -151,6 +153,33 @@ def mean_metrics(rows: list[dict]) -> dict[str, float]:
   return result
 
 
+def check_rules(config, params, is_frozen) -> None:
+  """Raises schema.UserError for a rule of `config.optimizer` without effect."""
+  trained, frozen = partition.split(params, is_frozen)
+  partition.check_patterns(
+    'optimizer.freeze', config.freeze.split(), [*trained, *frozen]
+  )
+  multipliers = partition.parse_multipliers(config.lr_multipliers)
+  partition.check_patterns('optimizer.lr_multipliers', multipliers, trained)
+  if not trained:
+    raise schema.UserError('optimizer.freeze leaves nothing to train')
+
+
+def print_overview(params, is_frozen) -> None:
+  """Prints the parameters of each block, trained and frozen."""
+  rows, total = [], [0, 0]
+  for name, block in params.items():
+    counts = [
+      sum(leaf.size for leaf in part.values())
+      for part in partition.split({name: block}, is_frozen)
+    ]
+    rows.append((name, *counts))
+    total = [sum(pair) for pair in zip(total, counts, strict=True)]
+  print(f'{"parameters":16}{"trained":>12}{"frozen":>12}')
+  for name, trained, frozen in [*rows, ('total', *total)]:
+    print(f'{name:16}{trained:12,}{frozen:12,}')
+
+
 class Trainer:
   """Everything of a run that does not change while it trains."""
 
@@ -183,16 +212,24 @@ class Trainer:
     )
     optimizer = optimizers.create_optimizer(config.optimizer, self.schedule)
     self.state = state_lib.create_state(
-      self.network.model, optimizer, config.data.image_size, config.seed
+      self.network.model,
+      optimizer,
+      self.network.input_size,
+      config.seed,
+      self.network.is_frozen,
     )
-    self.num_parameters = sum(x.size for x in jax.tree.leaves(self.state.params))
+    check_rules(config.optimizer, self.state.params, self.network.is_frozen)
+    self.num_parameters = int(
+      parameter_overview.count_parameters(self.state.params)
+    )
     self.train_step = parallel.pmap_train_step(
       steps.create_train_step(
         self.network.model,
         optimizer,
         self.network.tasks,
-        augment.create_augment(strengths),
+        augment.create_augment(strengths, config.data.crop_size),
         self.network.normalize_fn,
+        self.network.is_frozen,
       )
     )
 
@@ -324,9 +361,11 @@ def train_and_evaluate(config, workdir: str, recipe: str = '') -> None:
     return
   trainer = Trainer(config, workdir)
   write_data_summary(config, workdir, trainer.splits)
-  parameter_overview.log_parameter_overview(trainer.state.params)
   checkpoints = checkpoint.Checkpoints(workdir, *trainer.metric)
   try:
+    if config.model.init_from and checkpoints.latest_step() is None:
+      trainer.state = initialise.initialise(config, trainer.state, workdir)
+    print_overview(trainer.state.params, trainer.network.is_frozen)
     trainer.run(checkpoints)
     step = predictor.selected_step(config, checkpoints)
     variables = checkpoints.restore_variables(step, trainer.state.variables)

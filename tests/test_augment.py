@@ -107,8 +107,12 @@ def test_draws_stay_within_their_strengths():
     flip=True, rotation=30.0, zoom=0.2, shift=0.1, brightness=0.3, contrast=0.4
   )
   drawn = jax.vmap(lambda k: augment.draw(k, strengths, 50, 100))(keys(1000))
-  for name, limit, centre in [('angle', np.pi / 6, 0), ('zoom', 0.2, 1),
-                              ('brightness', 0.3, 0), ('contrast', 0.4, 1)]:  # fmt: skip
+  for name, limit, centre in [
+    ('angle', np.pi / 6, 0),
+    ('zoom', 0.2, 1),
+    ('brightness', 0.3, 0),
+    ('contrast', 0.4, 1),
+  ]:
     distance = np.abs(np.asarray(drawn[name]) - centre)
     assert 0.95 * limit < distance.max() <= limit + 1e-6, name
   shift = np.abs(np.asarray(drawn['shift'])).max(axis=0)

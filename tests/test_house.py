@@ -11,10 +11,10 @@ PACKAGE = pathlib.Path(__file__).parent.parent / 'agegender_jax'
 # INSIDE.
 RANKS = {
   'schema': 0, 'config': 1, 'runtime': 2, 'losses': 2, 'augment': 2,
-  'optimizers': 2, 'parallel': 2, 'writer': 2, 'models': 2, 'data': 2,
-  'tasks': 3, 'checkpoint': 3, 'metrics': 4, 'state': 4, 'steps': 5,
-  'predictor': 6, 'evaluate': 7, 'report': 7, 'predict': 8, 'train': 8,
-  'main': 9,
+  'partition': 2, 'parallel': 2, 'writer': 2, 'models': 2, 'data': 2,
+  'optimizers': 3, 'tasks': 3, 'checkpoint': 3, 'metrics': 4, 'state': 4,
+  'steps': 5, 'predictor': 6, 'evaluate': 7, 'initialise': 7, 'report': 7,
+  'predict': 8, 'train': 8, 'main': 9,
 }  # fmt: skip
 ROOMS = ('models', 'data', 'report')
 FILES = sorted(

@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from agegender_jax import losses, tasks
 from agegender_jax import config as config_lib
+from agegender_jax import losses, tasks
 
 
 def test_squared_and_absolute_error():
@@ -46,9 +46,9 @@ def test_every_task_is_finite_on_unknown_labels_and_decodes(name, kind):
   logits = jnp.ones((3, task.num_outputs))
   dtype = jnp.float32 if task.label == 'age' else jnp.int32
   label = jnp.array([-1, 0, 1], dtype)
-  value, gradient = jax.value_and_grad(
-    lambda x: task.loss(x, label).sum()
-  )(logits)
+  value, gradient = jax.value_and_grad(lambda x: task.loss(x, label).sum())(
+    logits
+  )
   assert np.isfinite(value) and np.isfinite(gradient).all()
   for output in task.decode(logits).values():
     assert output.shape == (3,)

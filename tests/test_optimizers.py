@@ -46,9 +46,7 @@ def test_constant_is_constant():
 
 def step(params, gradients, **fields):
   fields = {'schedule': 'constant', **fields}
-  optimizer = optimizers.create_optimizer(
-    config(**fields), schedule(**fields)
-  )
+  optimizer = optimizers.create_optimizer(config(**fields), schedule(**fields))
   changes, _ = optimizer.update(gradients, optimizer.init(params), params)
   return changes
 

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import jax_utils
 
 from agegender_jax import (
   augment,
@@ -69,7 +68,7 @@ class Bench:
       counted, parallel.AXIS, in_axes=(0, 0, None), devices=devices
     )
     first = state.create_state(model, optimizer, SIZE, seed=0)
-    self.state = jax_utils.replicate(first, devices)
+    self.state = parallel.replicate(first, devices)
 
   def run(self, *batches):
     for batch in batches:

@@ -111,7 +111,7 @@ def test_no_single_pixel_tells_the_gender(faces):
   for cut in np.linspace(0.05, 0.95, 19):
     accuracy = ((pixels > cut) == gender[:, None]).mean(0)
     best = max(best, accuracy.max(), 1 - accuracy.min())
-  assert best < 0.76
+  assert best < 0.72
   # Nor does the mean colour.
   mean = images.mean((1, 2))
   for cut in np.linspace(0.05, 0.95, 19):
@@ -133,7 +133,7 @@ def test_a_linear_rule_on_pixels_does_not_tell_the_gender(faces):
     )
     best = max(best, np.mean((gram[400:] @ weight > 0) == (sign[400:] > 0)))
   # Above chance, for there is something to see.
-  assert 0.55 < best < 0.85
+  assert 0.55 < best < 0.8
 
 
 def test_smooth_curve_passes_through_its_control_points():

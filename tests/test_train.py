@@ -185,9 +185,7 @@ def parameters(workdir):
   return step, jax.tree.map(np.asarray, tree)
 
 
-def test_killed_and_resumed_equals_never_killed(
-  finished, tmp_path, data_flags
-):
+def test_killed_and_resumed_equals_never_killed(finished, tmp_path, data_flags):
   flags = (*data_flags, '--config.train.num_epochs=8')
   process = subprocess.Popen(
     command(tmp_path, *flags), cwd=ROOT, stdout=subprocess.DEVNULL

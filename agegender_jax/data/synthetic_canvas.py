@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 NEUTRAL = 128  # Of the shading layers: neither darker nor lighter.
 _SAMPLES = 5  # Points per control point of a smooth curve.
-BACKGROUND, SKIN, HAIR = 0, 128, 255  # What a pixel shows.
+BACKGROUND, CLOTH, SKIN, HAIR = 0, 64, 128, 255  # What a pixel shows.
 
 
 @functools.cache
@@ -46,7 +46,7 @@ class Canvas:
   Attributes:
     colour: RGB picture, twice the final size.
     lines: sharp shading (wrinkles), twice the final size.
-    matter: BACKGROUND, SKIN or HAIR, the final size.
+    matter: BACKGROUND, CLOTH, SKIN or HAIR, the final size.
     relief: soft shading (hollows and bulges), half the final size.
   """
 

@@ -43,7 +43,7 @@ def draw_body(canvas: shapes.Canvas, t, cloth) -> None:
     shapes.smooth(
       shapes.mirror([(n * 0.8, 1.36), (n * 1.15, 1.22), (w * slope, 1.38),
               (w * slope * 1.35, 1.7), (w * slope * 1.4, 3.2)])
-    ), cloth, flat=True, matter=shapes.SKIN,
+    ), cloth, flat=True, matter=shapes.CLOTH,
   )  # fmt: skip
 
 

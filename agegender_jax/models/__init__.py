@@ -1,24 +1,52 @@
 """The networks, by name, and the one way to build them."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax.numpy as jnp
 from flax import linen as nn
 
 from agegender_jax import schema
-from agegender_jax.models import cnn, heads, layers
+from agegender_jax.models import (
+  cnn,
+  heads,
+  layers,
+  levi_hassner,
+  resnet,
+  vgg,
+)
+
+
+def _plain(constructor):
+  """Wraps a backbone that the model config says nothing about."""
+  return lambda config, **fields: constructor(**fields)
+
 
 # Name -> constructor(model config, **shared fields) of a backbone.
 BACKBONES = {
   'cnn': lambda config, **fields: cnn.Stack(config.layers, **fields),
+  'levi_hassner': lambda config, **fields: levi_hassner.LeviHassner(
+    lrn_after=tuple(config.lrn_after),
+    dense_features=tuple(config.dense_features),
+    **fields,
+  ),
+  'resnet18': _plain(resnet.ResNet18),
+  'resnet34': _plain(resnet.ResNet34),
+  'resnet50': _plain(resnet.ResNet50),
+  'resnet101': _plain(resnet.ResNet101),
+  'resnet152': _plain(resnet.ResNet152),
+  'vgg16': _plain(vgg.VGG16),
+  'vgg16_bn': _plain(vgg.VGG16BN),
 }
 
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
 
 def create_model(
-  config, outputs: Mapping[str, int], axis_name: str | None = None
+  config,
+  outputs: Mapping[str, int],
+  axis_name: str | None = None,
+  is_frozen: Callable[[str], bool] = lambda path: False,
 ) -> nn.Module:
   """Creates the network of a run.
 
@@ -26,6 +54,8 @@ def create_model(
     config: the block `config.model`.
     outputs: task name -> number of outputs.
     axis_name: of the devices over which batch norm averages in training.
+    is_frozen: path of a parameter -> whether training leaves it; a batch norm
+      whose scale is frozen uses and keeps its running statistics.
 
   Returns:
     A linen module, `__call__(image, train)` -> task name -> logits [B, K].
@@ -45,7 +75,9 @@ def create_model(
   cnn.parse_layers(config.layers), cnn.parse_layers(config.branch)
   fields = dict(
     conv=layers.Conv,
-    norm=functools.partial(layers.BatchNorm, axis_name=axis_name),
+    norm=functools.partial(
+      layers.BatchNorm, axis_name=axis_name, is_frozen=is_frozen
+    ),
     dtype=DTYPES[config.dtype],
   )
   backbone = BACKBONES[config.backbone](config, **fields)

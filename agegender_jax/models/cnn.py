@@ -44,9 +44,7 @@ def parse_layers(text: str) -> list[tuple[str, float | None, str]]:
     except ValueError:
       number = 0
     limit = 1 if kind == 'drop' else float('inf')
-    if bool(has_value) != bool(colon) or (
-      has_value and not 0 < number < limit
-    ):
+    if bool(has_value) != bool(colon) or (has_value and not 0 < number < limit):
       raise schema.UserError(
         f'layer "{word}" should read "{kind}'
         + (':NUMBER", such as "conv:32"' if has_value else '", without value')
@@ -66,9 +64,7 @@ def _conv(module, x, features, name, train):
 def _dense(module, x, features, name, train):
   del train
   if x.ndim != 2:
-    raise schema.UserError(
-      f'layer "{name}" needs "flatten" or "gap" before it'
-    )
+    raise schema.UserError(f'layer "{name}" needs "flatten" or "gap" before it')
   dense = nn.Dense(features, dtype=module.dtype, kernel_init=KERNEL_INIT,
                    name=name)  # fmt: skip
   return nn.relu(dense(x))

@@ -1,9 +1,10 @@
 """The conv, max-pool and normalisation layers that every net uses.
 
 Parameters, initial values and results are those of `flax.linen`; on CPU the
-work is done by the faster forms in `ops`.
+work is done by the faster forms in `fast_conv` and `fast_pool`.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from agegender_jax.models import ops
+from agegender_jax.models import fast_conv, fast_pool
 
 FORMULATIONS = ('plain', 'fast')
 
@@ -24,7 +25,7 @@ def set_formulation(name):
   Functions that are already compiled keep the form they were traced with.
 
   Args:
-    name: 'plain' (XLA's own operations), 'fast' (those of `ops`) or None:
+    name: 'plain' (XLA's own operations), 'fast'  or None:
       fast on CPU, plain elsewhere.
 
   Raises:
@@ -72,7 +73,7 @@ def conv_general_dilated(
     )
   strides = tuple(window_strides)
   pads = _explicit_padding(lhs.shape, rhs.shape[:2], strides, padding)
-  return ops.conv(lhs, rhs, strides, pads)
+  return fast_conv.conv(lhs, rhs, strides, pads)
 
 
 def _explicit_padding(shape, window, strides, padding):
@@ -107,7 +108,7 @@ def max_pool(x, window, strides=None, padding='VALID'):
   if formulation() == 'plain' or x.ndim != 4 or not is_float:
     return nn.max_pool(x, window, strides, padding)
   pads = _explicit_padding(x.shape, window, strides, padding)
-  return ops.max_pool(x, window, strides, pads)
+  return fast_pool.max_pool(x, window, strides, pads)
 
 
 def local_response_norm(x, size=5, alpha=1e-4, beta=0.75, k=1.0):
@@ -126,10 +127,11 @@ def local_response_norm(x, size=5, alpha=1e-4, beta=0.75, k=1.0):
   Returns:
     Array of x's shape and dtype.
   """
-  squares = jnp.square(x.astype(jnp.float32))
+  wide = jnp.promote_types(x.dtype, jnp.float32)
+  squares = jnp.square(x.astype(wide))
   low = size // 2
   pads = [(0, 0, 0)] * (x.ndim - 1) + [(low, size - 1 - low, 0)]
-  squares = lax.pad(squares, jnp.zeros((), jnp.float32), pads)
+  squares = lax.pad(squares, jnp.zeros((), wide), pads)
   total = sum(
     lax.slice_in_dim(squares, first, first + x.shape[-1], axis=-1)
     for first in range(size)
@@ -145,7 +147,23 @@ def local_response_norm(x, size=5, alpha=1e-4, beta=0.75, k=1.0):
 
 
 class BatchNorm(nn.BatchNorm):
-  """`nn.BatchNorm` with the momentum and epsilon of torch's BatchNorm2d."""
+  """`nn.BatchNorm` with the momentum and epsilon of torch's BatchNorm2d.
+
+  The running variance is the biased one, as flax keeps it; torch keeps
+  n / (n - 1) times it.
+
+  Attributes:
+    is_frozen: path of a parameter, such as `backbone/bn1/scale` -> whether
+      training leaves it: then the running statistics are used and kept.
+  """
 
   momentum: float = 0.9
   epsilon: float = 1e-5
+  is_frozen: Callable[[str], bool] = lambda path: False
+
+  @nn.compact
+  def __call__(self, x, use_running_average=None, **options):
+    """Normalises x [B, ..., C]; see `nn.BatchNorm`."""
+    if self.is_frozen('/'.join((*self.path, 'scale'))):
+      use_running_average = True
+    return super().__call__(x, use_running_average, **options)

@@ -7,7 +7,7 @@ import pytest
 from flax import linen as nn
 from jax import lax
 
-from agegender_jax.models import ops
+from agegender_jax.models import fast_conv, fast_pool
 
 # (H, W, C, D, kernel, strides, padding)
 CONVS = {
@@ -67,7 +67,7 @@ def _conv_case(name, dtype=jnp.float32, batch=3):
     )
 
   def fast(x, kernel):
-    return ops.conv(x, kernel, strides, padding)
+    return fast_conv.conv(x, kernel, strides, padding)
 
   return x, kernel, plain, fast
 
@@ -112,7 +112,7 @@ def test_conv_in_bfloat16_is_within_its_rounding(name):
 
 @pytest.mark.parametrize('name', ['3x3 rgb', '3x3 stride 2', '7x7 stem'])
 def test_conv_gradient_in_turns_equals_lax(name, monkeypatch):
-  monkeypatch.setattr(ops, '_TURN_BYTES', 1)
+  monkeypatch.setattr(fast_conv, '_TURN_BYTES', 1)
   x, kernel, plain, fast = _conv_case(name)
   desired = _value_and_gradients(plain, x, kernel)
   gradient = jax.grad(lambda kernel: fast(x, kernel).sum())
@@ -129,7 +129,7 @@ def test_turns_divide_the_batch_and_fit_the_cache(batch, image_bytes, turns):
   channels = image_bytes // 8
   dy = jax.ShapeDtypeStruct((batch, 1, 1, channels), jnp.float32)
   shape = (1, 1, channels, channels)
-  assert ops._turns(dy, shape, few_channels=False) == turns
+  assert fast_conv._turns(dy, shape, few_channels=False) == turns
 
 
 @pytest.mark.parametrize('tied', [False, True])
@@ -146,7 +146,7 @@ def test_max_pool_equals_flax(name, tied):
     lambda x: nn.max_pool(x, window, strides, padding), x
   )
   actual = _value_and_gradients(
-    lambda x: ops.max_pool(x, window, strides, pads), x
+    lambda x: fast_pool.max_pool(x, window, strides, pads), x
   )
   np.testing.assert_array_equal(actual[0], desired[0])
   _assert_close(actual, desired, 1e-6)
@@ -155,7 +155,7 @@ def test_max_pool_equals_flax(name, tied):
 def test_max_pool_gradient_goes_to_the_first_of_equals():
   x = jnp.zeros((1, 2, 4, 1))
   gradient = jax.grad(
-    lambda x: ops.max_pool(x, (2, 2), (2, 2), ((0, 0), (0, 0))).sum()
+    lambda x: fast_pool.max_pool(x, (2, 2), (2, 2), ((0, 0), (0, 0))).sum()
   )(x)
   np.testing.assert_array_equal(
     gradient[0, :, :, 0], [[1, 0, 1, 0], [0, 0, 0, 0]]
@@ -164,7 +164,7 @@ def test_max_pool_gradient_goes_to_the_first_of_equals():
 
 def test_max_pool_padding_never_wins():
   x = jnp.full((1, 2, 2, 1), -7.0)
-  y = ops.max_pool(x, (3, 3), (1, 1), ((1, 1), (1, 1)))
+  y = fast_pool.max_pool(x, (3, 3), (1, 1), ((1, 1), (1, 1)))
   np.testing.assert_array_equal(y, x)
 
 
@@ -172,15 +172,15 @@ def test_max_pool_in_bfloat16_is_exact():
   x = _normal(0, (2, 6, 7, 3), jnp.bfloat16)
   desired = _value_and_gradients(lambda x: nn.max_pool(x, (3, 3), (2, 2)), x)
   actual = _value_and_gradients(
-    lambda x: ops.max_pool(x, (3, 3), (2, 2), ((0, 0), (0, 0))), x
+    lambda x: fast_pool.max_pool(x, (3, 3), (2, 2), ((0, 0), (0, 0))), x
   )
   np.testing.assert_array_equal(actual[0], desired[0])
   _assert_close(actual, desired, 1e-2)
 
 
 def _two_layers(x, kernel):
-  y = nn.relu(ops.conv(x, kernel, (1, 1), ((1, 1), (1, 1))))
-  y = ops.max_pool(y, (2, 2), (2, 2), ((0, 0), (0, 0)))
+  y = nn.relu(fast_conv.conv(x, kernel, (1, 1), ((1, 1), (1, 1))))
+  y = fast_pool.max_pool(y, (2, 2), (2, 2), ((0, 0), (0, 0)))
   return jnp.square(y).sum()
 
 

@@ -1,9 +1,8 @@
-"""Convolution and max-pool written for XLA on CPU: same results, less time.
+"""Convolution written for XLA on CPU: same results, less time.
 
-XLA's own kernel gradient of a convolution and its max-pool gradient
-(select-and-scatter) run at a small part of a CPU's speed. The functions here
-say the same through matrix products, shifted slices and selects. They take
-channels-last arrays and explicit padding `((top, bottom), (left, right))`.
+XLA's own kernel gradient of a convolution runs at a small part of a CPU's
+speed; here it is a few matrix products. Arrays are channels-last, padding is
+explicit: `((top, bottom), (left, right))`.
 """
 
 import functools
@@ -12,6 +11,8 @@ import math
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+from agegender_jax.models import fast_pool
 
 _DIMENSIONS = ('NHWC', 'HWIO', 'NHWC')
 # Copies made per loop turn of a kernel gradient: about what a cache holds.
@@ -146,7 +147,7 @@ def _patch_product(x, shape, strides, padding, dy):
   x = _pad_for_taps(x, shape, strides, padding, dy)
   patches = jnp.concatenate(
     [
-      _window(x, (row, column), dy.shape[1:3], strides)
+      fast_pool.strided_window(x, (row, column), dy.shape[1:3], strides)
       for row in range(height)
       for column in range(width)
     ],
@@ -170,7 +171,7 @@ def _row_phase_product(x, shape, strides, padding, dy):
     offsets = range(phase, height, strides[0])
     count = rows + len(offsets) - 1
     picked = [
-      _window(x, (phase, column), (count, columns), strides)
+      fast_pool.strided_window(x, (phase, column), (count, columns), strides)
       for column in range(width)
     ]
     last = len(offsets) - 1
@@ -198,134 +199,13 @@ def _pad_for_taps(x, shape, strides, padding, dy):
   return lax.pad(x, jnp.zeros((), x.dtype), [*pads, (0, 0, 0)])
 
 
-def _window(x, start, count, strides):
-  """Returns `count` pixels from `start` in steps of `strides`."""
-  limits = [
-    first + (number - 1) * stride + 1
-    for first, number, stride in zip(start, count, strides, strict=True)
-  ]
-  return lax.slice(
-    x,
-    (0, *start, 0),
-    (x.shape[0], *limits, x.shape[3]),
-    (1, *strides, 1),
-  )
-
-
 def _product(left, right):
-  """Returns float32 [C, D]: left [B, H, W, C] times right, over pixels."""
+  """Returns [C, D] in float32 or wider: left [B, H, W, C] times right."""
   return jnp.matmul(
     left.reshape(-1, left.shape[-1]).T,
     right.reshape(-1, right.shape[-1]),
-    preferred_element_type=jnp.float32,
+    preferred_element_type=jnp.promote_types(left.dtype, jnp.float32),
   )
 
 
 conv.defvjp(_conv_forward, _conv_backward)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
-def max_pool(x, window, strides, padding):
-  """Returns the maximum of each window; padding never wins.
-
-  Args:
-    x: float [B, H, W, C].
-    window: (height, width) in pixels.
-    strides: (vertical, horizontal) in pixels.
-    padding: ((top, bottom), (left, right)) in pixels.
-
-  Returns:
-    Array [B, H', W', C] of x's dtype. Its gradient goes to the first of equal
-    maxima in row order, as XLA's does.
-  """
-  return functools.reduce(jnp.maximum, _pool_taps(x, window, strides, padding))
-
-
-def _pool_taps(x, window, strides, padding):
-  """Returns one [B, H', W', C] slice per place in the window, row by row."""
-  low_high = [(0, 0, 0), *((*pad, 0) for pad in padding), (0, 0, 0)]
-  x = lax.pad(x, jnp.array(-jnp.inf, x.dtype), low_high)
-  count = [
-    (size - length) // stride + 1
-    for size, length, stride in zip(x.shape[1:3], window, strides, strict=True)
-  ]
-  return [
-    _window(x, (row, column), count, strides)
-    for row in range(window[0])
-    for column in range(window[1])
-  ]
-
-
-def _max_pool_forward(x, window, strides, padding):
-  taps = _pool_taps(x, window, strides, padding)
-  best, place = taps[0], jnp.zeros(taps[0].shape, _place_dtype(window))
-  for index, tap in enumerate(taps[1:], 1):
-    place = jnp.where(tap > best, jnp.array(index, place.dtype), place)
-    best = jnp.maximum(best, tap)
-  # An empty array carries the input's shape at no cost.
-  return best, (place, jnp.zeros((*x.shape[:3], 0), x.dtype))
-
-
-def _place_dtype(window):
-  return jnp.int8 if math.prod(window) <= 127 else jnp.int32
-
-
-def _max_pool_backward(window, strides, padding, residuals, dy):
-  place, like = residuals
-  size = [
-    extent + sum(pad)
-    for extent, pad in zip(like.shape[1:3], padding, strict=True)
-  ]
-  zero = jnp.zeros((), dy.dtype)
-  if window == strides:
-    dx = _spread_blocks(place, dy, window, size)
-  else:
-    dx = functools.reduce(
-      jnp.add,
-      (
-        _spread(
-          jnp.where(place == row * window[1] + column, dy, zero),
-          (row, column),
-          strides,
-          size,
-        )
-        for row in range(window[0])
-        for column in range(window[1])
-      ),
-    )
-  cut = [(-low, -high, 0) for low, high in padding]
-  return (lax.pad(dx, zero, [(0, 0, 0), *cut, (0, 0, 0)]),)
-
-
-def _spread(dy, start, strides, size):
-  """Returns zeros [B, *size, C] with dy at every stride from start."""
-  pads = [
-    (first, extent - first - (count - 1) * stride - 1, stride - 1)
-    for first, extent, count, stride in zip(
-      start, size, dy.shape[1:3], strides, strict=True
-    )
-  ]
-  return lax.pad(dy, jnp.zeros((), dy.dtype), [(0, 0, 0), *pads, (0, 0, 0)])
-
-
-def _spread_blocks(place, dy, window, size):
-  """Returns `_spread` of every place at once where windows do not overlap."""
-  batch, rows, columns, channels = dy.shape
-  blocks = (batch, rows, window[0], columns, window[1], channels)
-  index = lax.broadcasted_iota(place.dtype, blocks, 2) * window[
-    1
-  ] + lax.broadcasted_iota(place.dtype, blocks, 4)
-  dx = jnp.where(
-    jnp.broadcast_to(place[:, :, None, :, None], blocks) == index,
-    jnp.broadcast_to(dy[:, :, None, :, None], blocks),
-    jnp.zeros((), dy.dtype),
-  ).reshape(batch, rows * window[0], columns * window[1], channels)
-  rest = [
-    (0, extent - have, 0)
-    for extent, have in zip(size, dx.shape[1:3], strict=True)
-  ]
-  zero = jnp.zeros((), dy.dtype)
-  return lax.pad(dx, zero, [(0, 0, 0), *rest, (0, 0, 0)])
-
-
-max_pool.defvjp(_max_pool_forward, _max_pool_backward)

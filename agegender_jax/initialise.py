@@ -1,0 +1,119 @@
+"""Where a run's first weights come from, when not from its seed."""
+
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from agegender_jax import checkpoint, partition, predictor, schema
+from agegender_jax import config as config_lib
+from agegender_jax.models import pretrained
+
+
+def initialise(config, state, workdir: str):
+  """Loads `model.init_from` into a fresh state.
+
+  Args:
+    config: of the run.
+    state: a state.TrainState as initialised from the seed.
+    workdir: output folder; gets init.json, which says what was loaded.
+
+  Returns:
+    The state with the loaded weights.
+
+  Raises:
+    schema.UserError: no such weights, of another network, or such as want
+      pixels normalised otherwise.
+  """
+  source = config.model.init_from
+  excuse = config.model.init_excuse.split()
+  if pathlib.Path(source).is_dir():
+    origin, variables = _from_run(config, state.variables, source, excuse)
+  else:
+    origin, variables = _from_file(config, state.variables, source, excuse)
+  path = pathlib.Path(workdir) / 'init.json'
+  path.write_text(json.dumps(origin, indent=2) + '\n')
+  print(f'weights from {source}')
+  variables = jax.tree.map(jnp.asarray, variables)
+  return state.replace(
+    params=variables['params'], batch_stats=variables['batch_stats']
+  )
+
+
+def _from_file(config, variables, source, excuse):
+  """Ports a state dict in torchvision's naming into the backbone."""
+  try:
+    origin = pretrained.locate(source)
+  except schema.UserError as error:
+    raise schema.UserError(
+      f'{error}; give weights by --config.model.init_from=PATH, or train '
+      "without by --config.model.init_from= (a recipe's :scratch)"
+    ) from None
+  if config.data.normalize != 'imagenet':
+    raise schema.UserError(
+      f'{source} wants pixels as ImageNet weights do: '
+      '--config.data.normalize=imagenet'
+    )
+  part = {key: tree.get('backbone', {}) for key, tree in variables.items()}
+  part = pretrained.port(pretrained.load_state(origin.path), part, excuse)
+  return origin._asdict(), {
+    key: {**tree, 'backbone': part[key]} if part.get(key) else tree
+    for key, tree in variables.items()
+  }
+
+
+def _from_run(config, variables, source, excuse):
+  """Takes over what a run of ours learned, but for what is excused."""
+  theirs = config_lib.load_config(source)
+  if theirs.data.normalize != config.data.normalize:
+    raise schema.UserError(
+      f'the run in {source} was trained with data.normalize = '
+      f'{theirs.data.normalize}, this one has {config.data.normalize}'
+    )
+  network = predictor.Predictor(theirs)
+  metric = predictor.best_metric(theirs, network.tasks)
+  checkpoints = checkpoint.Checkpoints(source, *metric)
+  try:
+    step = predictor.selected_step(theirs, checkpoints)
+    if step is None:
+      raise schema.UserError(f'the run in {source} has no checkpoint yet')
+    found = checkpoints.read_variables(step)
+  finally:
+    checkpoints.close()
+  return {'source': source, 'step': step}, {
+    key: take_over(found.get(key) or {}, tree, excuse)
+    for key, tree in variables.items()
+  }
+
+
+def take_over(found, wanted, excuse):
+  """Returns `wanted` with the leaves of `found`, but for what is excused.
+
+  Args:
+    found: a tree of arrays.
+    wanted: a tree of arrays.
+    excuse: patterns of paths that keep their values in `wanted`.
+
+  Raises:
+    schema.UserError: what is not excused differs in names or shapes.
+  """
+  found, wanted = partition.flatten(found), partition.flatten(wanted)
+
+  def is_asked(path):
+    return not any(partition.matches(pattern, path) for pattern in excuse)
+
+  for path in sorted(filter(is_asked, found.keys() | wanted.keys())):
+    shapes = [
+      np.shape(tree[path]) if path in tree else 'absent'
+      for tree in (found, wanted)
+    ]
+    if shapes[0] != shapes[1]:
+      raise schema.UserError(
+        f'model.init_from is of another network: {path} is {shapes[0]} there '
+        f'and {shapes[1]} here; excuse it by model.init_excuse if that is meant'
+      )
+  taken = {path: found[path] for path in wanted if is_asked(path)}
+  return partition.join(taken, {k: v for k, v in wanted.items()
+                                if k not in taken})  # fmt: skip

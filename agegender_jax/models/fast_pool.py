@@ -1,0 +1,134 @@
+"""Max-pooling written for XLA on CPU: same results, less time.
+
+XLA's own gradient (select-and-scatter) runs at a small part of a CPU's speed;
+here it is selects and shifted slices. Arrays are channels-last, padding is
+explicit: `((top, bottom), (left, right))`.
+"""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
+def max_pool(x, window, strides, padding):
+  """Returns the maximum of each window; padding never wins.
+
+  Args:
+    x: float [B, H, W, C].
+    window: (height, width) in pixels.
+    strides: (vertical, horizontal) in pixels.
+    padding: ((top, bottom), (left, right)) in pixels.
+
+  Returns:
+    Array [B, H', W', C] of x's dtype. Its gradient goes to the first of equal
+    maxima in row order, as XLA's does.
+  """
+  return functools.reduce(jnp.maximum, _pool_taps(x, window, strides, padding))
+
+
+def _pool_taps(x, window, strides, padding):
+  """Returns one [B, H', W', C] slice per place in the window, row by row."""
+  low_high = [(0, 0, 0), *((*pad, 0) for pad in padding), (0, 0, 0)]
+  x = lax.pad(x, jnp.array(-jnp.inf, x.dtype), low_high)
+  count = [
+    (size - length) // stride + 1
+    for size, length, stride in zip(x.shape[1:3], window, strides, strict=True)
+  ]
+  return [
+    strided_window(x, (row, column), count, strides)
+    for row in range(window[0])
+    for column in range(window[1])
+  ]
+
+
+def _max_pool_forward(x, window, strides, padding):
+  taps = _pool_taps(x, window, strides, padding)
+  best, place = taps[0], jnp.zeros(taps[0].shape, _place_dtype(window))
+  for index, tap in enumerate(taps[1:], 1):
+    place = jnp.where(tap > best, jnp.array(index, place.dtype), place)
+    best = jnp.maximum(best, tap)
+  # An empty array carries the input's shape at no cost.
+  return best, (place, jnp.zeros((*x.shape[:3], 0), x.dtype))
+
+
+def _place_dtype(window):
+  return jnp.int8 if math.prod(window) <= 127 else jnp.int32
+
+
+def _max_pool_backward(window, strides, padding, residuals, dy):
+  place, like = residuals
+  size = [
+    extent + sum(pad)
+    for extent, pad in zip(like.shape[1:3], padding, strict=True)
+  ]
+  zero = jnp.zeros((), dy.dtype)
+  if window == strides:
+    dx = _spread_blocks(place, dy, window, size)
+  else:
+    dx = functools.reduce(
+      jnp.add,
+      (
+        _spread(
+          jnp.where(place == row * window[1] + column, dy, zero),
+          (row, column),
+          strides,
+          size,
+        )
+        for row in range(window[0])
+        for column in range(window[1])
+      ),
+    )
+  cut = [(-low, -high, 0) for low, high in padding]
+  return (lax.pad(dx, zero, [(0, 0, 0), *cut, (0, 0, 0)]),)
+
+
+def _spread(dy, start, strides, size):
+  """Returns zeros [B, *size, C] with dy at every stride from start."""
+  pads = [
+    (first, extent - first - (count - 1) * stride - 1, stride - 1)
+    for first, extent, count, stride in zip(
+      start, size, dy.shape[1:3], strides, strict=True
+    )
+  ]
+  return lax.pad(dy, jnp.zeros((), dy.dtype), [(0, 0, 0), *pads, (0, 0, 0)])
+
+
+def _spread_blocks(place, dy, window, size):
+  """Returns `_spread` of every place at once where windows do not overlap."""
+  batch, rows, columns, channels = dy.shape
+  blocks = (batch, rows, window[0], columns, window[1], channels)
+  index = lax.broadcasted_iota(place.dtype, blocks, 2) * window[
+    1
+  ] + lax.broadcasted_iota(place.dtype, blocks, 4)
+  dx = jnp.where(
+    jnp.broadcast_to(place[:, :, None, :, None], blocks) == index,
+    jnp.broadcast_to(dy[:, :, None, :, None], blocks),
+    jnp.zeros((), dy.dtype),
+  ).reshape(batch, rows * window[0], columns * window[1], channels)
+  rest = [
+    (0, extent - have, 0)
+    for extent, have in zip(size, dx.shape[1:3], strict=True)
+  ]
+  zero = jnp.zeros((), dy.dtype)
+  return lax.pad(dx, zero, [(0, 0, 0), *rest, (0, 0, 0)])
+
+
+def strided_window(x, start, count, strides):
+  """Returns `count` pixels from `start` in steps of `strides`."""
+  limits = [
+    first + (number - 1) * stride + 1
+    for first, number, stride in zip(start, count, strides, strict=True)
+  ]
+  return lax.slice(
+    x,
+    (0, *start, 0),
+    (x.shape[0], *limits, x.shape[3]),
+    (1, *strides, 1),
+  )
+
+
+max_pool.defvjp(_max_pool_forward, _max_pool_backward)

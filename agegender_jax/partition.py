@@ -1,0 +1,85 @@
+"""Which parameters train, and how fast: rules over their paths.
+
+A parameter's path is its names in the tree, `backbone/layer1_0/conv1/kernel`.
+A pattern has the shell's wildcards and stands for all below what it names.
+"""
+
+import fnmatch
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from flax import traverse_util
+
+from agegender_jax import schema
+
+
+def matches(pattern: str, path: str) -> bool:
+  """Says whether a pattern names a path or something above it."""
+  return fnmatch.fnmatchcase(path, pattern) or fnmatch.fnmatchcase(
+    path, pattern + '/*'
+  )
+
+
+def create_is_frozen(freeze: str) -> Callable[[str], bool]:
+  """Creates the rule of `optimizer.freeze`: path -> whether it is frozen."""
+  patterns = tuple(freeze.split())
+  return lambda path: any(matches(pattern, path) for pattern in patterns)
+
+
+def parse_multipliers(text: str) -> dict[str, float]:
+  """Parses `optimizer.lr_multipliers` into pattern -> factor.
+
+  Raises:
+    schema.UserError: a word that is not PATTERN=FACTOR, FACTOR >= 0.
+  """
+  result = {}
+  for word in text.split():
+    pattern, _, factor = word.partition('=')
+    try:
+      result[pattern] = float(factor)
+    except ValueError:
+      result[pattern] = -1.0
+    if not 0 < result[pattern] < float('inf'):
+      raise schema.UserError(
+        f'optimizer.lr_multipliers: "{word}" should read PATTERN=FACTOR with '
+        'a positive factor, such as "backbone=0.1"; optimizer.freeze is for 0'
+      )
+  return result
+
+
+def check_patterns(
+  field: str, patterns: Iterable[str], paths: Iterable[str]
+) -> None:
+  """Raises schema.UserError for a pattern that names no parameter.
+
+  A pattern counts for the paths that no earlier pattern names.
+  """
+  left = set(paths)
+  tops = ', '.join(sorted({path.split('/')[0] for path in left}))
+  for pattern in patterns:
+    named = {path for path in left if matches(pattern, path)}
+    if not named:
+      raise schema.UserError(
+        f'{field}: "{pattern}" names no parameter (or only such as an earlier '
+        f'pattern names); parameters begin with {tops}'
+      )
+    left -= named
+
+
+def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns path -> leaf."""
+  return traverse_util.flatten_dict(dict(tree), sep='/')
+
+
+def split(
+  params: Mapping[str, Any], is_frozen: Callable[[str], bool]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+  """Splits parameters into trained and frozen ones, each path -> leaf."""
+  flat = flatten(params)
+  frozen = {path: leaf for path, leaf in flat.items() if is_frozen(path)}
+  return {k: v for k, v in flat.items() if k not in frozen}, frozen
+
+
+def join(trained: Mapping[str, Any], frozen: Mapping[str, Any]):
+  """Reverses `split`."""
+  return traverse_util.unflatten_dict({**trained, **frozen}, sep='/')
