@@ -101,6 +101,8 @@ def default_config() -> config_dict.ConfigDict:
   # Best checkpoint by validation: '' = age_mae, else age_group_accuracy, else
   # gender_accuracy.
   train.best_metric = ''
+  # Stop once best_metric has not improved for so many evaluations; 0 = never.
+  train.patience_evaluations = 0
   train.select = 'best'  # Which checkpoint is scored on test: best or last.
   train.restore_step = 0  # Which step --mode=evaluate restores; 0 = select's.
   train.bootstrap_samples = 1000  # Resamples for the 95 % intervals.
@@ -285,8 +287,18 @@ def set_utk_protocol(config, protocol: str) -> None:
 
 def set_run_local(config) -> None:
   """Shrinks a recipe to a check: 3 steps of 4 examples at 64 pixels."""
-  config.data.image_size = 64
+  config.data.image_size, config.data.crop_size = 64, 0
   config.train.batch_size = config.train.eval_batch_size = 4
   config.train.num_epochs, config.train.num_steps = 0.0, 3
   config.train.eval_every_epochs, config.train.eval_every_steps = 0.0, 3
   config.train.bootstrap_samples = 20
+
+
+def set_target(config, target: str, age_kind: str) -> None:
+  """Sets the tasks: `age`, `gender` or `both`, age being of `age_kind`."""
+  if target not in ('age', 'gender', 'both'):
+    raise schema.UserError(
+      f'unknown target "{target}"; known: age, gender, both'
+    )
+  config.tasks.age.kind = '' if target == 'gender' else age_kind
+  config.tasks.gender.kind = '' if target == 'age' else 'binary'

@@ -246,6 +246,15 @@ class Trainer:
     scores['seconds'] = time.monotonic() - start
     return {f'validation/{name}': value for name, value in scores.items()}
 
+  def is_patience_spent(self) -> bool:
+    """Says whether validation has stopped improving (early stopping)."""
+    patience = self.config.train.patience_evaluations
+    name, mode = self.metric
+    rows = writer.read_metrics(self.workdir) if patience else []
+    sign = -1 if mode == 'min' else 1
+    scores = [sign * row[name] for row in rows if name in row]
+    return patience > 0 and len(scores) - 1 - np.argmax(scores) >= patience
+
   def run(self, checkpoints: checkpoint.Checkpoints) -> None:
     """Trains from the latest checkpoint to the end.
 
@@ -260,6 +269,8 @@ class Trainer:
     if start:
       state = checkpoints.restore(start, state)
       print(f'resumed at step {start} of {durations.total}')
+      if self.is_patience_spent():
+        return
     state = parallel.replicate(state)
     key = jax.random.key(config.seed)
     batches = input_pipeline.train_batches(
@@ -307,8 +318,12 @@ class Trainer:
         log.progress(step, step / durations.per_epoch, headlines(scalars))
         if evaluates:
           checkpoints.save(parallel.unreplicate(state), scalars)
+          if self.is_patience_spent():
+            print(f'early stopping after step {step}')
+            break
         clock = time.monotonic()
     finally:
+      batches.close()
       log.close()
       checkpoints.wait()
 

@@ -14,10 +14,12 @@ def get_config(arg=''):
   config.data.name = 'synthetic'
   config.data.image_size = 64
   config.data.flip = True
-  config.model.layers = 'conv:16 pool conv:32 pool conv:64 pool'
-  config.model.branch = 'conv:64 pool flatten dense:64 drop:0.25'
-  config.tasks.gender.weight = 100.0
+  config.data.normalize = 'imagenet'
+  config.model.layers = 'conv:32 pool conv:64 pool'
+  config.model.branch = 'conv:128 pool flatten dense:256 drop:0.5'
+  config.tasks.gender.weight = 400.0
   config.optimizer.schedule = 'cosine'
   config.optimizer.warmup_epochs = 0.5
-  config.train.num_epochs = 10.0
+  config.train.batch_size = 32
+  config.train.num_epochs = 6.0
   return config

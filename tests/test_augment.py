@@ -145,3 +145,29 @@ def test_normalize_imagenet_is_torchvisions():
 def test_a_strength_outside_its_range_is_refused(field):
   with pytest.raises(schema.UserError, match=next(iter(field))):
     augment.Strengths(**field)
+
+
+def test_crops_are_of_their_size_and_from_everywhere():
+  image = np.zeros((200, 6, 6, 3), np.uint8)
+  image[..., 0] = np.arange(6)[None, :, None]
+  image[..., 1] = np.arange(6)[None, None, :]
+  function = augment.create_augment(augment.Strengths(), crop_size=4)
+  result = np.asarray(function(keys(200), image))
+  assert result.shape == (200, 4, 4, 3)
+  corners = {tuple(corner) for corner in result[:, 0, 0, :2]}
+  assert corners == {(y, x) for y in range(3) for x in range(3)}
+  np.testing.assert_array_equal(
+    result - result[:, :1, :1],
+    np.broadcast_to(image[:, :4, :4].astype(float), result.shape),
+  )
+
+
+def test_views_are_the_centre_or_the_papers_ten():
+  image = picture(6)
+  (centre,) = augment.create_views(4, oversample=False)(image)
+  np.testing.assert_array_equal(centre, image[:, 1:5, 1:5])
+  views = augment.create_views(4, oversample=True)(image)
+  assert len(views) == 10
+  np.testing.assert_array_equal(views[4], image[:, 2:, 2:])
+  np.testing.assert_array_equal(views[9], image[:, 2:, 2:][:, :, ::-1])
+  assert len(augment.create_views(0, oversample=True)(image)) == 2

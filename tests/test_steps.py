@@ -10,6 +10,7 @@ from agegender_jax import (
   models,
   optimizers,
   parallel,
+  partition,
   schema,
   state,
   steps,
@@ -41,6 +42,7 @@ class Bench:
   devices: int
   layers: str = 'conv:4 norm pool conv:8 pool'
   strengths: augment.Strengths = augment.Strengths(flip=True, rotation=10.0)
+  freeze: str = ''
 
   def __post_init__(self):
     config = config_lib.default_config()
@@ -48,7 +50,8 @@ class Bench:
     config.model.branch = 'flatten dense:8'
     self.tasks = tasks.create_tasks(config.tasks, 'adience')
     outputs = {task.name: task.num_outputs for task in self.tasks}
-    model = models.create_model(config.model, outputs, parallel.AXIS)
+    is_frozen = partition.create_is_frozen(self.freeze)
+    model = models.create_model(config.model, outputs, parallel.AXIS, is_frozen)
     optimizer = optimizers.create_optimizer(config.optimizer, lambda _: 0.01)
     self.traces = 0
     step = steps.create_train_step(
@@ -57,6 +60,7 @@ class Bench:
       self.tasks,
       augment.create_augment(self.strengths),
       augment.create_normalize('unit'),
+      is_frozen,
     )
 
     def counted(*args):
@@ -67,7 +71,7 @@ class Bench:
     self.step = jax.pmap(
       counted, parallel.AXIS, in_axes=(0, 0, None), devices=devices
     )
-    first = state.create_state(model, optimizer, SIZE, seed=0)
+    first = state.create_state(model, optimizer, SIZE, 0, is_frozen)
     self.state = parallel.replicate(first, devices)
 
   def run(self, *batches):
@@ -183,3 +187,28 @@ def test_predict_step_ignores_the_rest_of_the_batch():
   whole, part = step(variables, image), step(variables, image[3:4])
   np.testing.assert_allclose(whole['age'][3:4], part['age'], rtol=1e-5)
   assert ((whole['gender_prob'] > 0) & (whole['gender_prob'] < 1)).all()
+
+
+def test_frozen_parameters_and_statistics_stay_bit_identical():
+  bench = Bench(1, freeze='backbone')
+  before = jax.tree.map(np.asarray, bench.state)
+  after, _ = bench.run(*[batch_of(seed=seed) for seed in range(5)] * 20)
+  close(after.params['backbone'], before.params['backbone'], 0, 0)
+  close(after.batch_stats, before.batch_stats, 0, 0)
+  moved = np.abs(
+    after.params['branch_age']['logits']['kernel']
+    - before.params['branch_age']['logits']['kernel']
+  )
+  assert moved.max() > 0
+  held = jax.tree_util.tree_flatten_with_path(after.opt_state)[0]
+  assert not [path for path, _ in held if 'backbone' in str(path)]
+
+
+def test_frozen_batch_norm_uses_its_stored_statistics():
+  bench = Bench(1, freeze='backbone')
+  shifted = jax.tree.map(lambda x: x + 3.0, bench.state.batch_stats)
+  plain = bench.run(batch_of())[1]
+  bench = Bench(1, freeze='backbone')
+  bench.state = bench.state.replace(batch_stats=shifted)
+  other = bench.run(batch_of())[1]
+  assert abs(plain['loss'][0] - other['loss'][0]) > 1e-3

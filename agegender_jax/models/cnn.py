@@ -82,8 +82,8 @@ def _pool(module, x, value, name, train):
 
 def _norm(module, x, value, name, train):
   del value
-  return module.norm(use_running_average=not train, dtype=module.dtype,
-                     name=name)(x)  # fmt: skip
+  norm = module.norm(dtype=module.dtype, name=name)
+  return norm(x, use_running_average=not train)
 
 
 def _drop(module, x, rate, name, train):

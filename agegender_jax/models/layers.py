@@ -161,9 +161,7 @@ class BatchNorm(nn.BatchNorm):
   epsilon: float = 1e-5
   is_frozen: Callable[[str], bool] = lambda path: False
 
-  @nn.compact
-  def __call__(self, x, use_running_average=None, **options):
-    """Normalises x [B, ..., C]; see `nn.BatchNorm`."""
-    if self.is_frozen('/'.join((*self.path, 'scale'))):
-      use_running_average = True
-    return super().__call__(x, use_running_average, **options)
+  def __call__(self, x, use_running_average):
+    """Normalises x, float [B, ..., C], by the batch or the running average."""
+    frozen = self.is_frozen('/'.join((*self.path, 'scale')))
+    return super().__call__(x, use_running_average or frozen)

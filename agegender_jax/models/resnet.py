@@ -150,9 +150,11 @@ def _bind(module, train):
   conv = functools.partial(
     module.conv, use_bias=False, dtype=module.dtype, kernel_init=_kernel_init
   )
-  norm = functools.partial(
-    module.norm, use_running_average=not train, dtype=module.dtype
-  )
+
+  def norm(name):
+    layer = module.norm(dtype=module.dtype, name=name)
+    return functools.partial(layer, use_running_average=not train)
+
   return conv, norm
 
 

@@ -74,11 +74,8 @@ class VGG(nn.Module):
           name=f'features_{index}',
         )(x)
         if self.batch_norm:
-          x = self.norm(
-            use_running_average=not train,
-            dtype=self.dtype,
-            name=f'features_{index + 1}',
-          )(x)
+          norm = self.norm(dtype=self.dtype, name=f'features_{index + 1}')
+          x = norm(x, use_running_average=not train)
         x = nn.relu(x)
         index += 3 if self.batch_norm else 2
       x = layers.max_pool(x, (2, 2), (2, 2), 'VALID')

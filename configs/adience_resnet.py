@@ -1,0 +1,41 @@
+"""Seed 004: ResNet-34 with ImageNet weights on Adience's age groups.
+
+python -m agegender_jax.main --config=configs/adience_resnet.py \\
+  --workdir=runs/adience_resnet --config.data.name=folder \\
+  --config.data.source_dir=PATH_TO_FACES
+
+Exact and one-off accuracy of eight age groups. The seed prints neither
+figures nor settings: SGD with momentum, rate 1e-3 for the backbone and 1e-2
+for the new layer, cosine decay, 20 epochs are our reading.
+
+Arguments: `target=age|gender|both`, `scratch` (no weights), `runlocal`.
+"""
+
+from agegender_jax import config as config_lib
+
+
+def get_config(arg=''):
+  """Returns the configuration of seed 004."""
+  arg = config_lib.parse_arg(arg, target='age', scratch=False, runlocal=False)
+  config = config_lib.default_config()
+  config.data.name = 'folder'
+  config.data.image_size = 256
+  config.data.crop_size = 224
+  config.data.flip = True
+  config.data.normalize = 'imagenet'
+  config.model.backbone = 'resnet34'
+  config.model.branch = 'gap'
+  config_lib.set_target(config, arg.target, age_kind='group')
+  if not arg.scratch:
+    config.model.init_from = 'hf:timm/resnet34.a1_in1k'
+    config.model.init_excuse = 'fc'
+    config.optimizer.lr_multipliers = 'backbone=0.1'
+  config.optimizer.name = 'sgd'
+  config.optimizer.learning_rate = 1e-2
+  config.optimizer.weight_decay = 1e-4
+  config.optimizer.schedule = 'cosine'
+  config.train.batch_size = 64
+  config.train.num_epochs = 20.0
+  if arg.runlocal:
+    config_lib.set_run_local(config)
+  return config
