@@ -1,4 +1,4 @@
-"""Augmentation and normalisation of images, on the device, a key an example.
+"""Augmentation of images, on the device, a key an example.
 
 Geometry is one affine map an example, sampled bilinearly with the border
 repeated (Keras' ImageDataGenerator with its default fill, seed 001).
@@ -10,11 +10,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from agegender_jax import schema
-
-# ImageNet's statistics, as torchvision's weights expect them.
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+from agegender_jax import pixels, schema
 
 # Area and aspect ratio of an erased rectangle (Zhong et al. 2020).
 ERASE_AREA = (0.02, 0.2)
@@ -114,8 +110,8 @@ def warp(image: jax.Array, matrices: jax.Array) -> jax.Array:
   end = jnp.minimum(left + 1, width - 1)
 
   # One 32-bit word a pixel: a third of the gathers, which are what it costs.
-  pixels = jnp.asarray(image, jnp.uint32)
-  packed = pixels[..., 0] | pixels[..., 1] << 8 | pixels[..., 2] << 16
+  words = jnp.asarray(image, jnp.uint32)
+  packed = words[..., 0] | words[..., 1] << 8 | words[..., 2] << 16
   packed = packed.reshape(-1)
   start = jnp.arange(batch)[:, None, None] * (height * width)
 
@@ -215,51 +211,6 @@ def draw(key: jax.Array, strengths: Strengths, height: int, width: int):
   }
 
 
-def cut(image: jax.Array, corner: jax.Array, size: int) -> jax.Array:
-  """Cuts a square out of each image.
-
-  Args:
-    image: [B, H, W, 3].
-    corner: int32 [B, 2], its top and left, pixels.
-    size: its height and width, pixels.
-
-  Returns:
-    [B, size, size, 3].
-  """
-  return jax.vmap(
-    lambda one, at: jax.lax.dynamic_slice(one, (*at, 0), (size, size, 3))
-  )(image, corner)
-
-
-def create_views(crop_size: int, oversample: bool) -> Callable:
-  """Creates the views of an image that a prediction averages over.
-
-  Args:
-    crop_size: pixels, height and width, cut from the centre; 0 = all.
-    oversample: the four corners too, and the mirror image of each view
-      (Levi & Hassner 2015, after Krizhevsky et al. 2012).
-
-  Returns:
-    A pure function: [B, H, W, 3] -> a list of [B, h, w, 3].
-  """
-
-  def views_fn(image):
-    views = [image]
-    if crop_size:
-      space = [side - crop_size for side in image.shape[1:3]]
-      corners = [(space[0] // 2, space[1] // 2)]
-      if oversample:
-        corners += [(y, x) for y in (0, space[0]) for x in (0, space[1])]
-      views = [
-        image[:, y : y + crop_size, x : x + crop_size] for y, x in corners
-      ]
-    if oversample:
-      views += [view[:, :, ::-1] for view in views]
-    return views
-
-  return views_fn
-
-
 def create_augment(strengths: Strengths, crop_size: int = 0) -> Callable:
   """Creates the augmentation of a run.
 
@@ -280,7 +231,7 @@ def create_augment(strengths: Strengths, crop_size: int = 0) -> Callable:
         lambda key: jax.random.randint(jax.random.fold_in(key, 7), (2,), 0,
                                        space)
       )(keys)  # fmt: skip
-      image = cut(image, corner, crop_size)
+      image = pixels.cut(image, corner, crop_size)
     height, width = image.shape[1:3]
     drawn = jax.vmap(lambda key: draw(key, strengths, height, width))(keys)
     if warps:
@@ -299,32 +250,3 @@ def create_augment(strengths: Strengths, crop_size: int = 0) -> Callable:
     return image
 
   return augment_fn
-
-
-def create_normalize(name: str) -> Callable[[jax.Array], jax.Array]:
-  """Creates the map from pixels in [0, 255] to what the network sees.
-
-  Args:
-    name: `unit` for [0, 1]; `imagenet` for ImageNet's mean 0, deviation 1.
-
-  Returns:
-    A pure function: [B, H, W, 3] in [0, 255] -> float32 [B, H, W, 3].
-
-  Raises:
-    schema.UserError: another name.
-  """
-  statistics = {
-    'unit': ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
-    'imagenet': (IMAGENET_MEAN, IMAGENET_STD),
-  }
-  if name not in statistics:
-    raise schema.UserError(
-      f'unknown data.normalize "{name}"; known: {", ".join(statistics)}'
-    )
-  mean, std = (255 * jnp.asarray(row, jnp.float32) for row in statistics[name])
-
-  def normalize_fn(image):
-    image = image.astype(jnp.float32)
-    return (image - mean[None, None, None]) / std[None, None, None]
-
-  return normalize_fn

@@ -56,6 +56,17 @@ def batch_sums(
   return result
 
 
+def mean_metrics(rows: list[dict]) -> dict[str, float]:
+  """Joins steps' metrics {name: (sum, count)} into `train/<name>` means."""
+  result = {}
+  for name in rows[0]:
+    total = sum(float(row[name][0]) for row in rows)
+    count = sum(float(row[name][1]) for row in rows)
+    if count:
+      result[f'train/{name}'] = total / count
+  return result
+
+
 def _terms(table: Mapping[str, np.ndarray]):
   """Returns score name -> parts (values [N], known [N]); it is their mean."""
   terms = {}

@@ -66,6 +66,16 @@ def check_patterns(
     left -= named
 
 
+def check_rules(freeze: str, lr_multipliers: str, params) -> None:
+  """Raises schema.UserError for a rule without effect, or nothing to train."""
+  trained, frozen = split(params, create_is_frozen(freeze))
+  check_patterns('optimizer.freeze', freeze.split(), [*trained, *frozen])
+  patterns = parse_multipliers(lr_multipliers)
+  check_patterns('optimizer.lr_multipliers', patterns, trained)
+  if not trained:
+    raise schema.UserError('optimizer.freeze leaves nothing to train')
+
+
 def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
   """Returns path -> leaf."""
   return traverse_util.flatten_dict(dict(tree), sep='/')

@@ -8,13 +8,13 @@ import numpy as np
 from flax import linen as nn
 
 from agegender_jax import (
-  augment,
   checkpoint,
   metrics,
   models,
   optimizers,
   parallel,
   partition,
+  pixels,
   schema,
   state,
   steps,
@@ -62,13 +62,13 @@ class Predictor:
         f'data.crop_size = {crop} is not within data.image_size = {size}'
       )
     self.input_size = crop or size
-    self.normalize_fn = augment.create_normalize(config.data.normalize)
+    self.normalize_fn = pixels.create_normalize(config.data.normalize)
     self._step = parallel.pmap_predict_step(
       steps.create_predict_step(
         self.model,
         self.tasks,
         self.normalize_fn,
-        augment.create_views(crop, config.data.oversample),
+        pixels.create_views(crop, config.data.oversample),
       )
     )
 

@@ -14,6 +14,7 @@ from clu import parameter_overview
 from agegender_jax import (
   augment,
   checkpoint,
+  durations,
   evaluate,
   initialise,
   metrics,
@@ -24,6 +25,7 @@ from agegender_jax import (
   report,
   schema,
   steps,
+  summary,
   writer,
 )
 from agegender_jax import config as config_lib
@@ -32,93 +34,6 @@ from agegender_jax.data import input_pipeline
 
 # Steps whose results the host leaves unread: bounds what waits on the device.
 STEPS_IN_FLIGHT = 4
-
-
-@dataclasses.dataclass(frozen=True)
-class Durations:
-  """When a run does what, in steps.
-
-  Attributes:
-    total: steps of the run.
-    per_epoch: steps of one pass over the training split, a fraction mostly.
-    evaluations: the steps after which to evaluate and checkpoint.
-  """
-
-  total: int
-  per_epoch: float
-  evaluations: frozenset[int]
-
-
-def create_durations(config, num_examples: int) -> Durations:
-  """Converts the durations of `config.train` into steps.
-
-  Args:
-    config: the block `config.train`.
-    num_examples: of the training split.
-
-  Returns:
-    The durations; the last step is always evaluated.
-
-  Raises:
-    schema.UserError: a pair of durations set wrongly.
-  """
-  per_epoch = num_examples / config.batch_size
-  total = optimizers.exactly_one('train', config, 'num_epochs', 'num_steps')
-  every = optimizers.exactly_one(
-    'train', config, 'eval_every_epochs', 'eval_every_steps'
-  )
-  scale = {'num_epochs': per_epoch, 'eval_every_epochs': per_epoch}
-  total = max(1, round(config[total] * scale.get(total, 1)))
-  period = config[every] * scale.get(every, 1)
-  count = math.floor(total / period)
-  found = {max(1, round(k * period)) for k in range(1, count + 1)} | {total}
-  return Durations(total, per_epoch, frozenset(s for s in found if s <= total))
-
-
-def summarise_labels(labels) -> dict:
-  """Counts a split's labels for data.json."""
-  ages, counts = np.unique(labels['age'], return_counts=True)
-  gender = labels['gender']
-  return {
-    'num_examples': len(gender),
-    'age_counts': {
-      f'{age:g}': int(count) for age, count in zip(ages, counts, strict=True)
-    },
-    'gender_counts': {
-      name: int((gender == code).sum())
-      for code, name in enumerate(schema.GENDERS)
-    }
-    | {'unknown': int((gender == schema.UNKNOWN).sum())},
-  }
-
-
-def write_json(workdir: str, name: str, content: dict) -> None:
-  """Writes a JSON file into the workdir."""
-  path = pathlib.Path(workdir) / name
-  path.write_text(json.dumps(content, indent=2) + '\n')
-
-
-def write_data_summary(config, workdir: str, splits: dict) -> None:
-  """Writes data.json: what the run saw, and the trivial predictor's scores.
-
-  Args:
-    config: the run's configuration.
-    workdir: output folder.
-    splits: `train`, `validation`, `test` -> source.
-  """
-  train, test = splits['train'], splits['test']
-  names = {key: config.data[f'{key}_split'] for key in splits}
-  write_json(workdir, 'data.json', {
-    'name': config.data.name,
-    'splits': {
-      names[key]: summarise_labels(source.labels)
-      for key, source in splits.items()
-    },
-    'roles': names,
-    'trivial': metrics.trivial_scores(train.labels, test.labels),
-    'preparation': train.preparation,
-    'licence': train.licence,
-  })  # fmt: skip
 
 
 def check_finite(
@@ -140,44 +55,6 @@ def check_finite(
         f'the {name} is {loss} at step {step}; {kept} kept; lower '
         'optimizer.learning_rate or set optimizer.clip_norm'
       )
-
-
-def mean_metrics(rows: list[dict]) -> dict[str, float]:
-  """Joins steps' metrics {name: (sum, count)} into `train/<name>` means."""
-  result = {}
-  for name in rows[0]:
-    total = sum(float(row[name][0]) for row in rows)
-    count = sum(float(row[name][1]) for row in rows)
-    if count:
-      result[f'train/{name}'] = total / count
-  return result
-
-
-def check_rules(config, params, is_frozen) -> None:
-  """Raises schema.UserError for a rule of `config.optimizer` without effect."""
-  trained, frozen = partition.split(params, is_frozen)
-  partition.check_patterns(
-    'optimizer.freeze', config.freeze.split(), [*trained, *frozen]
-  )
-  multipliers = partition.parse_multipliers(config.lr_multipliers)
-  partition.check_patterns('optimizer.lr_multipliers', multipliers, trained)
-  if not trained:
-    raise schema.UserError('optimizer.freeze leaves nothing to train')
-
-
-def print_overview(params, is_frozen) -> None:
-  """Prints the parameters of each block, trained and frozen."""
-  rows, total = [], [0, 0]
-  for name, block in params.items():
-    counts = [
-      sum(leaf.size for leaf in part.values())
-      for part in partition.split({name: block}, is_frozen)
-    ]
-    rows.append((name, *counts))
-    total = [sum(pair) for pair in zip(total, counts, strict=True)]
-  print(f'{"parameters":16}{"trained":>12}{"frozen":>12}')
-  for name, trained, frozen in [*rows, ('total', *total)]:
-    print(f'{name:16}{trained:12,}{frozen:12,}')
 
 
 class Trainer:
@@ -206,9 +83,11 @@ class Trainer:
         raise schema.UserError(
           f'data.{key}_split = "{config.data[f"{key}_split"]}" is empty'
         )
-    self.durations = create_durations(config.train, len(self.splits['train']))
+    self.plan = durations.create_durations(
+      config.train, len(self.splits['train'])
+    )
     self.schedule = optimizers.create_schedule(
-      config.optimizer, self.durations.total, self.durations.per_epoch
+      config.optimizer, self.plan.total, self.plan.per_epoch
     )
     optimizer = optimizers.create_optimizer(config.optimizer, self.schedule)
     self.state = state_lib.create_state(
@@ -218,7 +97,11 @@ class Trainer:
       config.seed,
       self.network.is_frozen,
     )
-    check_rules(config.optimizer, self.state.params, self.network.is_frozen)
+    partition.check_rules(
+      config.optimizer.freeze,
+      config.optimizer.lr_multipliers,
+      self.state.params,
+    )
     self.num_parameters = int(
       parameter_overview.count_parameters(self.state.params)
     )
@@ -264,11 +147,11 @@ class Trainer:
     Raises:
       schema.UserError: the loss is no longer finite.
     """
-    config, durations = self.config, self.durations
+    config, plan = self.config, self.plan
     state, start = self.state, checkpoints.latest_step() or 0
     if start:
       state = checkpoints.restore(start, state)
-      print(f'resumed at step {start} of {durations.total}')
+      print(f'resumed at step {start} of {plan.total}')
       if self.is_patience_spent():
         return
     state = parallel.replicate(state)
@@ -278,12 +161,12 @@ class Trainer:
       batch_size=config.train.batch_size,
       seed=config.seed,
       start_step=start,
-      num_steps=durations.total,
+      num_steps=plan.total,
       num_workers=config.data.num_workers,
       process_index=jax.process_index(),
       process_count=jax.process_count(),
     )
-    log = writer.Writer(self.workdir, start, durations.total)
+    log = writer.Writer(self.workdir, start, plan.total)
     flying, unread, period = collections.deque(), [], []
     clock = time.monotonic()
     try:
@@ -293,7 +176,7 @@ class Trainer:
         flying.append(report['loss'][0])
         if len(flying) > STEPS_IN_FLIGHT:
           flying.popleft().block_until_ready()
-        evaluates = step in durations.evaluations
+        evaluates = step in plan.evaluations
         if not evaluates and len(unread) < config.train.log_every_steps:
           continue
         rows = [jax.device_get(parallel.unreplicate(row)) for row in unread]
@@ -302,7 +185,7 @@ class Trainer:
         losses = [float(row['loss'][0]) for row in rows]
         check_finite('loss', losses, step, latest)
         period += rows
-        scalars = mean_metrics(period if evaluates else rows)
+        scalars = metrics.mean_metrics(period if evaluates else rows)
         scalars['train/learning_rate'] = float(self.schedule(step - 1))
         scalars['train/images_per_second'] = (
           len(rows) * config.train.batch_size / (time.monotonic() - clock)
@@ -314,8 +197,8 @@ class Trainer:
           )
           period.clear()
         # Recorded before it is saved: a resumed run drops what is ahead.
-        log.write(step, step / durations.per_epoch, scalars)
-        log.progress(step, step / durations.per_epoch, headlines(scalars))
+        log.write(step, step / plan.per_epoch, scalars)
+        log.progress(step, step / plan.per_epoch, scalars)
         if evaluates:
           checkpoints.save(parallel.unreplicate(state), scalars)
           if self.is_patience_spent():
@@ -326,35 +209,6 @@ class Trainer:
       batches.close()
       log.close()
       checkpoints.wait()
-
-
-def headlines(scalars: dict[str, float]) -> dict[str, float]:
-  """Returns what the progress line shows of a record."""
-  names = ['train/loss', 'train/images_per_second']
-  names += [f'validation/{name}' for name in metrics.BEST_METRICS]
-  return {name: scalars[name] for name in names if name in scalars}
-
-
-def run_summary(trainer: Trainer) -> dict:
-  """Computes run.json from the records, so that resumed runs count whole."""
-  records = writer.read_metrics(trainer.workdir)
-  batch_size, seconds, evaluation, last = (
-    trainer.config.train.batch_size, 0.0, 0.0, 0,
-  )  # fmt: skip
-  for row in records:
-    images = (row['step'] - last) * batch_size
-    seconds += images / row['train/images_per_second']
-    evaluation += row.get('validation/seconds', 0.0)
-    last = row['step']
-  return {
-    'finished': True,
-    'steps': last,
-    'seconds': round(seconds + evaluation, 1),
-    'train_seconds': round(seconds, 1),
-    'images_per_second': round(last * batch_size / seconds, 1),
-    'num_parameters': trainer.num_parameters,
-    'device': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
-  }
 
 
 def train_and_evaluate(config, workdir: str, recipe: str = '') -> None:
@@ -375,12 +229,12 @@ def train_and_evaluate(config, workdir: str, recipe: str = '') -> None:
     print(f'workdir "{workdir}" holds this run, finished: nothing to do')
     return
   trainer = Trainer(config, workdir)
-  write_data_summary(config, workdir, trainer.splits)
+  summary.write_data_summary(config, workdir, trainer.splits)
   checkpoints = checkpoint.Checkpoints(workdir, *trainer.metric)
   try:
     if config.model.init_from and checkpoints.latest_step() is None:
       trainer.state = initialise.initialise(config, trainer.state, workdir)
-    print_overview(trainer.state.params, trainer.network.is_frozen)
+    summary.print_overview(trainer.state.params, trainer.network.is_frozen)
     trainer.run(checkpoints)
     step = predictor.selected_step(config, checkpoints)
     variables = checkpoints.restore_variables(step, trainer.state.variables)
@@ -397,7 +251,13 @@ def train_and_evaluate(config, workdir: str, recipe: str = '') -> None:
   evaluate.write_results(
     workdir, scores, table, trainer.splits['test'], config.train.num_faces
   )
-  write_json(workdir, 'run.json', run_summary(trainer))
+  summary.write_json(
+    workdir,
+    'run.json',
+    summary.run_summary(
+      workdir, config.train.batch_size, trainer.num_parameters
+    ),
+  )
   page = report.write_report(workdir)
   print(json.dumps(scores, indent=2))
   print(f'report: {page}')

@@ -5,6 +5,15 @@ import pathlib
 import sys
 import time
 
+# Scalars of the progress line, and what it calls them.
+_SHOWN = {
+  'train/loss': 'loss',
+  'train/images_per_second': 'images/s',
+  'validation/age_mae': 'validation age MAE',
+  'validation/age_group_accuracy': 'age group',
+  'validation/gender_accuracy': 'gender',
+}
+
 
 class Writer:
   """Writes one record a logged step; a resumed run continues the file."""
@@ -51,9 +60,9 @@ class Writer:
     done = step - first
     left = (time.monotonic() - seconds) / done * (self._num_steps - step)
     text = f'step {step}/{self._num_steps}  epoch {epoch:.1f}'
-    for name, value in scalars.items():
-      name = name.removeprefix('train/').replace('validation/', 'validation ')
-      text += f'  {name.replace("_per_second", "/s")} {value:.4g}'
+    for name, title in _SHOWN.items():
+      if name in scalars:
+        text += f'  {title} {scalars[name]:.4g}'
     minutes, seconds = divmod(round(left), 60)
     text += f'  left {minutes}:{seconds:02d}'
     evaluated = any(name.startswith('validation/') for name in scalars)

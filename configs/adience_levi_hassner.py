@@ -13,11 +13,12 @@ Arguments: `target=age|gender|both` (age as a group), `runlocal`.
 """
 
 from agegender_jax import config as config_lib
+from agegender_jax import recipe
 
 
 def get_config(arg=''):
   """Returns the configuration of seed 003."""
-  arg = config_lib.parse_arg(arg, target='both', runlocal=False)
+  arg = recipe.parse_arg(arg, target='both', runlocal=False)
   config = config_lib.default_config()
   config.data.name = 'folder'
   config.data.image_size = 256
@@ -25,7 +26,7 @@ def get_config(arg=''):
   config.data.flip = True
   config.model.backbone = 'levi_hassner'
   config.model.branch = ''
-  config_lib.set_target(config, arg.target, age_kind='group')
+  recipe.set_target(config, arg.target, age_kind='group')
   config.optimizer.name = 'sgd'
   config.optimizer.learning_rate = 1e-3
   config.optimizer.momentum = 0.9
@@ -35,5 +36,5 @@ def get_config(arg=''):
   config.train.num_epochs = 60.0
   config.train.patience_evaluations = 10
   if arg.runlocal:
-    config_lib.set_run_local(config)
+    recipe.set_run_local(config)
   return config

@@ -12,11 +12,12 @@ Arguments: `target=age|gender|both`, `scratch` (no weights), `runlocal`.
 """
 
 from agegender_jax import config as config_lib
+from agegender_jax import recipe
 
 
 def get_config(arg=''):
   """Returns the configuration of seed 004."""
-  arg = config_lib.parse_arg(arg, target='age', scratch=False, runlocal=False)
+  arg = recipe.parse_arg(arg, target='age', scratch=False, runlocal=False)
   config = config_lib.default_config()
   config.data.name = 'folder'
   config.data.image_size = 256
@@ -25,7 +26,7 @@ def get_config(arg=''):
   config.data.normalize = 'imagenet'
   config.model.backbone = 'resnet34'
   config.model.branch = 'gap'
-  config_lib.set_target(config, arg.target, age_kind='group')
+  recipe.set_target(config, arg.target, age_kind='group')
   if not arg.scratch:
     config.model.init_from = 'hf:timm/resnet34.a1_in1k'
     config.model.init_excuse = 'fc'
@@ -37,5 +38,5 @@ def get_config(arg=''):
   config.train.batch_size = 64
   config.train.num_epochs = 20.0
   if arg.runlocal:
-    config_lib.set_run_local(config)
+    recipe.set_run_local(config)
   return config

@@ -5,11 +5,12 @@ python -m agegender_jax.main --config=configs/quickstart.py \\
 """
 
 from agegender_jax import config as config_lib
+from agegender_jax import recipe
 
 
 def get_config(arg=''):
   """Returns the configuration of the quick start."""
-  config_lib.parse_arg(arg)
+  recipe.parse_arg(arg)
   config = config_lib.default_config()
   config.data.name = 'synthetic'
   config.data.image_size = 64

@@ -13,13 +13,14 @@ on validation and scores test; `runlocal` is a check of minutes.
 """
 
 from agegender_jax import config as config_lib
+from agegender_jax import recipe
 
 
 def get_config(arg=''):
   """Returns the configuration of seed 001."""
-  arg = config_lib.parse_arg(arg, protocol='seed5k', runlocal=False)
+  arg = recipe.parse_arg(arg, protocol='seed5k', runlocal=False)
   config = config_lib.default_config()
-  config_lib.set_utk_protocol(config, arg.protocol)
+  recipe.set_utk_protocol(config, arg.protocol)
   config.data.flip = True
   config.data.rotation = 10.0
   config.data.zoom = 0.1
@@ -34,5 +35,5 @@ def get_config(arg=''):
   config.train.batch_size = 20
   config.train.num_epochs = 60.0
   if arg.runlocal:
-    config_lib.set_run_local(config)
+    recipe.set_run_local(config)
   return config

@@ -13,15 +13,16 @@ Arguments: `backbone=resnet18|resnet34|resnet50`, `scratch` (no weights),
 """
 
 from agegender_jax import config as config_lib
+from agegender_jax import recipe
 
 
 def get_config(arg=''):
   """Returns the configuration of seed 000's ResNet-50."""
-  arg = config_lib.parse_arg(
+  arg = recipe.parse_arg(
     arg, backbone='resnet50', scratch=False, protocol='seed5k', runlocal=False
   )
   config = config_lib.default_config()
-  config_lib.set_utk_protocol(config, arg.protocol)
+  recipe.set_utk_protocol(config, arg.protocol)
   config.data.flip = True
   config.data.rotation = 10.0
   config.data.zoom = 0.1
@@ -35,5 +36,5 @@ def get_config(arg=''):
   config.train.batch_size = 64
   config.train.num_epochs = 50.0
   if arg.runlocal:
-    config_lib.set_run_local(config)
+    recipe.set_run_local(config)
   return config

@@ -13,15 +13,16 @@ and 131,585 trained; `scratch` (no weights: the frozen net is then random),
 """
 
 from agegender_jax import config as config_lib
+from agegender_jax import recipe
 
 
 def get_config(arg=''):
   """Returns the configuration of seed 002's VGG16."""
-  arg = config_lib.parse_arg(
+  arg = recipe.parse_arg(
     arg, gender=False, scratch=False, protocol='seed5k', runlocal=False
   )
   config = config_lib.default_config()
-  config_lib.set_utk_protocol(config, arg.protocol)
+  recipe.set_utk_protocol(config, arg.protocol)
   config.data.normalize = 'imagenet'
   config.model.backbone = 'vgg16'
   config.model.branch = 'gap dense:256 drop:0.5'
@@ -34,5 +35,5 @@ def get_config(arg=''):
   config.train.batch_size = 128
   config.train.num_epochs = 10.0
   if arg.runlocal:
-    config_lib.set_run_local(config)
+    recipe.set_run_local(config)
   return config

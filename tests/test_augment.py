@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from agegender_jax import augment, schema
+from agegender_jax import augment, pixels, schema
 
 
 def picture(size=8, batch=2):
@@ -59,8 +59,8 @@ def test_shift_moves_and_repeats_the_border():
 def test_half_pixel_shift_averages_neighbours():
   image = picture()
   result = augment.warp(image, matrices(shift=(0.0, 0.5)))
-  pixels = image.astype(np.float32)
-  expected = (pixels[:, :, :-1] + pixels[:, :, 1:]) / 2
+  values = image.astype(np.float32)
+  expected = (values[:, :, :-1] + values[:, :, 1:]) / 2
   np.testing.assert_allclose(result[:, :, 1:], expected, atol=1e-3)
 
 
@@ -132,11 +132,11 @@ def test_an_example_depends_on_its_own_key_only():
 
 
 def test_normalize_imagenet_is_torchvisions():
-  normalize = augment.create_normalize('imagenet')
+  normalize = pixels.create_normalize('imagenet')
   result = normalize(np.full((1, 1, 1, 3), 255, np.uint8))
   expected = (1 - np.array([0.485, 0.456, 0.406])) / [0.229, 0.224, 0.225]
   np.testing.assert_allclose(result[0, 0, 0], expected, rtol=1e-5)
-  unit = augment.create_normalize('unit')(np.full((1, 1, 1, 3), 51, np.uint8))
+  unit = pixels.create_normalize('unit')(np.full((1, 1, 1, 3), 51, np.uint8))
   np.testing.assert_allclose(unit, 0.2, rtol=1e-6)
 
 
@@ -164,10 +164,10 @@ def test_crops_are_of_their_size_and_from_everywhere():
 
 def test_views_are_the_centre_or_the_papers_ten():
   image = picture(6)
-  (centre,) = augment.create_views(4, oversample=False)(image)
+  (centre,) = pixels.create_views(4, oversample=False)(image)
   np.testing.assert_array_equal(centre, image[:, 1:5, 1:5])
-  views = augment.create_views(4, oversample=True)(image)
+  views = pixels.create_views(4, oversample=True)(image)
   assert len(views) == 10
   np.testing.assert_array_equal(views[4], image[:, 2:, 2:])
   np.testing.assert_array_equal(views[9], image[:, 2:, 2:][:, :, ::-1])
-  assert len(augment.create_views(0, oversample=True)(image)) == 2
+  assert len(pixels.create_views(0, oversample=True)(image)) == 2

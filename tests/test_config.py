@@ -4,7 +4,7 @@ import re
 import pytest
 
 from agegender_jax import config as config_lib
-from agegender_jax import schema
+from agegender_jax import recipe, schema
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -34,7 +34,7 @@ def test_every_field_has_a_comment():
 
 
 def test_parse_arg_types_values_by_their_defaults():
-  arg = config_lib.parse_arg('fold=2,runlocal,name=a', fold=0, runlocal=False,
+  arg = recipe.parse_arg('fold=2,runlocal,name=a', fold=0, runlocal=False,
                              name='', rate=0.5)  # fmt: skip
   assert (arg.fold, arg.runlocal, arg.name, arg.rate) == (2, True, 'a', 0.5)
 
@@ -49,7 +49,7 @@ def test_parse_arg_types_values_by_their_defaults():
 )
 def test_parse_arg_names_what_is_wrong(text, message):
   with pytest.raises(schema.UserError, match=message):
-    config_lib.parse_arg(text, fold=0, flag=False)
+    recipe.parse_arg(text, fold=0, flag=False)
 
 
 def test_saved_config_comes_back(tmp_path):

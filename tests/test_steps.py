@@ -11,6 +11,7 @@ from agegender_jax import (
   optimizers,
   parallel,
   partition,
+  pixels,
   schema,
   state,
   steps,
@@ -59,7 +60,7 @@ class Bench:
       optimizer,
       self.tasks,
       augment.create_augment(self.strengths),
-      augment.create_normalize('unit'),
+      pixels.create_normalize('unit'),
       is_frozen,
     )
 
@@ -182,7 +183,7 @@ def test_predict_step_ignores_the_rest_of_the_batch():
   image = batch_of()['image']
   variables = model.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)), False)
   step = steps.create_predict_step(
-    model, run_tasks, augment.create_normalize('unit')
+    model, run_tasks, pixels.create_normalize('unit')
   )
   whole, part = step(variables, image), step(variables, image[3:4])
   np.testing.assert_allclose(whole['age'][3:4], part['age'], rtol=1e-5)

@@ -1,0 +1,97 @@
+"""What recipes share: their arguments, protocols, targets, a small run."""
+
+import difflib
+
+from ml_collections import config_dict
+
+from agegender_jax import schema
+
+
+def parse_arg(arg: str, **defaults):
+  """Parses a recipe's argument, `fold=2,runlocal`, by its defaults' types.
+
+  Args:
+    arg: comma-separated `key=value`; a bare `key` means True.
+    **defaults: the known keys with their default values.
+
+  Returns:
+    A ConfigDict with a field a known key.
+
+  Raises:
+    schema.UserError: an unknown key, or a value of another type.
+  """
+  result = config_dict.ConfigDict(defaults)
+  for item in filter(None, (arg or '').split(',')):
+    key, has_value, text = item.partition('=')
+    if key not in defaults:
+      raise schema.UserError(
+        f'unknown recipe argument "{key}"{nearest(key, defaults)}; '
+        f'known: {", ".join(sorted(defaults)) or "none"}'
+      )
+    result[key] = _parse_value(key, text if has_value else 'true',
+                               defaults[key])  # fmt: skip
+  return result
+
+
+def nearest(key: str, known) -> str:
+  """Returns ', did you mean "..."?' for a near miss, else ''."""
+  found = difflib.get_close_matches(key, list(known), n=1)
+  return f', did you mean "{found[0]}"?' if found else ''
+
+
+def _parse_value(key, text, default):
+  if isinstance(default, bool):
+    if text.lower() not in ('true', 'false'):
+      raise schema.UserError(
+        f'recipe argument "{key}" is true or false, not "{text}"'
+      )
+    return text.lower() == 'true'
+  try:
+    return type(default)(text)
+  except ValueError:
+    raise schema.UserError(
+      f'recipe argument "{key}" wants {type(default).__name__}, not "{text}"'
+    ) from None
+
+
+def set_utk_protocol(config, protocol: str) -> None:
+  """Sets the splits of an UTKFace protocol.
+
+  Args:
+    config: changed in place.
+    protocol: `seed5k` as the seeds did it: train on 4/5 of 5,000 pictures,
+      the curves show the rest, the last epoch is scored; `full`: train,
+      validation and test by the published rule, the best epoch is scored.
+
+  Raises:
+    schema.UserError: another protocol.
+  """
+  data = config.data
+  data.name = 'utkface'
+  if protocol == 'seed5k':
+    data.train_split = 'seed5k_trainval'
+    data.validation_split = data.test_split = data.eval_split = 'seed5k_test'
+    config.train.select = 'last'
+  elif protocol != 'full':
+    raise schema.UserError(
+      f'unknown protocol "{protocol}"; known: seed5k, full'
+    )
+
+
+def set_run_local(config) -> None:
+  """Shrinks a recipe to a check: 3 steps of 4 examples at 64 pixels."""
+  config.data.image_size, config.data.crop_size = 64, 0
+  config.train.batch_size = config.train.eval_batch_size = 4
+  config.train.num_epochs, config.train.num_steps = 0.0, 3
+  config.train.eval_every_epochs, config.train.eval_every_steps = 0.0, 3
+  config.train.bootstrap_samples = 20
+
+
+def set_target(config, target: str, age_kind: str) -> None:
+  """Sets the tasks: `age`, `gender` or `both`, age being of `age_kind`."""
+  if target not in ('age', 'gender', 'both'):
+    raise schema.UserError(
+      f'unknown target "{target}"; known: age, gender, both'
+    )
+  config.tasks.age.kind = '' if target == 'gender' else age_kind
+  config.tasks.gender.kind = '' if target == 'age' else 'binary'
