@@ -151,9 +151,11 @@ def test_local_response_norm_keeps_bfloat16():
 
 def test_batch_norm_statistics_move_as_in_torch():
   x = jnp.array([[1.0], [3.0]])
-  norm = layers.BatchNorm(use_running_average=False)
-  variables = norm.init(jax.random.key(0), x)
-  y, updated = norm.apply(variables, x, mutable=['batch_stats'])
+  norm = layers.BatchNorm()
+  variables = norm.init(jax.random.key(0), x, use_running_average=False)
+  y, updated = norm.apply(
+    variables, x, use_running_average=False, mutable=['batch_stats']
+  )
   # torch momentum 0.1: 0.9 * 0 + 0.1 * 2 and 0.9 * 1 + 0.1 * 1.
   np.testing.assert_allclose(updated['batch_stats']['mean'], [0.2], rtol=1e-6)
   np.testing.assert_allclose(updated['batch_stats']['var'], [1.0], rtol=1e-6)

@@ -122,6 +122,7 @@ def test_unwritable_data_dir_is_an_error(data, tmp_path):
 
 
 def test_full_disk_is_an_error(data, monkeypatch):
+  sources.open_source('utkface', 'test', **data)
   monkeypatch.setattr(
     cache.shutil,
     'disk_usage',
@@ -129,6 +130,16 @@ def test_full_disk_is_an_error(data, monkeypatch):
   )
   with pytest.raises(schema.UserError, match='0.0 GB free.*cache=none'):
     sources.open_source('utkface', 'test', **data | {'image_size': 9})
+
+
+def test_full_disk_while_preparing_is_an_error(data, tmp_path, monkeypatch):
+  monkeypatch.setattr(
+    cache.shutil,
+    'disk_usage',
+    lambda _: cache.shutil._ntuple_diskusage(1, 1, 0),
+  )
+  with pytest.raises(schema.UserError, match='cannot be prepared in'):
+    sources.open_source('utkface', 'test', **data | {'data_dir': str(tmp_path)})
 
 
 def test_write_once_leaves_nothing_half_written(tmp_path):

@@ -138,7 +138,13 @@ def prepared_builder(
       tfds.disable_progress_bar()
       # TFDS prints what it would download; the builder's bar says enough.
       with contextlib.redirect_stdout(io.StringIO()):
-        builder.download_and_prepare()
+        try:
+          builder.download_and_prepare()
+        except OSError as error:  # A full disk, or one that is read-only.
+          raise schema.UserError(
+            f'{name} cannot be prepared in {builder.data_path}: {error}; '
+            'choose another config.data.data_dir'
+          ) from None
   return builder
 
 
