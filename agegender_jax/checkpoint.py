@@ -1,6 +1,7 @@
 """Orbax checkpoints: the latest and the best, restored as saved."""
 
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -17,29 +18,33 @@ VARIABLES, OPTIMIZER = 'variables', 'optimizer'
 class Checkpoints:
   """The checkpoints of a workdir."""
 
-  def __init__(self, workdir: str, metric: str, mode: str):
+  def __init__(self, workdir: str, ranking: Sequence[tuple[str, int]]):
     """Opens the checkpoints.
 
     Args:
       workdir: output folder.
-      metric: the score that ranks them, as `save` gets it.
-      mode: `min` or `max`, what is best.
+      ranking: (score as `save` gets it, 1 or -1 = more or less is better);
+        the first that a run has ranks its checkpoints.
     """
-    sign = -1 if mode == 'min' else 1
+
+    def rank(scores):
+      return next(
+        (sign * scores[name] for name, sign in ranking if name in scores),
+        -np.inf,
+      )
+
     policy = checkpoint_managers.AnyPreservationPolicy([
       checkpoint_managers.LatestN(1),
       checkpoint_managers.BestN(
-        get_metric_fn=lambda scores: sign * scores[metric],
-        n=1,
-        keep_checkpoints_without_metrics=False,
+        get_metric_fn=rank, n=1, keep_checkpoints_without_metrics=False
       ),
     ])  # fmt: skip
     self._manager = ocp.CheckpointManager(
       pathlib.Path(workdir).absolute() / 'checkpoints',
       options=ocp.CheckpointManagerOptions(
         preservation_policy=policy,
-        best_fn=lambda scores: scores[metric],
-        best_mode=mode,
+        best_fn=rank,
+        best_mode='max',
       ),
       item_handlers={
         VARIABLES: ocp.StandardCheckpointHandler(),

@@ -10,7 +10,7 @@ from importlib import metadata
 
 from ml_collections import config_dict
 
-from agegender_jax import schema
+from agegender_jax import files, schema
 
 
 def default_config() -> config_dict.ConfigDict:
@@ -110,10 +110,17 @@ def default_config() -> config_dict.ConfigDict:
 
 
 # Fields that may change between a run and its resumption: none of them
-# changes a number.
+# changes a number (moved data are recognised by their fingerprint).
 _FREE_FIELDS = (
-  'data.data_dir', 'data.cache', 'data.num_workers', 'data.eval_split',
-  'train.eval_batch_size', 'train.restore_step', 'train.bootstrap_samples',
+  'data.source_dir', 'data.data_dir', 'data.cache', 'data.num_workers',
+  'data.eval_split', 'train.eval_batch_size', 'train.restore_step',
+)  # fmt: skip
+# Fields that make a network what it is, so that evaluation must keep them.
+_NETWORK_FIELDS = (
+  'data.image_size', 'data.crop', 'data.crop_size', 'data.age_groups',
+  'data.normalize', 'model.backbone', 'model.layers', 'model.branch',
+  'model.dtype', 'model.lrn_after', 'model.dense_features', 'tasks.age.kind',
+  'tasks.gender.kind',
 )  # fmt: skip
 
 
@@ -160,10 +167,36 @@ def load_config(workdir: str) -> config_dict.ConfigDict:
   return config
 
 
+def check_values(config: config_dict.ConfigDict) -> None:
+  """Raises schema.UserError for a number below 0 or not finite.
+
+  No field of ours has a use for either; what else a field may not be is
+  checked where it is read.
+  """
+  for name, value in flatten(config).items():
+    is_number = isinstance(value, int | float)
+    if is_number and not 0 <= value < float('inf'):
+      raise schema.UserError(f'config field {name} = {value} must be 0 or more')
+  if config.train.log_every_steps < 1:
+    raise schema.UserError('train.log_every_steps must be 1 or more')
+
+
+def check_network(config: config_dict.ConfigDict, workdir: str) -> None:
+  """Raises schema.UserError unless `config` has the run's own network."""
+  changed = _differences(load_config(workdir), config, _NETWORK_FIELDS)
+  if changed:
+    raise schema.UserError(
+      f'the network in "{workdir}" was trained with other settings: '
+      f'{"; ".join(changed)}; leave them as the run has them'
+    )
+
+
 def save_config(
   config: config_dict.ConfigDict, workdir: str, recipe: str = ''
 ) -> None:
-  """Saves the configuration and the versions of the libraries.
+  """Saves the configuration and the versions of the libraries, once.
+
+  Where a run has checkpoints already, its own file stays and is compared.
 
   Args:
     config: the resolved configuration.
@@ -174,18 +207,15 @@ def save_config(
     schema.UserError: the folder holds a run of another configuration.
   """
   path = config_path(workdir)
-  if path.exists():
-    old, new = flatten(load_config(workdir)), flatten(config)
-    changed = [
-      f'{name} was {old[name]!r}, is {new[name]!r}'
-      for name in new
-      if name not in _FREE_FIELDS and old[name] != new[name]
-    ]
+  if any((path.parent / 'checkpoints').glob('[0-9]*')):
+    fields = [k for k in flatten(config) if k not in _FREE_FIELDS]
+    changed = _differences(load_config(workdir), config, fields)
     if changed:
       raise schema.UserError(
         f'workdir "{workdir}" holds a run of another configuration: '
         f'{"; ".join(changed)}; choose another --workdir'
       )
+    return
   versions = {}
   for name in ('agegender_jax', 'jax', 'flax', 'optax', 'orbax-checkpoint',
                'grain', 'tensorflow-datasets', 'numpy'):  # fmt: skip
@@ -199,7 +229,17 @@ def save_config(
     'versions': versions,
   }
   path.parent.mkdir(parents=True, exist_ok=True)
-  path.write_text(json.dumps(content, indent=2) + '\n')
+  files.write_whole(path, json.dumps(content, indent=2) + '\n')
+
+
+def _differences(old, new, fields):
+  """Lists the fields that differ, as `name was X, is Y`."""
+  old, new = flatten(old), flatten(new)
+  return [
+    f'{name} was {old[name]!r}, is {new[name]!r}'
+    for name in fields
+    if old[name] != new[name]
+  ]
 
 
 def flatten(config) -> dict:

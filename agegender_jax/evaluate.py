@@ -7,8 +7,8 @@ import pathlib
 import jax.numpy as jnp
 import numpy as np
 
-from agegender_jax import metrics, predictor, schema
-from agegender_jax.data import input_pipeline, sources
+from agegender_jax import files, metrics, predictor, schema, summary
+from agegender_jax.data import input_pipeline, sources, splits
 
 CSV_COLUMNS = (
   'name', 'age', 'age_pred', 'age_low', 'age_high', 'age_group',
@@ -108,7 +108,7 @@ def write_results(folder: str, scores: dict, table: dict, source, num_faces):
   """
   folder = pathlib.Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
-  (folder / 'scores.json').write_text(json.dumps(scores, indent=2) + '\n')
+  files.write_whole(folder / 'scores.json', json.dumps(scores, indent=2) + '\n')
 
   def text(column, row):
     value = table[column][row] if column in table else np.nan
@@ -121,7 +121,10 @@ def write_results(folder: str, scores: dict, table: dict, source, num_faces):
     writer.writerow((*CSV_COLUMNS, *source.extras))
     for row, name in enumerate(source.names):
       values = [text(column, row) for column in CSV_COLUMNS[1:]]
-      extras = [column[row] for column in source.extras.values()]
+      extras = [
+        '' if column[row] == schema.UNKNOWN else column[row]
+        for column in source.extras.values()
+      ]
       writer.writerow((name, *values, *extras))
   random = np.random.default_rng(0)
   count = min(num_faces, len(source))
@@ -147,7 +150,12 @@ def evaluate(config, workdir: str) -> dict:
   network, variables, step = predictor.restore(config, workdir)
   source = open_split(config, config.data.eval_split)
   split = config.data.eval_split
-  scores, table = score_step(config, network, variables, source, split, step)
+  hashes = None
+  if summary.fingerprint(workdir) == source.fingerprint:
+    hashes = open_split(config, config.data.train_split).hashes
+  scores, table = score_step(
+    config, network, variables, source, split, step, hashes
+  )
   name = f'{config.data.name}_{split}_{step}'
   folder = pathlib.Path(workdir) / 'eval' / name
   write_results(folder, scores, table, source, config.train.num_faces)
@@ -156,8 +164,25 @@ def evaluate(config, workdir: str) -> dict:
   return scores
 
 
-def score_step(config, network, variables, source, split: str, step: int):
-  """Returns the scores of a step on a split, and the table behind them."""
+def score_step(
+  config, network, variables, source, split: str, step: int, train_hashes=None
+) -> tuple[dict, dict]:
+  """Scores a step on a split.
+
+  Args:
+    config: the run's configuration.
+    network: see predictor.
+    variables: replicated over the devices.
+    source: the split's.
+    split: its name.
+    step: of the variables.
+    train_hashes: uint64 [M], difference hashes of the training pictures; with
+      them, `<score>_without_twins` leaves out pictures at most 3 bits from
+      one of these.
+
+  Returns:
+    The scores, and the table of `predict_split` behind them.
+  """
   if not len(source):
     raise schema.UserError(f'split "{split}" has no examples to score')
   table = predict_split(network, variables, source, config.data.age_groups)
@@ -168,4 +193,15 @@ def score_step(config, network, variables, source, split: str, step: int):
     'step': step,
     **score_split(network, table, config.train.bootstrap_samples),
   }
+  if train_hashes is not None:
+    alone = ~splits.has_twin(source.hashes, train_hashes)
+    rest = {name: column[alone] for name, column in table.items()}
+    scores['num_twins'] = int((~alone).sum())
+    if alone.any():
+      found = metrics.score(rest, num_samples=0)
+      scores |= {
+        f'{name}_without_twins': found[name]
+        for name in metrics.BEST_METRICS
+        if name in found
+      }
   return scores, table

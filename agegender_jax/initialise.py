@@ -73,8 +73,9 @@ def _from_run(config, variables, source, excuse):
       f'{theirs.data.normalize}, this one has {config.data.normalize}'
     )
   network = predictor.Predictor(theirs)
-  metric = predictor.best_metric(theirs, network.tasks)
-  checkpoints = checkpoint.Checkpoints(source, *metric)
+  checkpoints = checkpoint.Checkpoints(
+    source, predictor.create_ranking(theirs, network.tasks)
+  )
   try:
     step = predictor.selected_step(theirs, checkpoints)
     if step is None:

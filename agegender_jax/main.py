@@ -1,5 +1,7 @@
 """The command line: flags, then one call."""
 
+import argparse
+import errno
 import os
 import re
 import sys
@@ -30,21 +32,31 @@ _OUTPUT = flags.DEFINE_string(
 )  # fmt: skip
 
 
+_MENDABLE = (
+  errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EEXIST,
+  errno.ENOTDIR, errno.EISDIR, errno.ENOENT,
+)  # fmt: skip
+
+
 def _fail(message) -> None:
   """Ends with status 2 and one line on stderr."""
   text = ' '.join(str(message).split())
   print(f'error: {text}', file=sys.stderr, flush=True)
-  # Worker threads of the data readers need no orderly end here.
   sys.exit(2)
 
 
 def _parse_flags(argv):
   """Parses flags; what the user can mend is one line, status 2."""
-  values = dict(part[2:].partition('=')[::2] for part in argv[1:]
-                if part.startswith('--'))  # fmt: skip
+  before = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+  for name in ('config', 'mode', 'workdir'):
+    before.add_argument(f'-{name}', f'--{name}', default='')
+  values, others = before.parse_known_args(argv[1:])
   # A config.json is no recipe, but config.py makes one of a workdir.
-  if 'config' not in values and values.get('mode') in ('evaluate', 'predict'):
-    recipe = f'{config_lib.__file__}:{values.get("workdir", "")}'
+  if not values.config and (
+    values.mode in ('evaluate', 'predict')
+    or (values.mode == 'report' and '--config.' in ' '.join(others))
+  ):
+    recipe = f'{config_lib.__file__}:{values.workdir.split(",")[0]}'
     argv = [argv[0], f'--config={recipe}', *argv[1:]]
   try:
     rest = flags.FLAGS(argv)
@@ -53,7 +65,7 @@ def _parse_flags(argv):
   except (flags.Error, schema.UserError) as error:
     _fail(error)
   except OSError:
-    _fail(f'--config={values.get("config")}: no such recipe; see configs/')
+    _fail(f'--config={values.config}: no such recipe; see configs/')
   except (AttributeError, KeyError, TypeError, ValueError) as error:
     frame = traceback.extract_tb(error.__traceback__)[-1]
     if 'ml_collections' not in frame.filename:
@@ -62,8 +74,9 @@ def _parse_flags(argv):
     name, hint = re.match(
       r'\W*(\w+).*?(Did you mean.*\?)?\W*$', str(error), re.DOTALL
     ).groups()
-    given = [flag for flag in values if name in flag.split('.')]
-    _fail(f'no field --{given[0] if given else name}. {hint or ""}')
+    given = [flag.split('=')[0] for flag in others]
+    given = [flag for flag in given if name in flag.split('.')] or [name]
+    _fail(f'no field {given[0]}. {hint or ""}')
 
 
 def main(argv) -> None:
@@ -87,6 +100,7 @@ def main(argv) -> None:
     config = _CONFIG.value
     if config is None:
       raise schema.UserError('--config=configs/NAME.py is needed to train')
+    config_lib.check_values(config)
     runtime.set_up_logging()
     runtime.tune_malloc()
     runtime.set_up_compilation_cache()
@@ -107,6 +121,11 @@ def main(argv) -> None:
       predict.predict(config, workdir, _IMAGES.value, output)
   except schema.UserError as error:
     _fail(error)
+  except OSError as error:
+    # Such as a full disk: the place that the user named is to be mended.
+    if error.errno not in _MENDABLE or not error.filename:
+      raise
+    _fail(f'{error.filename}: {error.strerror}')
 
 
 def run() -> None:

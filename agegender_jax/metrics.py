@@ -12,11 +12,12 @@ import numpy as np
 
 from agegender_jax import schema, tasks
 
-# Metrics that can choose the best checkpoint, in the order of preference.
+# Metrics that can choose the best checkpoint, in the order of preference, and
+# whether more (1) or less (-1) is better.
 BEST_METRICS = {
-  'age_mae': 'min',
-  'age_group_accuracy': 'max',
-  'gender_accuracy': 'max',
+  'age_mae': -1,
+  'age_group_accuracy': 1,
+  'gender_accuracy': 1,
 }
 RESAMPLES_AT_ONCE = 100
 

@@ -3,6 +3,7 @@
 import math
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from agegender_jax import partition, schema
@@ -53,17 +54,16 @@ def create_schedule(
     warmup_steps = round(config[warmup] * scale)
 
   def step_decay():
-    unit = exactly_one('optimizer', config, 'decay_every_steps',
-                       'decay_every_epochs')  # fmt: skip
+    unit = exactly_one(
+      'optimizer', config, 'decay_every_steps', 'decay_every_epochs'
+    )
+    factor, every = config.decay_factor, config[unit]
     if unit == 'decay_every_steps':
-      return lambda step: rate * config.decay_factor ** (step // config[unit])
+      return lambda step: rate * factor ** (step // every)
     return lambda step: (
-      rate
-      * config.decay_factor
-      ** jax.numpy.floor((1 + step // steps_per_epoch) / config[unit])
+      rate * factor ** jnp.floor((1 + step // steps_per_epoch) / every)
     )
 
-  # Constants are bound now: a schedule must not read the configuration later.
   schedules = {
     'constant': lambda: optax.constant_schedule(rate),
     'step_decay': step_decay,

@@ -30,7 +30,7 @@ def parse_multipliers(text: str) -> dict[str, float]:
   """Parses `optimizer.lr_multipliers` into pattern -> factor.
 
   Raises:
-    schema.UserError: a word that is not PATTERN=FACTOR, FACTOR >= 0.
+    schema.UserError: a word that is not PATTERN=FACTOR, FACTOR above 0.
   """
   result = {}
   for word in text.split():

@@ -20,6 +20,7 @@ from agegender_jax import (
   steps,
   tasks,
 )
+from agegender_jax import config as config_lib
 
 # Batches under way on the device while the host prepares the next.
 BATCHES_IN_FLIGHT = 2
@@ -103,31 +104,31 @@ class Predictor:
     return jax.tree.map(lambda *parts: np.concatenate(parts), *outputs)
 
 
-def best_metric(config, run_tasks) -> tuple[str, str]:
-  """Chooses the validation score that ranks checkpoints.
+def create_ranking(config, run_tasks) -> list[tuple[str, int]]:
+  """Says which validation scores rank checkpoints, in order of preference.
 
   Args:
     config: the run's configuration.
     run_tasks: its tasks.
 
   Returns:
-    (`validation/<name>`, `min` or `max`).
+    See checkpoint.Checkpoints.
 
   Raises:
-    schema.UserError: a metric that this run does not have.
+    schema.UserError: `train.best_metric` is none that this run has.
   """
   names = {task.name: task for task in run_tasks}
   has = {'gender_accuracy': 'gender' in names}
   has['age_mae'] = 'age' in names and names['age'].label == 'age'
   has['age_group_accuracy'] = 'age' in names
   known = [name for name in metrics.BEST_METRICS if has[name]]
-  name = config.train.best_metric or known[0]
-  if name not in known:
+  chosen = [config.train.best_metric] if config.train.best_metric else known
+  if not set(chosen) <= set(known):
     raise schema.UserError(
-      f'train.best_metric "{name}" is not a metric of this run; '
+      f'train.best_metric "{chosen[0]}" is not a metric of this run; '
       f'known: {", ".join(known)}'
     )
-  return f'validation/{name}', metrics.BEST_METRICS[name]
+  return [(f'validation/{name}', metrics.BEST_METRICS[name]) for name in chosen]
 
 
 def restore(config, workdir: str) -> tuple[Predictor, dict, int]:
@@ -144,9 +145,10 @@ def restore(config, workdir: str) -> tuple[Predictor, dict, int]:
   Raises:
     schema.UserError: no such checkpoint, or of another network.
   """
+  config_lib.check_network(config, workdir)
   predictor = Predictor(config)
   checkpoints = checkpoint.Checkpoints(
-    workdir, *best_metric(config, predictor.tasks)
+    workdir, create_ranking(config, predictor.tasks)
   )
   try:
     step = selected_step(config, checkpoints)

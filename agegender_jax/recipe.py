@@ -1,7 +1,5 @@
 """What recipes share: their arguments, protocols, targets, a small run."""
 
-import difflib
-
 from ml_collections import config_dict
 
 from agegender_jax import schema
@@ -25,18 +23,12 @@ def parse_arg(arg: str, **defaults):
     key, has_value, text = item.partition('=')
     if key not in defaults:
       raise schema.UserError(
-        f'unknown recipe argument "{key}"{nearest(key, defaults)}; '
+        f'unknown recipe argument "{key}"{schema.nearest(key, defaults)}; '
         f'known: {", ".join(sorted(defaults)) or "none"}'
       )
     result[key] = _parse_value(key, text if has_value else 'true',
                                defaults[key])  # fmt: skip
   return result
-
-
-def nearest(key: str, known) -> str:
-  """Returns ', did you mean "..."?' for a near miss, else ''."""
-  found = difflib.get_close_matches(key, list(known), n=1)
-  return f', did you mean "{found[0]}"?' if found else ''
 
 
 def _parse_value(key, text, default):

@@ -9,6 +9,9 @@ A batch is a dict of NumPy arrays:
   row: int32 [B], the example's row in its split (names stay on the host).
 """
 
+import difflib
+from collections.abc import Iterable
+
 import numpy as np
 
 UNKNOWN = -1
@@ -36,6 +39,12 @@ class UserError(Exception):
 
   `main` prints it without a traceback and exits with status 2.
   """
+
+
+def nearest(key: str, known: Iterable[str]) -> str:
+  """Returns ', did you mean "..."?' for a near miss, else ''."""
+  found = difflib.get_close_matches(key, list(known), n=1)
+  return f', did you mean "{found[0]}"?' if found else ''
 
 
 def age_group_names(groups: str) -> list[str]:

@@ -6,13 +6,13 @@ import pathlib
 import jax
 import numpy as np
 
-from agegender_jax import metrics, partition, schema, writer
+from agegender_jax import files, metrics, partition, schema, writer
 
 
 def write_json(workdir: str, name: str, content: dict) -> None:
   """Writes a JSON file into the workdir."""
   path = pathlib.Path(workdir) / name
-  path.write_text(json.dumps(content, indent=2) + '\n')
+  files.write_whole(path, json.dumps(content, indent=2) + '\n')
 
 
 def summarise_labels(labels) -> dict:
@@ -30,6 +30,23 @@ def summarise_labels(labels) -> dict:
     }
     | {'unknown': int((gender == schema.UNKNOWN).sum())},
   }
+
+
+def fingerprint(workdir: str) -> str | None:
+  """Returns the fingerprint of the data that a run trained on."""
+  path = pathlib.Path(workdir) / 'data.json'
+  return json.loads(path.read_text())['fingerprint'] if path.exists() else None
+
+
+def check_same_data(workdir: str, source) -> None:
+  """Raises schema.UserError if a resumed run would train on other data."""
+  before = fingerprint(workdir)
+  if before != source.fingerprint:
+    raise schema.UserError(
+      f'the data have changed since the run in "{workdir}" began '
+      f'(fingerprint {before}, now {source.fingerprint}): bring them back or '
+      'choose another --workdir'
+    )
 
 
 def write_data_summary(config, workdir: str, splits: dict) -> None:
@@ -52,6 +69,7 @@ def write_data_summary(config, workdir: str, splits: dict) -> None:
     'trivial': metrics.trivial_scores(train.labels, test.labels),
     'preparation': train.preparation,
     'licence': train.licence,
+    'fingerprint': train.fingerprint,
   })  # fmt: skip
 
 

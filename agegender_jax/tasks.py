@@ -9,7 +9,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from agegender_jax import losses, recipe, schema
+from agegender_jax import losses, schema
 
 NUM_YEARS = 101  # DEX: one class for each of 0 .. 100 years.
 
@@ -93,7 +93,7 @@ def create_tasks(config, age_groups: str) -> tuple[Task, ...]:
     if kind not in kinds:
       raise schema.UserError(
         f'unknown tasks.{name}.kind "{kind}"'
-        f'{recipe.nearest(kind, kinds)}; known: {", ".join(kinds)}'
+        f'{schema.nearest(kind, kinds)}; known: {", ".join(kinds)}'
       )
     label, num_outputs, loss, decode = kinds[kind]
     num_outputs = num_outputs or len(schema.AGE_GROUPS[age_groups])

@@ -57,6 +57,32 @@ def check_finite(
       )
 
 
+def check_labels(config, run_tasks, splits, ranking) -> None:
+  """Raises schema.UserError for a task that no label teaches or scores."""
+
+  def has(key, label):
+    return (splits[key].labels[label] != schema.UNKNOWN).any()
+
+  for task in run_tasks:
+    if not has('train', task.label):
+      raise schema.UserError(
+        f'no example of data.train_split = "{config.data.train_split}" has a '
+        f'known {task.label}: leave the task out by '
+        f'--config.tasks.{task.name}.kind='
+      )
+  labels = {
+    'age_mae': 'age',
+    'age_group_accuracy': 'age_group',
+    'gender_accuracy': 'gender',
+  }
+  names = [name.removeprefix('validation/') for name, _ in ranking]
+  if not any(has('validation', labels[name]) for name in names):
+    raise schema.UserError(
+      f'data.validation_split = "{config.data.validation_split}" has no known '
+      f'label for {" or ".join(names)}: choose another train.best_metric'
+    )
+
+
 class Trainer:
   """Everything of a run that does not change while it trains."""
 
@@ -69,7 +95,9 @@ class Trainer:
     self.config, self.workdir = config, workdir
     parallel.check_batch_size('train.batch_size', config.train.batch_size)
     self.network = predictor.Predictor(config)
-    self.metric = predictor.best_metric(config, self.network.tasks)
+    self.ranking = predictor.create_ranking(config, self.network.tasks)
+    if config.train.restore_step:
+      raise schema.UserError('train.restore_step is for --mode=evaluate')
     strengths = augment.Strengths(**{
       field.name: config.data[field.name]
       for field in dataclasses.fields(augment.Strengths)
@@ -83,6 +111,7 @@ class Trainer:
         raise schema.UserError(
           f'data.{key}_split = "{config.data[f"{key}_split"]}" is empty'
         )
+    check_labels(config, self.network.tasks, self.splits, self.ranking)
     self.plan = durations.create_durations(
       config.train, len(self.splits['train'])
     )
@@ -129,14 +158,17 @@ class Trainer:
     scores['seconds'] = time.monotonic() - start
     return {f'validation/{name}': value for name, value in scores.items()}
 
-  def is_patience_spent(self) -> bool:
-    """Says whether validation has stopped improving (early stopping)."""
+  def is_patience_spent(self, step: int) -> bool:
+    """Says whether validation had stopped improving by `step`."""
     patience = self.config.train.patience_evaluations
-    name, mode = self.metric
     rows = writer.read_metrics(self.workdir) if patience else []
-    sign = -1 if mode == 'min' else 1
-    scores = [sign * row[name] for row in rows if name in row]
-    return patience > 0 and len(scores) - 1 - np.argmax(scores) >= patience
+    for name, sign in self.ranking:
+      scores = [
+        sign * row[name] for row in rows if row['step'] <= step and name in row
+      ]
+      if scores:
+        return len(scores) - 1 - np.argmax(scores) >= patience
+    return False
 
   def run(self, checkpoints: checkpoint.Checkpoints) -> None:
     """Trains from the latest checkpoint to the end.
@@ -152,7 +184,7 @@ class Trainer:
     if start:
       state = checkpoints.restore(start, state)
       print(f'resumed at step {start} of {plan.total}')
-      if self.is_patience_spent():
+      if self.is_patience_spent(start):
         return
     state = parallel.replicate(state)
     key = jax.random.key(config.seed)
@@ -167,15 +199,15 @@ class Trainer:
       process_count=jax.process_count(),
     )
     log = writer.Writer(self.workdir, start, plan.total)
-    flying, unread, period = collections.deque(), [], []
+    in_flight, unread, since_evaluation = collections.deque(), [], []
     clock = time.monotonic()
     try:
       for step, batch in enumerate(batches, start + 1):
         state, report = self.train_step(state, parallel.shard(batch), key)
         unread.append(report)
-        flying.append(report['loss'][0])
-        if len(flying) > STEPS_IN_FLIGHT:
-          flying.popleft().block_until_ready()
+        in_flight.append(report['loss'][0])
+        if len(in_flight) > STEPS_IN_FLIGHT:
+          in_flight.popleft().block_until_ready()
         evaluates = step in plan.evaluations
         if not evaluates and len(unread) < config.train.log_every_steps:
           continue
@@ -184,8 +216,8 @@ class Trainer:
         latest = checkpoints.latest_step()
         losses = [float(row['loss'][0]) for row in rows]
         check_finite('loss', losses, step, latest)
-        period += rows
-        scalars = metrics.mean_metrics(period if evaluates else rows)
+        since_evaluation += rows
+        scalars = metrics.mean_metrics(since_evaluation if evaluates else rows)
         scalars['train/learning_rate'] = float(self.schedule(step - 1))
         scalars['train/images_per_second'] = (
           len(rows) * config.train.batch_size / (time.monotonic() - clock)
@@ -195,13 +227,13 @@ class Trainer:
           check_finite(
             'validation loss', [scalars['validation/loss']], step, latest
           )
-          period.clear()
+          since_evaluation.clear()
         # Recorded before it is saved: a resumed run drops what is ahead.
         log.write(step, step / plan.per_epoch, scalars)
         log.progress(step, step / plan.per_epoch, scalars)
         if evaluates:
           checkpoints.save(parallel.unreplicate(state), scalars)
-          if self.is_patience_spent():
+          if self.is_patience_spent(step):
             print(f'early stopping after step {step}')
             break
         clock = time.monotonic()
@@ -229,11 +261,14 @@ def train_and_evaluate(config, workdir: str, recipe: str = '') -> None:
     print(f'workdir "{workdir}" holds this run, finished: nothing to do')
     return
   trainer = Trainer(config, workdir)
-  summary.write_data_summary(config, workdir, trainer.splits)
-  checkpoints = checkpoint.Checkpoints(workdir, *trainer.metric)
+  checkpoints = checkpoint.Checkpoints(workdir, trainer.ranking)
   try:
-    if config.model.init_from and checkpoints.latest_step() is None:
-      trainer.state = initialise.initialise(config, trainer.state, workdir)
+    if checkpoints.latest_step():
+      summary.check_same_data(workdir, trainer.splits['train'])
+    else:
+      summary.write_data_summary(config, workdir, trainer.splits)
+      if config.model.init_from:
+        trainer.state = initialise.initialise(config, trainer.state, workdir)
     summary.print_overview(trainer.state.params, trainer.network.is_frozen)
     trainer.run(checkpoints)
     step = predictor.selected_step(config, checkpoints)
@@ -247,6 +282,7 @@ def train_and_evaluate(config, workdir: str, recipe: str = '') -> None:
     trainer.splits['test'],
     config.data.test_split,
     step,
+    trainer.splits['train'].hashes,
   )
   evaluate.write_results(
     workdir, scores, table, trainer.splits['test'], config.train.num_faces

@@ -5,6 +5,8 @@ import pathlib
 import sys
 import time
 
+from agegender_jax import files
+
 # Scalars of the progress line, and what it calls them.
 _SHOWN = {
   'train/loss': 'loss',
@@ -30,7 +32,7 @@ class Writer:
 
     path = pathlib.Path(workdir) / 'metrics.jsonl'
     kept = [row for row in read_metrics(workdir) if row['step'] <= start_step]
-    path.write_text(''.join(json.dumps(row) + '\n' for row in kept))
+    files.write_whole(path, ''.join(json.dumps(row) + '\n' for row in kept))
     self._file = path.open('a')
     self._tensorboard = tensorboardX.SummaryWriter(
       str(pathlib.Path(workdir) / 'tensorboard'),

@@ -10,7 +10,7 @@ from agegender_jax import recipe
 
 def get_config(arg=''):
   """Returns the configuration of the quick start."""
-  recipe.parse_arg(arg)
+  arg = recipe.parse_arg(arg, runlocal=False)
   config = config_lib.default_config()
   config.data.name = 'synthetic'
   config.data.image_size = 64
@@ -23,4 +23,7 @@ def get_config(arg=''):
   config.optimizer.warmup_epochs = 0.5
   config.train.batch_size = 32
   config.train.num_epochs = 6.0
+  if arg.runlocal:
+    config.data.synthetic_examples = 100
+    recipe.set_run_local(config)
   return config

@@ -16,7 +16,7 @@ def train_state(step, size=2):
 
 
 def open_at(path):
-  return checkpoint.Checkpoints(str(path), 'validation/age_mae', 'min')
+  return checkpoint.Checkpoints(str(path), [('validation/age_mae', -1)])
 
 
 def test_latest_and_best_are_kept_and_come_back(tmp_path):

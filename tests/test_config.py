@@ -1,3 +1,4 @@
+import importlib.util
 import pathlib
 import re
 
@@ -17,20 +18,21 @@ def test_every_field_is_read_by_code():
   )
   for name in config_lib.flatten(config_lib.default_config()):
     field = name.rpartition('.')[2]
-    # Named in code, or read by attribute names of a dataclass.
-    assert re.search(rf'\b{field}\b', code), f'{name} is read nowhere'
+    # As an attribute, as a key, or as the field of augment.Strengths.
+    reads = rf'(config|data|train|optimizer|model|tasks)\S*\.{field}\b'
+    reads += rf"|'{field}'|\['{field}'\]|^  {field}: (bool|float)"
+    assert re.search(reads, code, re.MULTILINE), f'{name} is read nowhere'
 
 
 def test_every_field_has_a_comment():
   lines = (ROOT / 'agegender_jax/config.py').read_text().splitlines()
   for name in config_lib.flatten(config_lib.default_config()):
-    if name.count('.') != 1:
-      continue
-    field = name.split('.')[1]
-    at = [i for i, line in enumerate(lines)
-          if re.match(rf'  \w+\.{field} = ', line)]  # fmt: skip
-    block = '\n'.join(lines[at[0] - 3 : at[0] + 1])
-    assert '#' in block, name
+    field = name.split('.')[1] if '.' in name else name
+    at = next(i for i, line in enumerate(lines)
+              if re.match(rf'  \w+\.{field} = ', line))  # fmt: skip
+    # On its line, or on the lines above that it shares with its neighbour.
+    block = [lines[at], lines[at - 1], lines[at - 2]]
+    assert any('#' in line for line in block), name
 
 
 def test_parse_arg_types_values_by_their_defaults():
@@ -63,6 +65,9 @@ def test_saved_config_comes_back(tmp_path):
 def test_another_config_is_refused_and_named(tmp_path):
   config = config_lib.default_config()
   config_lib.save_config(config, str(tmp_path))
+  config.optimizer.learning_rate = 0.4  # Mended before the first checkpoint.
+  config_lib.save_config(config, str(tmp_path))
+  (tmp_path / 'checkpoints' / '10').mkdir(parents=True)
   config.data.num_workers = 1  # Changes no number.
   config_lib.save_config(config, str(tmp_path))
   config.optimizer.learning_rate = 0.5
@@ -70,12 +75,7 @@ def test_another_config_is_refused_and_named(tmp_path):
     config_lib.save_config(config, str(tmp_path))
 
 
-def test_recipes_build_and_only_override(monkeypatch):
-  from ml_collections.config_flags import config_flags
-
-  del config_flags
-  import importlib.util
-
+def test_recipes_build_and_only_override():
   known = set(config_lib.flatten(config_lib.default_config()))
   recipes = sorted((ROOT / 'configs').glob('*.py'))
   assert recipes
@@ -85,3 +85,12 @@ def test_recipes_build_and_only_override(monkeypatch):
     spec.loader.exec_module(module)
     assert set(config_lib.flatten(module.get_config())) == known
     assert f'--config=configs/{path.name}' in module.__doc__
+
+
+@pytest.mark.parametrize('name', ['seed', 'train.num_epochs', 'data.zoom'])
+def test_numbers_below_zero_are_refused(name):
+  config = config_lib.default_config()
+  config_lib.check_values(config)
+  config.update_from_flattened_dict({name: -1})
+  with pytest.raises(schema.UserError, match=name):
+    config_lib.check_values(config)

@@ -1,5 +1,6 @@
 """Bad input: status 2, one line that says what is wrong and what to do."""
 
+import json
 import os
 import pathlib
 import subprocess
@@ -91,14 +92,54 @@ def test_a_wrong_value(flags, words, tmp_path, faces):
   )
 
 
-def test_missing_and_empty_source_dir(tmp_path):
-  flags = (UTK, f'--workdir={tmp_path}', f'--config.data.data_dir={tmp_path}')
+def test_missing_and_empty_source_dir_then_mended(tmp_path, faces):
+  # One workdir: a refused run leaves nothing in the way of the mended one.
+  flags = (UTK, f'--workdir={tmp_path / "w"}',
+           f'--config.data.data_dir={tmp_path}')  # fmt: skip
   refused(*flags, words=['source_dir', 'susanqq.github.io/UTKFace'])
   absent = f'--config.data.source_dir={tmp_path / "absent"}'
-  refused(*flags, absent, words=['absent'])
+  refused(*flags, absent, words=['absent', 'susanqq.github.io/UTKFace'])
   (tmp_path / 'empty').mkdir()
   empty = f'--config.data.source_dir={tmp_path / "empty"}'
-  refused(*flags, empty, words=['empty'])
+  refused(*flags, empty, words=['empty', 'susanqq.github.io/UTKFace'])
+  result = run(*flags, f'--config.data.source_dir={faces}')
+  assert result.returncode == 0, result.stderr
+  other = '--config.optimizer.learning_rate=0.5'
+  refused(*flags, f'--config.data.source_dir={faces}', other,
+          words=['optimizer.learning_rate was 0.001', '--workdir'])  # fmt: skip
+  evaluate = ('--mode', 'evaluate', '--workdir', tmp_path / 'w')
+  refused(*evaluate, '--config.data.image_size=32', words=['data.image_size'])
+  refused(*evaluate, '--config.train.restore_step=2', words=['step 2', '3'])
+  assert run(*evaluate).returncode == 0
+
+
+def test_labels_that_are_not_there(tmp_path, faces):
+  (tmp_path / 'faces.csv').write_text(
+    'path,age,gender\n'
+    + ''.join(f'faces/{path.name},,{path.name.split("_")[1]}\n'
+              for path in sorted(faces.iterdir()))
+  )  # fmt: skip
+  flags = (
+    UTK,
+    '--config.data.name=folder',
+    f'--config.data.source_dir={tmp_path / "faces.csv"}',
+    f'--config.data.data_dir={tmp_path / "data"}',
+    '--config.data.train_split=train',
+    '--config.data.validation_split=validation',
+    '--config.data.test_split=test',
+    f'--workdir={tmp_path / "w"}',
+  )
+  refused(*flags, words=['known age', '--config.tasks.age.kind='])
+  result = run(*flags, '--config.tasks.age.kind=')
+  assert result.returncode == 0, result.stderr
+  scores = json.loads((tmp_path / 'w' / 'scores.json').read_text())
+  assert 'gender_accuracy' in scores and 'age_mae' not in scores
+
+
+def test_a_workdir_that_is_a_file(tmp_path):
+  path = tmp_path / 'file'
+  path.write_text('')
+  refused(QUICK, f'--workdir={path}', words=[str(path)])
 
 
 def test_unreadable_pictures(tmp_path, faces):
@@ -130,7 +171,8 @@ def test_one_unreadable_picture_among_many_is_skipped(tmp_path, faces):
   )
   assert result.returncode == 0, result.stderr
   assert bad.name in result.stderr + result.stdout
-  assert '1' in (tmp_path / 'run' / 'data.json').read_text()
+  summary = json.loads((tmp_path / 'run' / 'data.json').read_text())
+  assert summary['preparation']['unreadable'] == 1
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last(tmp_path, faces):
@@ -139,13 +181,17 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last(tmp_path, faces):
     f'--config.data.source_dir={faces}',
     f'--config.data.data_dir={tmp_path / "data"}',
     f'--workdir={tmp_path / "run"}',
-    '--config.train.num_steps=40',
+    '--config.train.num_steps=60',
     '--config.train.eval_every_steps=1',
     '--config.optimizer.name=sgd',
     '--config.optimizer.momentum=0.99',
-    '--config.optimizer.learning_rate=1.0',
+    '--config.optimizer.learning_rate=0.01',
   )
-  refused(*flags, words=['loss is', 'step', 'learning_rate'])
+  refused(*flags, words=['loss is', 'checkpoint of step', 'learning_rate'])
+  kept = [int(path.name) for path in (tmp_path / 'run/checkpoints').iterdir()]
+  result = run(f'--workdir={tmp_path / "run"}', '--mode=evaluate',
+               f'--config.train.restore_step={max(kept)}')  # fmt: skip
+  assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.parametrize('mode', ['evaluate', 'predict', 'report'])

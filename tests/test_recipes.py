@@ -87,7 +87,7 @@ def test_a_run_starts_from_another_but_for_its_new_layer(drawn, tmp_path):
   train.train_and_evaluate(second, str(tmp_path / 'third'))
 
   def backbone(workdir):
-    checkpoints = checkpoint.Checkpoints(workdir, 'validation/loss', 'min')
+    checkpoints = checkpoint.Checkpoints(workdir, [('validation/loss', -1)])
     tree = checkpoints.read_variables(checkpoints.latest_step())
     checkpoints.close()
     return tree['params']['backbone']

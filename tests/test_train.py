@@ -80,6 +80,8 @@ def test_a_run_writes_what_the_contract_lists(finished):
   evaluated = [row for row in records if 'validation/age_mae' in row]
   assert len(evaluated) == 8
   assert {'step', 'epoch', 'train/loss', 'validation/loss'} <= set(evaluated[0])
+  assert scores['num_twins'] + 1 < scores['num_examples']
+  assert scores['age_mae_without_twins'] > 0
   best = min(evaluated, key=lambda row: row['validation/age_mae'])
   assert scores['step'] == best['step']
 
@@ -167,11 +169,25 @@ def test_reports_compare_runs(finished, tmp_path):
   assert output.stat().st_size > 10_000
 
 
+def test_patience_stops_a_run_that_no_longer_improves(tmp_path, data_flags):
+  flags = (*data_flags, '--config.train.num_epochs=8',
+           '--config.train.patience_evaluations=1',
+           '--config.optimizer.learning_rate=1e-9')  # fmt: skip
+  flags += ('--config.train.best_metric=gender_accuracy',)
+  result = main(tmp_path, *flags)
+  assert 'early stopping after step' in result.stdout
+  records = (tmp_path / 'metrics.jsonl').read_text().splitlines()
+  rows = [row for row in map(json.loads, records) if 'validation/loss' in row]
+  assert len(rows) == 2
+  accuracy = {row['step']: row['validation/gender_accuracy'] for row in rows}
+  assert accuracy[scores_of(tmp_path)['step']] == max(accuracy.values())
+
+
 def parameters(workdir):
   from agegender_jax import checkpoint
 
   checkpoints = checkpoint.Checkpoints(
-    str(workdir), 'validation/age_mae', 'min'
+    str(workdir), [('validation/age_mae', -1)]
   )
   step = checkpoints.latest_step()
   folder = workdir / 'checkpoints' / str(step)

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import difflib
 import io
 import os
 import shutil
@@ -35,6 +34,7 @@ class Source:
     hashes: uint64 [N], see splits.difference_hash.
     extras: further columns of the data, by row.
     preparation: reason -> number of pictures, from preparing the data set.
+    fingerprint: of the raw data.
     licence: the terms of the data set.
     pixels: gathers rows of uint8 [N, S, S, 3].
   """
@@ -44,6 +44,7 @@ class Source:
   hashes: np.ndarray
   extras: dict[str, list]
   preparation: dict[str, int]
+  fingerprint: str
   licence: str
   pixels: cache_lib.MemmapPixels | cache_lib.RecordPixels
 
@@ -160,6 +161,7 @@ def _create_source(builder, columns, pixels, age_groups):
     hashes=np.array([int(text, 16) for text in columns['hash']], np.uint64),
     extras={k: v for k, v in columns.items() if k not in _COMMON_COLUMNS},
     preparation=dict(builder.info.metadata),
+    fingerprint=builder.builder_config.name,
     licence=builder.LICENCE,
     pixels=pixels,
   )
@@ -172,8 +174,7 @@ def _records(builder, atom):
 
 def _check_known(what, key, known):
   if key not in known:
-    near = difflib.get_close_matches(key, list(known), n=1)
-    hint = f', did you mean "{near[0]}"?' if near else ''
     raise schema.UserError(
-      f'unknown {what} "{key}"{hint}; known: {", ".join(sorted(known))}'
+      f'unknown {what} "{key}"{schema.nearest(key, known)}; '
+      f'known: {", ".join(sorted(known))}'
     )

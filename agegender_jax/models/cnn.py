@@ -38,16 +38,18 @@ def parse_layers(text: str) -> list[tuple[str, float | None, str]]:
       raise schema.UserError(
         f'unknown layer "{word}"; known: {", ".join(sorted(LAYERS))}'
       )
-    has_value = LAYERS[kind][1]
+    value_type = LAYERS[kind][1]
     try:
-      number = has_value(value) if has_value else None
+      number = value_type(value) if value_type else None
     except ValueError:
       number = 0
     limit = 1 if kind == 'drop' else float('inf')
-    if bool(has_value) != bool(colon) or (has_value and not 0 < number < limit):
+    if bool(value_type) != bool(colon) or (
+      value_type and not 0 < number < limit
+    ):
       raise schema.UserError(
         f'layer "{word}" should read "{kind}'
-        + (':NUMBER", such as "conv:32"' if has_value else '", without value')
+        + (':NUMBER", such as "conv:32"' if value_type else '", without value')
       )
     counts[kind] = counts.get(kind, 0) + 1
     result.append((kind, number, f'{kind}{counts[kind]}'))

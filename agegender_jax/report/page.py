@@ -2,7 +2,7 @@
 
 import pathlib
 
-from agegender_jax import schema
+from agegender_jax import files, schema
 from agegender_jax.report import (
   canvas,
   compare,
@@ -42,7 +42,7 @@ def write_report(workdir) -> str:
     found=[make(run) for make in sections.SECTIONS],
   )
   path = run.workdir / 'report.html'
-  path.write_text(page, 'utf-8')
+  files.write_whole(path, page)
   return str(path)
 
 
@@ -74,7 +74,7 @@ def write_comparison(workdirs, output='compare.html') -> str:
     lead=[tuple(name.split(' ', 1)) for name in names],
     found=[make(runs) for make in compare.SECTIONS],
   )
-  path.write_text(page, 'utf-8')
+  files.write_whole(path, page)
   return str(path)
 
 
