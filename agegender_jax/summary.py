@@ -35,7 +35,9 @@ def summarise_labels(labels) -> dict:
 def fingerprint(workdir: str) -> str | None:
   """Returns the fingerprint of the data that a run trained on."""
   path = pathlib.Path(workdir) / 'data.json'
-  return json.loads(path.read_text())['fingerprint'] if path.exists() else None
+  return (
+    json.loads(path.read_text()).get('fingerprint') if path.exists() else None
+  )
 
 
 def check_same_data(workdir: str, source) -> None:

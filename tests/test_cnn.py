@@ -105,7 +105,7 @@ def test_layer_text_is_what_it_says():
     ({'branch': 'dense:8'}, 'needs "flatten"'),
     ({'branch': 'conv:8'}, 'must end flat'),
     ({'branch': 'flatten pool'}, 'needs a feature map'),
-    ({'backbone': 'resnet19'}, 'unknown model.backbone'),
+    ({'backbone': 'resnet19'}, 'did you mean "resnet'),
     ({'dtype': 'float16'}, 'unknown model.dtype'),
     ({'layers': 'pool ' * 6}, 'image_size is too small'),
   ],

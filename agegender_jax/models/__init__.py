@@ -9,6 +9,7 @@ from flax import linen as nn
 from agegender_jax import schema
 from agegender_jax.models import (
   cnn,
+  fourier,
   heads,
   layers,
   levi_hassner,
@@ -39,6 +40,8 @@ BACKBONES = {
   'vgg16_bn': _plain(vgg.VGG16BN),
 }
 
+# Seed 003 proposed the Fourier domain; see the README for what it costs.
+CONVS = {'direct': layers.Conv, 'fourier': fourier.FourierConv}
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
 
@@ -63,18 +66,22 @@ def create_model(
   Raises:
     schema.UserError: unknown backbone, dtype or layer.
   """
-  if config.dtype not in DTYPES:
-    raise schema.UserError(
-      f'unknown model.dtype "{config.dtype}"; known: {", ".join(DTYPES)}'
-    )
-  if config.backbone not in BACKBONES:
-    raise schema.UserError(
-      f'unknown model.backbone "{config.backbone}"; '
-      f'known: {", ".join(sorted(BACKBONES))}'
-    )
-  cnn.parse_layers(config.layers), cnn.parse_layers(config.branch)
+  for field, known in [
+    ('backbone', BACKBONES),
+    ('conv', CONVS),
+    ('dtype', DTYPES),
+  ]:
+    if config[field] not in known:
+      raise schema.UserError(
+        f'unknown model.{field} "{config[field]}"'
+        f'{schema.nearest(config[field], known)}; '
+        f'known: {", ".join(sorted(known))}'
+      )
+  # Written wrongly, either would be refused later, and less clearly.
+  for text in (config.layers, config.branch):
+    cnn.parse_layers(text)
   fields = dict(
-    conv=layers.Conv,
+    conv=CONVS[config.conv],
     norm=functools.partial(
       layers.BatchNorm, axis_name=axis_name, is_frozen=is_frozen
     ),

@@ -1,0 +1,80 @@
+"""Exact parameter counts, and that every backbone has a row and a use."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from agegender_jax import config as config_lib
+from agegender_jax import models, schema
+from agegender_jax.models import fourier
+
+# Parameters of the features, at 227 pixels: torchvision's totals less `fc` or
+# `classifier`; Levi-Hassner's 11,415,048 with eight ages less its last layer.
+PARAMETERS = {
+  'cnn': 19_392,
+  'levi_hassner': 11_415_048 - (512 * 8 + 8),
+  'resnet18': 11_689_512 - (512 * 1000 + 1000),
+  'resnet34': 21_797_672 - (512 * 1000 + 1000),
+  'resnet50': 25_557_032 - (2048 * 1000 + 1000),
+  'resnet101': 44_549_160 - (2048 * 1000 + 1000),
+  'resnet152': 60_192_808 - (2048 * 1000 + 1000),
+  'vgg16': 14_714_688,
+  'vgg16_bn': 14_714_688 + 2 * 4224,
+}
+
+
+def create(size, **fields):
+  config = config_lib.default_config().model
+  config.update({'branch': 'gap', **fields})
+  model = models.create_model(config, {'gender': 1})
+  shape = jnp.zeros((1, size, size, 3))
+  return model, jax.eval_shape(
+    lambda key: model.init(key, shape, train=False), jax.random.key(0)
+  )
+
+
+def test_every_backbone_has_a_row():
+  assert set(PARAMETERS) == set(models.BACKBONES)
+
+
+@pytest.mark.parametrize('name', models.BACKBONES)
+def test_parameters_are_counted_exactly(name):
+  branch = '' if name == 'levi_hassner' else 'gap'
+  _, variables = create(227, backbone=name, branch=branch)
+  leaves = jax.tree.leaves(variables['params']['backbone'])
+  assert sum(leaf.size for leaf in leaves) == PARAMETERS[name]
+
+
+@pytest.mark.parametrize('name', models.BACKBONES)
+def test_too_small_an_image_is_refused(name):
+  fields = {'layers': 'pool pool'} if name == 'cnn' else {}
+  with pytest.raises(schema.UserError, match='image_size'):
+    create(3, backbone=name, **fields)
+
+
+def test_the_seeds_four_convolutions_count_as_printed():
+  _, variables = create(
+    128, layers='conv:32 pool conv:64 pool conv:128 pool conv:256 pool'
+  )
+  counts = [
+    sum(leaf.size for leaf in layer.values())
+    for layer in variables['params']['backbone'].values()
+  ]
+  assert counts == [896, 18_496, 73_856, 295_168]
+
+
+def test_fourier_convolutions_give_the_same_network():
+  config = config_lib.default_config().model
+  direct = models.create_model(config, {'gender': 1})
+  config.conv = 'fourier'
+  other = models.create_model(config, {'gender': 1})
+  assert other.conv is fourier.FourierConv
+  image = jax.random.uniform(jax.random.key(1), (2, 32, 32, 3))
+  variables = direct.init(jax.random.key(0), image, train=False)
+  np.testing.assert_allclose(
+    direct.apply(variables, image, train=False)['gender'],
+    other.apply(variables, image, train=False)['gender'],
+    rtol=1e-4,
+    atol=1e-5,
+  )
