@@ -56,6 +56,15 @@ class Strengths:
         )
 
 
+def create_strengths(config) -> Strengths:
+  """Creates the strengths that the block `config.data` asks for."""
+  return Strengths(
+    **{
+      field.name: config[field.name] for field in dataclasses.fields(Strengths)
+    }
+  )
+
+
 def affine_matrices(
   flip: jax.Array, angle: jax.Array, zoom: jax.Array, shift: jax.Array
 ) -> jax.Array:

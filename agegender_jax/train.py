@@ -1,7 +1,6 @@
 """Trains a network, keeps the best, scores it (`--mode=train`)."""
 
 import collections
-import dataclasses
 import json
 import math
 import pathlib
@@ -98,10 +97,7 @@ class Trainer:
     self.ranking = predictor.create_ranking(config, self.network.tasks)
     if config.train.restore_step:
       raise schema.UserError('train.restore_step is for --mode=evaluate')
-    strengths = augment.Strengths(**{
-      field.name: config.data[field.name]
-      for field in dataclasses.fields(augment.Strengths)
-    })  # fmt: skip
+    strengths = augment.create_strengths(config.data)
     self.splits = {
       key: evaluate.open_split(config, config.data[f'{key}_split'])
       for key in ('train', 'validation', 'test')
