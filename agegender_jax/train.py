@@ -11,24 +11,19 @@ import numpy as np
 from clu import parameter_overview
 
 from agegender_jax import (
-  augment,
+  build,
   checkpoint,
-  durations,
   evaluate,
   initialise,
   metrics,
-  optimizers,
   parallel,
-  partition,
   predictor,
   report,
   schema,
-  steps,
   summary,
   writer,
 )
 from agegender_jax import config as config_lib
-from agegender_jax import state as state_lib
 from agegender_jax.data import input_pipeline
 
 # Steps whose results the host leaves unread: bounds what waits on the device.
@@ -97,7 +92,6 @@ class Trainer:
     self.ranking = predictor.create_ranking(config, self.network.tasks)
     if config.train.restore_step:
       raise schema.UserError('train.restore_step is for --mode=evaluate')
-    strengths = augment.create_strengths(config.data)
     self.splits = {
       key: evaluate.open_split(config, config.data[f'{key}_split'])
       for key in ('train', 'validation', 'test')
@@ -108,38 +102,7 @@ class Trainer:
           f'data.{key}_split = "{config.data[f"{key}_split"]}" is empty'
         )
     check_labels(config, self.network.tasks, self.splits, self.ranking)
-    self.plan = durations.create_durations(
-      config.train, len(self.splits['train'])
-    )
-    self.schedule = optimizers.create_schedule(
-      config.optimizer, self.plan.total, self.plan.per_epoch
-    )
-    optimizer = optimizers.create_optimizer(config.optimizer, self.schedule)
-    self.state = state_lib.create_state(
-      self.network.model,
-      optimizer,
-      self.network.input_size,
-      config.seed,
-      self.network.is_frozen,
-    )
-    partition.check_rules(
-      config.optimizer.freeze,
-      config.optimizer.lr_multipliers,
-      self.state.params,
-    )
-    self.num_parameters = int(
-      parameter_overview.count_parameters(self.state.params)
-    )
-    self.train_step = parallel.pmap_train_step(
-      steps.create_train_step(
-        self.network.model,
-        optimizer,
-        self.network.tasks,
-        augment.create_augment(strengths, config.data.crop_size),
-        self.network.normalize_fn,
-        self.network.is_frozen,
-      )
-    )
+    self.run = build.create_run(config, self.network, len(self.splits['train']))
 
   def validate(self, state) -> dict[str, float]:
     """Scores the validation split, as `validation/<score>`."""
@@ -166,17 +129,18 @@ class Trainer:
         return len(scores) - 1 - np.argmax(scores) >= patience
     return False
 
-  def run(self, checkpoints: checkpoint.Checkpoints) -> None:
+  def train(self, state, checkpoints: checkpoint.Checkpoints) -> None:
     """Trains from the latest checkpoint to the end.
 
     Args:
+      state: the first state, from which a fresh run starts.
       checkpoints: of the workdir.
 
     Raises:
       schema.UserError: the loss is no longer finite.
     """
-    config, plan = self.config, self.plan
-    state, start = self.state, checkpoints.latest_step() or 0
+    config, plan = self.config, self.run.plan
+    start = checkpoints.latest_step() or 0
     if start:
       state = checkpoints.restore(start, state)
       print(f'resumed at step {start} of {plan.total}')
@@ -199,7 +163,7 @@ class Trainer:
     clock = time.monotonic()
     try:
       for step, batch in enumerate(batches, start + 1):
-        state, report = self.train_step(state, parallel.shard(batch), key)
+        state, report = self.run.train_step(state, parallel.shard(batch), key)
         unread.append(report)
         in_flight.append(report['loss'][0])
         if len(in_flight) > STEPS_IN_FLIGHT:
@@ -214,7 +178,7 @@ class Trainer:
         check_finite('loss', losses, step, latest)
         since_evaluation += rows
         scalars = metrics.mean_metrics(since_evaluation if evaluates else rows)
-        scalars['train/learning_rate'] = float(self.schedule(step - 1))
+        scalars['train/learning_rate'] = float(self.run.schedule(step - 1))
         scalars['train/images_per_second'] = (
           len(rows) * config.train.batch_size / (time.monotonic() - clock)
         )
@@ -257,6 +221,7 @@ def train_and_evaluate(config, workdir: str, recipe: str = '') -> None:
     print(f'workdir "{workdir}" holds this run, finished: nothing to do')
     return
   trainer = Trainer(config, workdir)
+  state = trainer.run.state
   checkpoints = checkpoint.Checkpoints(workdir, trainer.ranking)
   try:
     if checkpoints.latest_step():
@@ -264,11 +229,11 @@ def train_and_evaluate(config, workdir: str, recipe: str = '') -> None:
     else:
       summary.write_data_summary(config, workdir, trainer.splits)
       if config.model.init_from:
-        trainer.state = initialise.initialise(config, trainer.state, workdir)
-    summary.print_overview(trainer.state.params, trainer.network.is_frozen)
-    trainer.run(checkpoints)
+        state = initialise.initialise(config, state, workdir)
+    summary.print_overview(state.params, trainer.network.is_frozen)
+    trainer.train(state, checkpoints)
     step = predictor.selected_step(config, checkpoints)
-    variables = checkpoints.restore_variables(step, trainer.state.variables)
+    variables = checkpoints.restore_variables(step, state.variables)
   finally:
     checkpoints.close()
   scores, table = evaluate.score_step(
@@ -287,7 +252,9 @@ def train_and_evaluate(config, workdir: str, recipe: str = '') -> None:
     workdir,
     'run.json',
     summary.run_summary(
-      workdir, config.train.batch_size, trainer.num_parameters
+      workdir,
+      config.train.batch_size,
+      int(parameter_overview.count_parameters(state.params)),
     ),
   )
   page = report.write_report(workdir)

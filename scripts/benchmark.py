@@ -15,17 +15,7 @@ import numpy as np
 from absl import app, flags
 from ml_collections import config_flags
 
-from agegender_jax import (
-  augment,
-  durations,
-  optimizers,
-  parallel,
-  predictor,
-  runtime,
-  schema,
-  steps,
-)
-from agegender_jax import state as state_lib
+from agegender_jax import build, parallel, predictor, runtime, schema
 from agegender_jax.models import layers
 
 _CONFIG = config_flags.DEFINE_config_file('config', lock_config=True)
@@ -55,31 +45,9 @@ class Bench:
 
   def __init__(self, config, formulation: str):
     layers.set_formulation(formulation)
-    network = predictor.Predictor(config)
-    plan = durations.create_durations(config.train, PICTURES)
-    optimizer = optimizers.create_optimizer(
-      config.optimizer,
-      optimizers.create_schedule(config.optimizer, plan.total, plan.per_epoch),
-    )
-    strengths = augment.create_strengths(config.data)
-    state = state_lib.create_state(
-      network.model,
-      optimizer,
-      network.input_size,
-      config.seed,
-      network.is_frozen,
-    )
-    self.state = parallel.replicate(state)
-    self.step = parallel.pmap_train_step(
-      steps.create_train_step(
-        network.model,
-        optimizer,
-        network.tasks,
-        augment.create_augment(strengths, config.data.crop_size),
-        network.normalize_fn,
-        network.is_frozen,
-      )
-    )
+    run = build.create_run(config, predictor.Predictor(config), PICTURES)
+    self.state = parallel.replicate(run.state)
+    self.step = run.train_step
     self.batch = parallel.shard(create_batch(config))
     self.run(2)  # Compiles now, while its formulation is the one in force.
 
