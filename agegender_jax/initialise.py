@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from agegender_jax import checkpoint, partition, predictor, schema
 from agegender_jax import config as config_lib
+from agegender_jax import partition, predictor, schema
 from agegender_jax.models import pretrained
 
 
@@ -73,16 +73,8 @@ def _from_run(config, variables, source, excuse):
       f'{theirs.data.normalize}, this one has {config.data.normalize}'
     )
   network = predictor.Predictor(theirs)
-  checkpoints = checkpoint.Checkpoints(
-    source, predictor.create_ranking(theirs, network.tasks)
-  )
-  try:
-    step = predictor.selected_step(theirs, checkpoints)
-    if step is None:
-      raise schema.UserError(f'the run in {source} has no checkpoint yet')
+  with predictor.open_selected(theirs, network, source) as (checkpoints, step):
     found = checkpoints.read_variables(step)
-  finally:
-    checkpoints.close()
   return {'source': source, 'step': step}, {
     key: take_over(found.get(key) or {}, tree, excuse)
     for key, tree in variables.items()

@@ -1,6 +1,7 @@
 """A network ready to predict, for training's evaluations and afterwards."""
 
 import collections
+import contextlib
 from collections.abc import Iterable, Iterator
 
 import jax
@@ -147,15 +148,7 @@ def restore(config, workdir: str) -> tuple[Predictor, dict, int]:
   """
   config_lib.check_network(config, workdir)
   predictor = Predictor(config)
-  checkpoints = checkpoint.Checkpoints(
-    workdir, create_ranking(config, predictor.tasks)
-  )
-  try:
-    step = selected_step(config, checkpoints)
-    if step is None:
-      raise schema.UserError(
-        f'workdir "{workdir}" holds no checkpoint yet: train first'
-      )
+  with open_selected(config, predictor, workdir) as (checkpoints, step):
     # The optimizer is not restored, so the cheapest one will do.
     target = state.create_state(
       predictor.model,
@@ -165,9 +158,36 @@ def restore(config, workdir: str) -> tuple[Predictor, dict, int]:
       is_frozen=predictor.is_frozen,
     )
     variables = checkpoints.restore_variables(step, target.variables)
+  return predictor, parallel.replicate(variables), step
+
+
+@contextlib.contextmanager
+def open_selected(config, predictor: Predictor, workdir: str):
+  """Opens a run's checkpoints and yields them with the step to restore.
+
+  Args:
+    config: of the run.
+    predictor: of the same configuration.
+    workdir: output folder of the run.
+
+  Yields:
+    (checkpoint.Checkpoints, the step that `selected_step` names).
+
+  Raises:
+    schema.UserError: no such checkpoint.
+  """
+  checkpoints = checkpoint.Checkpoints(
+    workdir, create_ranking(config, predictor.tasks)
+  )
+  try:
+    step = selected_step(config, checkpoints)
+    if step is None:
+      raise schema.UserError(
+        f'workdir "{workdir}" holds no checkpoint yet: train first'
+      )
+    yield checkpoints, step
   finally:
     checkpoints.close()
-  return predictor, parallel.replicate(variables), step
 
 
 def selected_step(config, checkpoints: checkpoint.Checkpoints) -> int | None:
