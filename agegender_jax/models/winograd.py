@@ -1,0 +1,271 @@
+"""3x3 convolution by Winograd's minimal filtering F(4x4, 3x3).
+
+An output tile of 4x4 pixels takes 36 products a channel pair instead of 144
+(Lavin & Gray, Fast Algorithms for Convolutional Neural Networks, CVPR 2016);
+the sums before and after are passes over memory. Channels-last, stride 1.
+"""
+
+import itertools
+import math
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+TILE = 4  # Output pixels, height and width, of a tile.
+_POINTS = TILE + 2  # Input pixels, height and width, of a tile.
+# The transforms of input, kernel and output, Lavin & Gray's section 5.1.
+_INPUT = np.array([
+  [4, 0, -5, 0, 1, 0],
+  [0, -4, -4, 1, 1, 0],
+  [0, 4, -4, -1, 1, 0],
+  [0, -2, -1, 2, 1, 0],
+  [0, 2, -1, -2, 1, 0],
+  [0, 4, 0, -5, 0, 1],
+])  # fmt: skip
+_KERNEL = np.array(
+  [
+    [1 / 4, 0, 0],
+    [-1 / 6, -1 / 6, -1 / 6],
+    [-1 / 6, 1 / 6, -1 / 6],
+    [1 / 24, 1 / 12, 1 / 6],
+    [1 / 24, -1 / 12, 1 / 6],
+    [0, 0, 1],
+  ]
+)
+_OUTPUT = np.array(
+  [
+    [1, 1, 1, 1, 1, 0],
+    [0, 1, -1, 2, -2, 0],
+    [0, 1, 1, 4, 4, 0],
+    [0, 1, -1, 8, -8, 1],
+  ]
+)
+# Transformed pixels of a loop turn: they stay in the cache, and their memory
+# is used again.
+_TURN_BYTES = 16 * 2**20
+
+
+def conv(x, kernel, padding):
+  """Returns the convolution of x with a 3x3 kernel.
+
+  Args:
+    x: float [B, H, W, C].
+    kernel: [3, 3, C, D], of x's dtype.
+    padding: ((top, bottom), (left, right)) in pixels; negative ones cut.
+
+  Returns:
+    Array [B, H', W', D] of x's dtype.
+  """
+  return _conv(x, kernel, padding, kernel.shape[3], 'tnc,tcd->tnd')
+
+
+def transposed_conv(dy, kernel, padding):
+  """Returns the convolution of dy with a kernel turned round.
+
+  With what is missing of a border of two pixels as padding, it is the
+  gradient of `conv` with respect to x.
+
+  Args:
+    dy: float [B, H, W, D].
+    kernel: [3, 3, C, D], of dy's dtype.
+    padding: ((top, bottom), (left, right)) in pixels; negative ones cut.
+
+  Returns:
+    Array [B, H', W', C] of dy's dtype.
+  """
+  # The product takes C and D in either order; a kernel with the two swapped
+  # would be read across its memory.
+  kernel = kernel[::-1, ::-1]
+  return _conv(dy, kernel, padding, kernel.shape[2], 'tnd,tcd->tnc')
+
+
+def _conv(x, kernel, padding, features, product):
+  size = tuple(
+    length + sum(pads) - 2
+    for length, pads in zip(x.shape[1:3], padding, strict=True)
+  )
+  grid = _grid(size)
+  kernel = _transform_kernel(kernel)
+
+  def piece(x):
+    tiles = _transform_input(_pad(x, grid, padding), grid)
+    products = jnp.einsum(product, tiles, kernel)
+    return _transform_output(products, x.shape[0], grid)[
+      :, : size[0], : size[1]
+    ]
+
+  images = _images_a_turn(x.shape[0], grid, x.shape[3] + features, x.dtype)
+  if images == x.shape[0]:
+    return piece(x)
+  turns = x.shape[0] // images
+  x = x.reshape(turns, images, *x.shape[1:])
+  result = lax.map(piece, x)
+  return result.reshape(turns * images, *result.shape[2:])
+
+
+def kernel_gradient(x, dy, padding):
+  """Returns the gradient of `conv` with respect to the kernel.
+
+  Args:
+    x: float [B, H, W, C].
+    dy: [B, H', W', D], the gradient with respect to the result.
+    padding: that of the convolution.
+
+  Returns:
+    Array [3, 3, C, D], float32 or wider.
+  """
+  grid = _grid(dy.shape[1:3])
+  wide = jnp.promote_types(x.dtype, jnp.float32)
+
+  def piece(x, dy):
+    tiles = _transform_input(_pad(x, grid, padding), grid)
+    return jnp.einsum(
+      'tnc,tnd->tcd',
+      tiles,
+      _spread_output(dy, grid),
+      preferred_element_type=wide,
+    )
+
+  channels = x.shape[3] + dy.shape[3]
+  images = _images_a_turn(x.shape[0], grid, channels, x.dtype)
+  if images == x.shape[0]:
+    return _gather_kernel(piece(x, dy))
+
+  def add(turn, total):
+    parts = [
+      lax.dynamic_slice_in_dim(array, turn * images, images)
+      for array in (x, dy)
+    ]
+    return total + piece(*parts)
+
+  shape = (_POINTS**2, x.shape[3], dy.shape[3])
+  total = lax.fori_loop(0, x.shape[0] // images, add, jnp.zeros(shape, wide))
+  return _gather_kernel(total)
+
+
+def _grid(size):
+  """Returns the rows and columns of tiles that cover an output."""
+  return tuple(-(-length // TILE) for length in size)
+
+
+def _images_a_turn(batch, grid, channels, dtype):
+  """Returns how many images, a divisor of the batch, suit the cache."""
+  image_bytes = math.prod(grid) * _POINTS**2 * channels * dtype.itemsize
+  return max(
+    images
+    for images in range(1, batch + 1)
+    if batch % images == 0
+    and (images == 1 or images * image_bytes <= _TURN_BYTES)
+  )
+
+
+def _pad(x, grid, padding):
+  """Returns x padded or cut to what the tiles read."""
+  pads = [
+    (low, tiles * TILE + 2 - length - low, 0)
+    for (low, _), tiles, length in zip(padding, grid, x.shape[1:3], strict=True)
+  ]
+  return lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *pads, (0, 0, 0)])
+
+
+def _combine(row, arrays):
+  """Returns the sum of arrays times the row's numbers, in float operations
+  that a fused loop does in one pass.
+  """
+  terms = [
+    array * jnp.asarray(factor, array.dtype)
+    for factor, array in zip(row, arrays, strict=True)
+    if factor
+  ]
+  return sum(terms[1:], terms[0])
+
+
+def _separable(matrix, slices, axes):
+  """Applies a matrix along two axes, one after the other.
+
+  Args:
+    matrix: [P, Q].
+    slices: (array, axis) -> the Q slices to combine.
+    axes: pair of axes; the second as it stands after the first pass, which
+      puts P in front.
+  """
+
+  def one(array, axis, place):
+    parts = slices(array, axis)
+    result = jnp.stack([_combine(row, parts) for row in matrix], axis=place)
+    # One pass over memory each: fused, the first would be done Q times.
+    return lax.optimization_barrier(result)
+
+  return lambda array: one(one(array, axes[0], 0), axes[1] + 1, 1)
+
+
+def _transform_input(x, grid):
+  """Maps x [B, 4 h + 2, 4 w + 2, C] to tiles [36, B h w, C]."""
+
+  def slices(array, axis):
+    count = grid[axis - array.ndim + 3]
+    return [
+      lax.slice_in_dim(array, start, start + TILE * (count - 1) + 1, TILE, axis)
+      for start in range(_POINTS)
+    ]
+
+  tiles = _separable(_INPUT, slices, (1, 2))(x)
+  return tiles.reshape(_POINTS**2, -1, x.shape[3])
+
+
+def _transform_output(products, batch, grid):
+  """Maps products [36, B h w, D] to [B, 4 h, 4 w, D]."""
+  features = products.shape[2]
+  products = products.reshape(_POINTS, _POINTS, batch, *grid, features)
+
+  def slices(array, axis):
+    return [
+      lax.index_in_dim(array, index, axis, keepdims=False)
+      for index in range(_POINTS)
+    ]
+
+  # The first pass takes axis 0 away and puts its own in front.
+  tiles = _separable(_OUTPUT, slices, (0, 0))(products)
+  tiles = tiles.transpose(2, 3, 0, 4, 1, 5)
+  return tiles.reshape(batch, TILE * grid[0], TILE * grid[1], features)
+
+
+def _spread_output(dy, grid):
+  """Maps dy [B, H', W', D] to [36, B h w, D]: the transpose of the above."""
+  pads = [
+    (0, tiles * TILE - length, 0)
+    for tiles, length in zip(grid, dy.shape[1:3], strict=True)
+  ]
+  dy = lax.pad(dy, jnp.zeros((), dy.dtype), [(0, 0, 0), *pads, (0, 0, 0)])
+
+  def slices(array, axis):
+    return [
+      lax.slice_in_dim(array, start, None, TILE, axis) for start in range(TILE)
+    ]
+
+  tiles = _separable(_OUTPUT.T, slices, (1, 2))(dy)
+  return tiles.reshape(_POINTS**2, -1, dy.shape[3])
+
+
+def _transform_kernel(kernel):
+  """Maps a kernel [3, 3, C, D] to [36, C, D]."""
+  rows = [_combine(row, list(kernel)) for row in _KERNEL]
+  return jnp.stack(
+    [
+      _combine(row, list(part))
+      for part, row in itertools.product(rows, _KERNEL)
+    ]
+  )
+
+
+def _gather_kernel(gradient):
+  """Maps gradients [36, C, D] to those of the kernel [3, 3, C, D]."""
+  gradient = gradient.reshape(_POINTS, _POINTS, *gradient.shape[1:])
+  rows = [_combine(row, list(gradient)) for row in _KERNEL.T]
+  return jnp.stack(
+    [
+      jnp.stack([_combine(row, list(part)) for row in _KERNEL.T])
+      for part in rows
+    ]
+  )

@@ -1,0 +1,138 @@
+"""Winograd's convolution against XLA's, and when it is taken."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from agegender_jax.models import fast_conv, winograd
+
+# (B, H, W, C, D, padding)
+CASES = {
+  'whole tiles': (2, 8, 12, 5, 3, ((1, 1), (1, 1))),
+  'parts of tiles': (3, 7, 6, 4, 5, ((1, 1), (1, 1))),
+  'no padding': (2, 9, 11, 3, 4, ((0, 0), (0, 0))),
+  'uneven padding': (2, 6, 5, 3, 4, ((2, 0), (0, 3))),
+  'negative padding': (2, 12, 13, 3, 4, ((-1, 2), (3, -2))),
+  'one pixel': (1, 3, 3, 2, 2, ((0, 0), (0, 0))),
+}
+
+
+def _case(name, dtype):
+  batch, height, width, channels, features, padding = CASES[name]
+  random = np.random.default_rng(0)
+  x = random.standard_normal((batch, height, width, channels))
+  kernel = random.standard_normal((3, 3, channels, features))
+
+  def plain(x, kernel):
+    return lax.conv_general_dilated(
+      x, kernel, (1, 1), padding, dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+    )
+
+  x, kernel = jnp.asarray(x, dtype), jnp.asarray(kernel, dtype)
+  dy = jnp.asarray(random.standard_normal(plain(x, kernel).shape), dtype)
+  return x, kernel, dy, padding, plain
+
+
+def _conv(x, kernel, padding):
+  return jax.jit(winograd.conv, static_argnums=2)(x, kernel, padding)
+
+
+def _kernel_gradient(x, dy, padding):
+  return jax.jit(winograd.kernel_gradient, static_argnums=2)(x, dy, padding)
+
+
+def _assert_close(found, wanted, tolerance):
+  assert found.shape == wanted.shape and found.dtype == wanted.dtype
+  scale = np.abs(wanted).max()
+  np.testing.assert_allclose(found, wanted, rtol=0, atol=tolerance * scale)
+
+
+@pytest.mark.parametrize('turn_bytes', [winograd._TURN_BYTES, 1])
+@pytest.mark.parametrize('name', CASES)
+def test_winograd_equals_xla_in_double_precision(name, turn_bytes, monkeypatch):
+  monkeypatch.setattr(winograd, '_TURN_BYTES', turn_bytes)
+  with jax.enable_x64(True):
+    x, kernel, dy, padding, plain = _case(name, jnp.float64)
+    wanted, pull = jax.vjp(plain, x, kernel)
+    _assert_close(_conv(x, kernel, padding), wanted, 1e-13)
+    found = _kernel_gradient(x, dy, padding)
+    _assert_close(found, pull(dy)[1], 1e-13)
+    pads = tuple((2 - low, 2 - high) for low, high in padding)
+    found = jax.jit(winograd.transposed_conv, static_argnums=2)(
+      dy, kernel, pads
+    )
+    _assert_close(found, pull(dy)[0], 1e-13)
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_winograd_in_single_precision_is_off_by_little(name):
+  x, kernel, dy, padding, plain = _case(name, jnp.float32)
+  wanted, pull = jax.vjp(plain, x, kernel)
+  _assert_close(_conv(x, kernel, padding), wanted, 2e-5)
+  _assert_close(_kernel_gradient(x, dy, padding), pull(dy)[1], 2e-5)
+
+
+@pytest.mark.parametrize(
+  'shape, window, strides, dtype, calls',
+  [
+    ((4, 16, 16, 32, 32), 3, 1, jnp.float32, 3),
+    # Channels for the kernel's gradient alone.
+    ((4, 16, 16, 16, 32), 3, 1, jnp.float32, 1),
+    ((4, 16, 16, 3, 32), 3, 1, jnp.float32, 0),
+    ((4, 16, 16, 32, 32), 5, 1, jnp.float32, 0),
+    ((4, 16, 16, 32, 32), 3, 2, jnp.float32, 0),
+    ((4, 16, 16, 32, 32), 3, 1, jnp.bfloat16, 0),
+    # Too few tiles, and tiles that are mostly empty.
+    ((1, 16, 16, 32, 32), 3, 1, jnp.float32, 0),
+    ((16, 9, 9, 32, 32), 3, 1, jnp.float32, 0),
+  ],
+)
+def test_fast_conv_takes_winograd_where_it_pays(
+  shape, window, strides, dtype, calls, monkeypatch
+):
+  batch, height, width, channels, features = shape
+  seen = []
+  for name in ('conv', 'transposed_conv', 'kernel_gradient'):
+    function = getattr(winograd, name)
+
+    def spy(*args, function=function, name=name):
+      seen.append(name)
+      return function(*args)
+
+    monkeypatch.setattr(winograd, name, spy)
+  random = np.random.default_rng(0)
+  x = jnp.asarray(random.standard_normal((batch, height, width, channels)),
+                  dtype)  # fmt: skip
+  kernel = jnp.asarray(
+    random.standard_normal((window, window, channels, features)), dtype
+  )
+  pads = ((window // 2,) * 2,) * 2
+
+  def fast(x, kernel):
+    return fast_conv.conv(x, kernel, (strides,) * 2, pads)
+
+  def plain(x, kernel):
+    return lax.conv_general_dilated(
+      x,
+      kernel,
+      (strides,) * 2,
+      pads,
+      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    )
+
+  def results(function):
+    def run(x, kernel, dy):
+      y, pull = jax.vjp(function, x, kernel)
+      return y, *pull(dy)
+
+    return jax.jit(run)(x, kernel, dy)
+
+  dy = plain(x, kernel)
+  found, wanted = results(fast), results(plain)
+  assert len(seen) == calls, seen
+  tolerance = 3e-2 if dtype == jnp.bfloat16 else 2e-5
+  for ours, theirs in zip(found, wanted, strict=True):
+    ours, theirs = (np.asarray(a, np.float32) for a in (ours, theirs))
+    _assert_close(ours, theirs, tolerance)
