@@ -25,7 +25,7 @@ _FEW_CHANNELS = 4
 # the products they save; and the fewest tiles that outweigh the kernel's.
 _WINOGRAD_CHANNELS = 32
 _WINOGRAD_CHANNELS_OF_GRADIENT = 16
-_WINOGRAD_TILES = 64
+_WINOGRAD_TILES = 16
 
 
 def _lax_conv(x, kernel, strides, padding, lhs_dilation=(1, 1)):

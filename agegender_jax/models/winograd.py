@@ -5,7 +5,6 @@ An output tile of 4x4 pixels takes 36 products a channel pair instead of 144
 the sums before and after are passes over memory. Channels-last, stride 1.
 """
 
-import itertools
 import math
 
 import jax.numpy as jnp
@@ -41,6 +40,8 @@ _OUTPUT = np.array(
     [0, 1, -1, 8, -8, 1],
   ]
 )
+# Of both axes of a kernel at once, [36, 9].
+_KERNEL_BOTH = np.kron(_KERNEL, _KERNEL)
 # Transformed pixels of a loop turn: they stay in the cache, and their memory
 # is used again.
 _TURN_BYTES = 16 * 2**20
@@ -57,7 +58,8 @@ def conv(x, kernel, padding):
   Returns:
     Array [B, H', W', D] of x's dtype.
   """
-  return _conv(x, kernel, padding, kernel.shape[3], 'tnc,tcd->tnd')
+  kernel = _transform_kernel(kernel, _KERNEL_BOTH)
+  return _conv(x, kernel, padding, 'tnc,tcd->tnd')
 
 
 def transposed_conv(dy, kernel, padding):
@@ -76,17 +78,16 @@ def transposed_conv(dy, kernel, padding):
   """
   # The product takes C and D in either order; a kernel with the two swapped
   # would be read across its memory.
-  kernel = kernel[::-1, ::-1]
-  return _conv(dy, kernel, padding, kernel.shape[2], 'tnd,tcd->tnc')
+  kernel = _transform_kernel(kernel, _KERNEL_BOTH[:, ::-1])
+  return _conv(dy, kernel, padding, 'tnd,tcd->tnc')
 
 
-def _conv(x, kernel, padding, features, product):
+def _conv(x, kernel, padding, product):
   size = tuple(
     length + sum(pads) - 2
     for length, pads in zip(x.shape[1:3], padding, strict=True)
   )
   grid = _grid(size)
-  kernel = _transform_kernel(kernel)
 
   def piece(x):
     tiles = _transform_input(_pad(x, grid, padding), grid)
@@ -95,7 +96,8 @@ def _conv(x, kernel, padding, features, product):
       :, : size[0], : size[1]
     ]
 
-  images = _images_a_turn(x.shape[0], grid, x.shape[3] + features, x.dtype)
+  channels = sum(kernel.shape[1:])
+  images = _images_a_turn(x.shape[0], grid, channels, x.dtype)
   if images == x.shape[0]:
     return piece(x)
   turns = x.shape[0] // images
@@ -248,24 +250,17 @@ def _spread_output(dy, grid):
   return tiles.reshape(_POINTS**2, -1, dy.shape[3])
 
 
-def _transform_kernel(kernel):
-  """Maps a kernel [3, 3, C, D] to [36, C, D]."""
-  rows = [_combine(row, list(kernel)) for row in _KERNEL]
-  return jnp.stack(
-    [
-      _combine(row, list(part))
-      for part, row in itertools.product(rows, _KERNEL)
-    ]
-  )
+def _transform_kernel(kernel, matrix):
+  """Maps a kernel [3, 3, C, D] to [36, C, D], matrix being float [36, 9]."""
+  shape = kernel.shape[2:]
+  # One small matrix product: as sums it is hundreds of operations to compile.
+  kernel = jnp.asarray(matrix, kernel.dtype) @ kernel.reshape(9, -1)
+  return kernel.reshape(_POINTS**2, *shape)
 
 
 def _gather_kernel(gradient):
   """Maps gradients [36, C, D] to those of the kernel [3, 3, C, D]."""
-  gradient = gradient.reshape(_POINTS, _POINTS, *gradient.shape[1:])
-  rows = [_combine(row, list(gradient)) for row in _KERNEL.T]
-  return jnp.stack(
-    [
-      jnp.stack([_combine(row, list(part)) for row in _KERNEL.T])
-      for part in rows
-    ]
-  )
+  shape = gradient.shape[1:]
+  matrix = jnp.asarray(_KERNEL_BOTH.T, gradient.dtype)
+  gradient = matrix @ gradient.reshape(_POINTS**2, -1)
+  return gradient.reshape(3, 3, *shape)
