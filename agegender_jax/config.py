@@ -27,11 +27,17 @@ def default_config() -> config_dict.ConfigDict:
   data.validation_split = 'validation'  # Scored every evaluation.
   data.test_split = 'test'  # Scored once, at the end.
   data.eval_split = 'test'  # What --mode=evaluate scores.
+  # Held-out pictures that fit the age intervals and the temperature of gender,
+  # neither trained on nor scored; '' = validation_split, unless it is scored.
+  data.calibration_split = ''
   data.synthetic_examples = 6000  # Faces that `synthetic` draws.
   data.synthetic_seed = 0  # Of the drawing, not of the run.
   data.image_size = 128  # Pixels, height and width, of what the model sees.
   data.crop = 0.0  # Fraction of the side cut from each edge before resizing.
+  data.filter = ''  # '', gaussian (denoised) or otsu (black and white).
   data.age_groups = 'adience'  # Key of schema.AGE_GROUPS.
+  # Train without pictures that an identical one contradicts in age or gender.
+  data.drop_conflicts = False
   data.cache = 'memmap'  # memmap: decode once to disk; none: every time.
   data.num_workers = 0  # Grain worker processes; 0 = threads.
   data.normalize = 'unit'  # unit: [0, 1]; imagenet: mean 0, deviation 1.
@@ -40,6 +46,7 @@ def default_config() -> config_dict.ConfigDict:
   data.crop_size = 0
   # Average over the centre and corner crops and their mirror images when
   # predicting (Levi & Hassner's over-sampling; without crop_size a mirror).
+  # --mode=evaluate and predict may set it for any run.
   data.oversample = False
   # Augmentation, in the train step. 0 (or False) switches each off.
   data.flip = False  # Mirror left and right with probability 1/2.
@@ -83,9 +90,11 @@ def default_config() -> config_dict.ConfigDict:
   optimizer.freeze = ''
   optimizer.lr_multipliers = ''  # Likewise: `backbone=0.1 branch_age=2`.
   optimizer.clip_norm = 0.0  # Global gradient norm; 0 = no clipping.
-  optimizer.schedule = 'constant'  # constant, step_decay or cosine.
+  # constant, step_decay, time_decay or cosine.
+  optimizer.schedule = 'constant'
   optimizer.decay_factor = 0.1  # Of step_decay.
-  optimizer.decay_every_steps = 0  # Of step_decay: exactly one of the two.
+  # Of step_decay and time_decay: exactly one of the two.
+  optimizer.decay_every_steps = 0
   optimizer.decay_every_epochs = 0.0
   optimizer.warmup_steps = 0  # Linear, before any schedule: at most one.
   optimizer.warmup_epochs = 0.0
@@ -111,17 +120,19 @@ def default_config() -> config_dict.ConfigDict:
 
 
 # Fields that may change between a run and its resumption: none of them
-# changes a number (moved data are recognised by their fingerprint).
+# changes a number of training (moved data are recognised by their
+# fingerprint).
 _FREE_FIELDS = (
   'data.source_dir', 'data.data_dir', 'data.cache', 'data.num_workers',
-  'data.eval_split', 'train.eval_batch_size', 'train.restore_step',
+  'data.eval_split', 'data.calibration_split', 'train.eval_batch_size',
+  'train.restore_step',
 )  # fmt: skip
 # Fields that make a network what it is, so that evaluation must keep them.
 _NETWORK_FIELDS = (
-  'data.image_size', 'data.crop', 'data.crop_size', 'data.age_groups',
-  'data.normalize', 'model.backbone', 'model.layers', 'model.branch',
-  'model.dtype', 'model.lrn_after', 'model.dense_features', 'tasks.age.kind',
-  'tasks.gender.kind',
+  'data.image_size', 'data.crop', 'data.filter', 'data.crop_size',
+  'data.age_groups', 'data.normalize', 'model.backbone', 'model.layers',
+  'model.branch', 'model.dtype', 'model.lrn_after', 'model.dense_features',
+  'tasks.age.kind', 'tasks.gender.kind',
 )  # fmt: skip
 
 
@@ -184,7 +195,11 @@ def check_values(config: config_dict.ConfigDict) -> None:
 
 def check_network(config: config_dict.ConfigDict, workdir: str) -> None:
   """Raises schema.UserError unless `config` has the run's own network."""
-  changed = _differences(load_config(workdir), config, _NETWORK_FIELDS)
+  own, fields = load_config(workdir), list(_NETWORK_FIELDS)
+  if own.tasks.age.kind != 'group':
+    # Years have a place in any data set's groups.
+    fields.remove('data.age_groups')
+  changed = _differences(own, config, fields)
   if changed:
     raise schema.UserError(
       f'the network in "{workdir}" was trained with other settings: '

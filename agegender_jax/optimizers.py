@@ -34,6 +34,10 @@ def create_schedule(
   Hassner 2015: 0.1 every 10,000 iterations). By epochs it is seed 003's
   printed rule, factor ** floor((1 + epoch) / N), which drops one epoch early.
 
+  `time_decay` is rate / (1 + time / N), the "time based schedule" that seed 003
+  names without a formula: Keras's legacy `decay`, changed every step, with N =
+  1 / decay. The rate is halved after N steps or epochs, a third after 2 N.
+
   Args:
     config: the block `config.optimizer`.
     num_steps: of the whole run.
@@ -53,10 +57,19 @@ def create_schedule(
     scale = 1 if warmup == 'warmup_steps' else steps_per_epoch
     warmup_steps = round(config[warmup] * scale)
 
-  def step_decay():
-    unit = exactly_one(
+  def decay_unit():
+    return exactly_one(
       'optimizer', config, 'decay_every_steps', 'decay_every_epochs'
     )
+
+  def time_decay():
+    unit = decay_unit()
+    scale = 1 if unit == 'decay_every_steps' else steps_per_epoch
+    every = config[unit] * scale
+    return lambda step: rate / (1 + step / every)
+
+  def step_decay():
+    unit = decay_unit()
     factor, every = config.decay_factor, config[unit]
     if unit == 'decay_every_steps':
       return lambda step: rate * factor ** (step // every)
@@ -67,6 +80,7 @@ def create_schedule(
   schedules = {
     'constant': lambda: optax.constant_schedule(rate),
     'step_decay': step_decay,
+    'time_decay': time_decay,
     'cosine': lambda: optax.cosine_decay_schedule(
       rate, max(1, num_steps - warmup_steps)
     ),

@@ -1,138 +1,97 @@
 """Own pictures: paths to age, gender and confidence (`--mode=predict`)."""
 
-import concurrent.futures
 import csv
-import glob
-import itertools
+import functools
 import os
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Sequence
 
-import numpy as np
 import tqdm
 
-from agegender_jax import evaluate, predictor, schema
-from agegender_jax.data import preprocess
+from agegender_jax import (
+  calibration,
+  held_out,
+  labelled,
+  pictures,
+  predictor,
+  results,
+  schema,
+)
 
-# What a folder is searched for; a file that is named is tried as it is.
-SUFFIXES = (
-  '.jpg', '.jpeg', '.png', '.webp', '.bmp', '.gif', '.tif', '.tiff', '.heic',
-)  # fmt: skip
-READ_THREADS = 4
-
-
-def find_images(patterns: Sequence[str]) -> list[str]:
-  """Lists pictures.
-
-  Args:
-    patterns: files, folders (searched through) or globs.
-
-  Returns:
-    Paths, each pattern's in the order of their names.
-
-  Raises:
-    schema.UserError: a pattern without any picture.
-  """
-  paths = []
-  for pattern in patterns:
-    if os.path.isdir(pattern):
-      found = sorted(
-        os.path.join(folder, name)
-        for folder, _, names in os.walk(pattern)
-        for name in names
-        if name.lower().endswith(SUFFIXES)
-      )
-    elif os.path.exists(pattern):
-      found = [pattern]
-    else:
-      found = sorted(path for path in glob.glob(pattern, recursive=True)
-                     if os.path.isfile(path))  # fmt: skip
-    if not found:
-      raise schema.UserError(f'--images={pattern}: no picture found there')
-    paths += found
-  return paths
+COLUMNS = (*results.CSV_COLUMNS, 'confidence', 'error')
+NAME_WIDTH = 48  # Of the table's first column, at most; longer names stick out.
+NAMED_ERRORS = 10  # Unreadable pictures that the last lines name.
 
 
-def _read(path, size, crop):
-  """Returns (image uint8 [size, size, 3], '') or (None, what is wrong)."""
-  try:
-    return preprocess.prepare(preprocess.decode(path), size, crop), ''
-  except preprocess.UnreadableError as error:
-    return None, ' '.join(str(error).split())
-
-
-def read_batches(
-  paths: Sequence[str], batch_size: int, size: int, crop: float, errors: dict
-) -> Iterator[dict[str, np.ndarray]]:
-  """Reads pictures in constant memory, a few batches ahead.
+def format_row(path: str, columns, row: int, error: str) -> dict[str, str]:
+  """Returns the CSV row of a picture.
 
   Args:
-    paths: of the pictures.
-    batch_size: B; the last batch is padded.
-    size: pixels, height and width.
-    crop: see preprocess.prepare.
-    errors: gets path row -> what is wrong, for each unreadable picture.
-
-  Yields:
-    `image` uint8 [B, size, size, 3], `mask` float32 [B] (0 for padding and
-    unreadable pictures).
+    path: of the picture.
+    columns: predictions [n], see labelled.predictions and calibration.apply.
+    row: of the picture in them.
+    error: what is wrong with the picture, '' for nothing.
   """
-  with concurrent.futures.ThreadPoolExecutor(READ_THREADS) as pool:
-    rows = iter(range(0, len(paths), batch_size))
-
-    def submit(start):
-      part = paths[start : start + batch_size]
-      return start, [pool.submit(_read, path, size, crop) for path in part]
-
-    waiting = [submit(start) for start in itertools.islice(rows, 2)]
-    while waiting:
-      start, futures = waiting.pop(0)
-      image = np.zeros((batch_size, size, size, 3), np.uint8)
-      mask = np.zeros((batch_size,), np.float32)
-      for row, future in enumerate(futures):
-        picture, error = future.result()
-        if error:
-          errors[start + row] = error
-        else:
-          image[row], mask[row] = picture, 1
-      waiting += [submit(start) for start in itertools.islice(rows, 1)]
-      yield {'image': image, 'mask': mask}
-
-
-def _format_row(path, output, row, error, age_groups):
-  """Returns the CSV row of one picture as a dict."""
-  result = dict.fromkeys(evaluate.CSV_COLUMNS, '') | {'name': path}
-  result |= {'confidence': '', 'error': error}
+  result = dict.fromkeys(COLUMNS, '') | {'name': path, 'error': error}
   if error:
     return result
-  if 'age' in output:
-    age = output['age'][row]
-    result['age_pred'] = f'{age:.1f}'
-    group = schema.group_of_prediction(age, age_groups)
-    result['age_group_pred'] = str(group)
-  if 'age_group' in output:
-    result['age_group_pred'] = str(output['age_group'][row])
-  if 'gender_prob' in output:
-    probability = output['gender_prob'][row]
+  for name in ('age_pred', 'age_low', 'age_high'):
+    if name in columns:
+      result[name] = f'{columns[name][row]:.1f}'
+  if 'age_group_pred' in columns:
+    result['age_group_pred'] = str(columns['age_group_pred'][row])
+  if 'gender_prob' in columns:
+    probability = columns['gender_prob'][row]
     result['gender_prob'] = f'{probability:.4f}'
     result['confidence'] = f'{max(probability, 1 - probability):.4f}'
   return result
 
 
-def _print_row(row, age_groups):
+def format_line(row: dict[str, str], age_groups: str, width: int) -> str:
+  """Returns a picture's line of the table; without a row its heading.
+
+  Args:
+    row: see `format_row`; {} for the heading.
+    age_groups: key of schema.AGE_GROUPS.
+    width: of the first column, characters.
+  """
+  if not row:
+    return f'{"picture":{width}}  {"age":>6}  {"90 %":>13}  gender'
+  # A name need not be UTF-8; a terminal does.
+  name = os.fsencode(row['name']).decode('utf-8', 'backslashreplace')
   if row['error']:
-    print(f'{row["name"]}  unreadable: {row["error"]}')
-    return
-  parts = [row['name']]
-  if row['age_pred']:
-    parts.append(f'age {row["age_pred"]}')
-  elif row['age_group_pred']:
-    name = schema.age_group_names(age_groups)[int(row['age_group_pred'])]
-    parts.append(f'age {name}')
+    return f'{name:{width}}  unreadable: {row["error"]}'
+  age, interval, gender = row['age_pred'], '', ''
+  if not age and row['age_group_pred']:
+    age = schema.age_group_names(age_groups)[int(row['age_group_pred'])]
+  if row['age_low']:
+    interval = f'{row["age_low"]} - {row["age_high"]}'
   if row['gender_prob']:
-    gender = schema.GENDERS[int(float(row['gender_prob']) > 0.5)]
-    parts.append(f'{gender} {100 * float(row["confidence"]):.0f} %')
-  print('  '.join(parts))
+    code = int(float(row['gender_prob']) > 0.5)
+    gender = f'{schema.GENDERS[code]:6} {float(row["confidence"]):6.1%}'
+  return f'{name:{width}}  {age:>6}  {interval:>13}  {gender}'.rstrip()
+
+
+def find_calibration(config, workdir: str, step: int) -> dict | None:
+  """Returns a run's calibration; None, with a line printed, without one."""
+  path = held_out.path(config, workdir)
+  fitted = calibration.read(path)
+  if fitted and fitted['step'] == step:
+    return fitted
+  print(
+    f'no age intervals, gender as the network says: {path} is '
+    f'{"of another step" if fitted else "absent"}; --mode=evaluate writes it'
+  )
+  return None
+
+
+def _print(write: Callable, line: str) -> None:
+  """Prints a line, until nobody reads on: `| head` is no reason to stop."""
+  try:
+    write(line)
+  except BrokenPipeError:
+    sys.stdout = open(os.devnull, 'w')
 
 
 def predict(config, workdir: str, patterns: Sequence[str], output: str):
@@ -141,46 +100,74 @@ def predict(config, workdir: str, patterns: Sequence[str], output: str):
   Args:
     config: of the run.
     workdir: output folder of the run.
-    patterns: see `find_images`.
-    output: path of the CSV: the columns of predictions.csv, then
-      `confidence`, max(p, 1 - p), and `error`, empty for a readable picture.
+    patterns: see pictures.find_images.
+    output: path of the CSV: the columns of predictions.csv, age_low and
+      age_high being the 90 % interval and gender_prob the calibrated one where
+      the run is calibrated, then `confidence`, max(p, 1 - p), and `error`,
+      empty for a readable picture.
 
   Raises:
     schema.UserError: no run, no picture, or no readable picture.
   """
   if not patterns:
     raise schema.UserError('predict needs --images=FILE, FOLDER or GLOB')
-  paths = find_images(patterns)
-  network, variables, _ = predictor.restore(config, workdir)
-  data, errors = config.data, {}
-  batches = read_batches(
-    paths, network.batch_size, data.image_size, data.crop, errors
+  paths = pictures.find_images(patterns)
+  network, variables, step = predictor.restore(config, workdir)
+  fitted = find_calibration(config, workdir, step)
+  data, errors, unreadable, start = config.data, {}, [], time.monotonic()
+  batch_size = network.batch_size_for(len(paths))
+  outputs = network.predict(
+    variables,
+    pictures.read_batches(
+      paths, batch_size, data.image_size, pictures.create_read(data), errors
+    ),
   )
-  outputs = network.predict(variables, batches)
-  bar = tqdm.tqdm(total=len(paths), unit='img', file=sys.stderr,
-                  disable=len(paths) <= network.batch_size)  # fmt: skip
-  columns = (*evaluate.CSV_COLUMNS, 'confidence', 'error')
+  # On a terminal only (None), and only if there is time to look at it.
+  disable = True if len(paths) <= batch_size else None
+  bar = tqdm.tqdm(
+    total=len(paths), unit='img', file=sys.stderr, disable=disable
+  )
+  show = functools.partial(_print, print if bar.disable else bar.write)
+  width = min(NAME_WIDTH, max(map(len, paths)))
   os.makedirs(os.path.dirname(os.path.abspath(output)), exist_ok=True)
-  unreadable = 0
-  with bar, open(output, 'w', newline='') as file:
-    writer = csv.DictWriter(file, columns)
+  with (
+    bar,
+    open(output, 'w', encoding='utf-8', errors='surrogateescape',
+         newline='') as file,
+  ):  # fmt: skip
+    writer = csv.DictWriter(file, COLUMNS)
     writer.writeheader()
-    for start in range(0, len(paths), network.batch_size):
-      result, row = next(outputs), 0
-      for at in range(start, min(start + network.batch_size, len(paths))):
+    show(format_line({}, data.age_groups, width))
+    for first in range(0, len(paths), batch_size):
+      columns = labelled.predictions(next(outputs), data.age_groups)
+      columns |= calibration.apply(fitted, columns) if fitted else {}
+      row = 0  # Of the readable pictures.
+      for at in range(first, min(first + batch_size, len(paths))):
         error = errors.pop(at, '')
-        line = _format_row(paths[at], result, row, error, data.age_groups)
+        line = format_row(paths[at], columns, row, error)
         row += not error
-        unreadable += bool(error)
+        unreadable += [paths[at]] if error else []
         writer.writerow(line)
-        _print_row(line, data.age_groups)
+        show(format_line(line, data.age_groups, width))
         bar.update()
-  print(
-    f'{len(paths)} pictures, {unreadable} of them unreadable, '
-    f'written to {output}'
-  )
-  if unreadable == len(paths):
+  _print(print, summarise(len(paths), unreadable, time.monotonic() - start))
+  _print(print, f'written to {output}')
+  if len(unreadable) == len(paths):
     raise schema.UserError(
       f'none of the {len(paths)} pictures can be read: see the column '
       f'"error" of {output}'
     )
+
+
+def summarise(count: int, unreadable: Sequence[str], seconds: float) -> str:
+  """Says how many pictures took how long, and which could not be read."""
+  text = (
+    f'{count} pictures, {len(unreadable)} of them unreadable, '
+    f'{seconds:.1f} s, {count / seconds:.1f} images/s'
+  )
+  for path in unreadable[:NAMED_ERRORS]:
+    name = os.fsencode(path).decode('utf-8', 'backslashreplace')
+    text += f'\nunreadable: {name}'
+  if len(unreadable) > NAMED_ERRORS:
+    text += f'\nand {len(unreadable) - NAMED_ERRORS} more, see column "error"'
+  return text

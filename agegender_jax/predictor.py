@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import functools
 from collections.abc import Iterable, Iterator
 
 import jax
@@ -10,14 +11,12 @@ from flax import linen as nn
 
 from agegender_jax import (
   checkpoint,
-  metrics,
   models,
-  optimizers,
   parallel,
   partition,
   pixels,
   schema,
-  state,
+  scoring,
   steps,
   tasks,
 )
@@ -25,6 +24,9 @@ from agegender_jax import config as config_lib
 
 # Batches under way on the device while the host prepares the next.
 BATCHES_IN_FLIGHT = 2
+# Of an endless stream on a CPU: larger ones are no faster there, and what
+# hundreds of megabytes of activations leave behind fragments the memory.
+CPU_BATCH = 8
 
 
 class Predictor:
@@ -74,6 +76,29 @@ class Predictor:
       )
     )
 
+  def shapes(self) -> dict:
+    """Returns the shapes of `params` and `batch_stats`, computing nothing."""
+    size = self.input_size
+    image = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
+    found = jax.eval_shape(
+      functools.partial(self.model.init, train=False), jax.random.key(0), image
+    )
+    return {key: found.get(key, {}) for key in ('params', 'batch_stats')}
+
+  def batch_size_for(self, count: int) -> int:
+    """Returns a batch size for pictures of which `count` are at hand.
+
+    The evaluation's, halved while all of them fit, and on a CPU while it is
+    beyond CPU_BATCH.
+    """
+    size = self.batch_size
+    is_cpu = jax.default_backend() == 'cpu'
+    while size >= 2 * count or (is_cpu and size > CPU_BATCH):
+      if size % (2 * jax.device_count()):
+        break
+      size //= 2
+    return size
+
   def predict(self, variables, batches: Iterable[dict]) -> Iterator[dict]:
     """Predicts batches, the next ones under way while one is read.
 
@@ -122,14 +147,14 @@ def create_ranking(config, run_tasks) -> list[tuple[str, int]]:
   has = {'gender_accuracy': 'gender' in names}
   has['age_mae'] = 'age' in names and names['age'].label == 'age'
   has['age_group_accuracy'] = 'age' in names
-  known = [name for name in metrics.BEST_METRICS if has[name]]
+  known = [name for name in scoring.BEST_METRICS if has[name]]
   chosen = [config.train.best_metric] if config.train.best_metric else known
   if not set(chosen) <= set(known):
     raise schema.UserError(
       f'train.best_metric "{chosen[0]}" is not a metric of this run; '
       f'known: {", ".join(known)}'
     )
-  return [(f'validation/{name}', metrics.BEST_METRICS[name]) for name in chosen]
+  return [(f'validation/{name}', scoring.BEST_METRICS[name]) for name in chosen]
 
 
 def restore(config, workdir: str) -> tuple[Predictor, dict, int]:
@@ -149,15 +174,7 @@ def restore(config, workdir: str) -> tuple[Predictor, dict, int]:
   config_lib.check_network(config, workdir)
   predictor = Predictor(config)
   with open_selected(config, predictor, workdir) as (checkpoints, step):
-    # The optimizer is not restored, so the cheapest one will do.
-    target = state.create_state(
-      predictor.model,
-      optimizers.create_optimizer(config.optimizer, lambda step: 0.0),
-      predictor.input_size,
-      seed=0,
-      is_frozen=predictor.is_frozen,
-    )
-    variables = checkpoints.restore_variables(step, target.variables)
+    variables = checkpoints.restore_variables(step, predictor.shapes())
   return predictor, parallel.replicate(variables), step
 
 

@@ -1,8 +1,31 @@
 """What recipes share: their arguments, protocols, targets, a small run."""
 
+import importlib.util
+import os
+import pathlib
+import types
+from collections.abc import Iterable
+
 from ml_collections import config_dict
 
 from agegender_jax import schema
+
+ADIENCE_FOLDS = 5
+
+
+def load(path: str | os.PathLike) -> types.ModuleType:
+  """Loads a recipe's module from its file.
+
+  Raises:
+    schema.UserError: there is no such file.
+  """
+  path = pathlib.Path(path)
+  if not path.is_file():
+    raise schema.UserError(f'--config={path}: no such recipe; see configs/')
+  spec = importlib.util.spec_from_file_location(path.stem, path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
 
 
 def parse_arg(arg: str, **defaults):
@@ -46,6 +69,15 @@ def _parse_value(key, text, default):
     ) from None
 
 
+def check_choice(key: str, value: str, known: Iterable[str]) -> None:
+  """Raises schema.UserError unless a recipe's argument is a known one."""
+  if value not in known:
+    raise schema.UserError(
+      f'unknown {key} "{value}"{schema.nearest(value, known)}; '
+      f'known: {", ".join(known)}'
+    )
+
+
 def set_utk_protocol(config, protocol: str) -> None:
   """Sets the splits of an UTKFace protocol.
 
@@ -58,16 +90,36 @@ def set_utk_protocol(config, protocol: str) -> None:
   Raises:
     schema.UserError: another protocol.
   """
+  check_choice('protocol', protocol, ('seed5k', 'full'))
   data = config.data
   data.name = 'utkface'
   if protocol == 'seed5k':
     data.train_split = 'seed5k_trainval'
     data.validation_split = data.test_split = data.eval_split = 'seed5k_test'
+    data.calibration_split = 'rest_validation'
     config.train.select = 'last'
-  elif protocol != 'full':
-    raise schema.UserError(
-      f'unknown protocol "{protocol}"; known: seed5k, full'
-    )
+
+
+def set_adience_protocol(config, fold: int) -> None:
+  """Sets one of Adience's five folds (Eidinger, Enbar & Hassner 2014).
+
+  The fold is scored; of the other four some subjects are for validation.
+
+  Args:
+    config: changed in place.
+    fold: 0 to 4.
+
+  Raises:
+    schema.UserError: another fold.
+  """
+  if not 0 <= fold < ADIENCE_FOLDS:
+    raise schema.UserError(f'fold={fold}: the folds are 0 to 4')
+  data = config.data
+  data.name = 'adience'
+  data.age_groups = 'adience'
+  data.train_split = f'fold{fold}_train'
+  data.validation_split = f'fold{fold}_validation'
+  data.test_split = data.eval_split = f'fold{fold}'
 
 
 def set_run_local(config) -> None:
@@ -81,9 +133,6 @@ def set_run_local(config) -> None:
 
 def set_target(config, target: str, age_kind: str) -> None:
   """Sets the tasks: `age`, `gender` or `both`, age being of `age_kind`."""
-  if target not in ('age', 'gender', 'both'):
-    raise schema.UserError(
-      f'unknown target "{target}"; known: age, gender, both'
-    )
+  check_choice('target', target, ('age', 'gender', 'both'))
   config.tasks.age.kind = '' if target == 'gender' else age_kind
   config.tasks.gender.kind = '' if target == 'age' else 'binary'

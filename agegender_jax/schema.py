@@ -41,6 +41,10 @@ class UserError(Exception):
   """
 
 
+class EmptySplitError(UserError):
+  """A known split of a data set that holds no example."""
+
+
 def nearest(key: str, known: Iterable[str]) -> str:
   """Returns ', did you mean "..."?' for a near miss, else ''."""
   found = difflib.get_close_matches(key, list(known), n=1)
@@ -69,6 +73,36 @@ def group_of_label(age: np.ndarray, groups: str) -> np.ndarray:
   for row, (low, high) in enumerate(AGE_GROUPS[groups]):
     result[(years >= low) & ((years <= high) | (row == last))] = row
   return result
+
+
+def group_of_interval(
+  low: np.ndarray, high: np.ndarray, groups: str
+) -> np.ndarray:
+  """Maps ages given as intervals to the group that covers half of their years.
+
+  Years are whole and both ends count: (8, 23) has sixteen, of which no group
+  of Adience covers eight. One rule reads odd labels, such as (38, 48), and one
+  data set's groups as another's. Nothing is ever read as a single age.
+
+  Args:
+    low: int [B], first year; UNKNOWN stays unknown.
+    high: int [B], last year, at least the first.
+    groups: key of AGE_GROUPS.
+
+  Returns:
+    int32 [B], row of AGE_GROUPS[groups]; UNKNOWN where none covers half, or
+    two cover exactly half each.
+  """
+  low, high = np.asarray(low, np.int64), np.asarray(high, np.int64)
+  first, last = np.asarray(AGE_GROUPS[groups]).T
+  last = np.append(last[:-1], np.iinfo(np.int32).max)
+  covered = (
+    np.minimum(high[..., None], last) - np.maximum(low[..., None], first) + 1
+  )
+  years = (high - low + 1)[..., None]
+  fits = (covered > 0) & (2 * covered >= years)
+  is_known = (low != UNKNOWN) & (high != UNKNOWN) & (fits.sum(-1) == 1)
+  return np.where(is_known, fits.argmax(-1), UNKNOWN).astype(np.int32)
 
 
 def group_of_prediction(age: np.ndarray, groups: str) -> np.ndarray:

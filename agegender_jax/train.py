@@ -1,24 +1,23 @@
 """Trains a network, keeps the best, scores it (`--mode=train`)."""
 
 import collections
-import json
 import math
 import pathlib
 import time
 
 import jax
 import numpy as np
-from clu import parameter_overview
 
 from agegender_jax import (
   build,
   checkpoint,
-  evaluate,
+  finish,
+  held_out,
   initialise,
+  labelled,
   metrics,
   parallel,
   predictor,
-  report,
   schema,
   summary,
   writer,
@@ -93,7 +92,7 @@ class Trainer:
     if config.train.restore_step:
       raise schema.UserError('train.restore_step is for --mode=evaluate')
     self.splits = {
-      key: evaluate.open_split(config, config.data[f'{key}_split'])
+      key: labelled.open_split(config, config.data[f'{key}_split'])
       for key in ('train', 'validation', 'test')
     }
     for key, source in self.splits.items():
@@ -102,18 +101,22 @@ class Trainer:
           f'data.{key}_split = "{config.data[f"{key}_split"]}" is empty'
         )
     check_labels(config, self.network.tasks, self.splits, self.ranking)
+    # Opened before the long work: what is wrong with it is said at once.
+    self.held_out = held_out.open_held_out(
+      config, self.splits['train'], self.splits['test']
+    )
     self.run = build.create_run(config, self.network, len(self.splits['train']))
 
   def validate(self, state) -> dict[str, float]:
     """Scores the validation split, as `validation/<score>`."""
     start = time.monotonic()
-    table = evaluate.predict_split(
+    table = labelled.predict_split(
       self.network,
       state.variables,
       self.splits['validation'],
       self.config.data.age_groups,
     )
-    scores = evaluate.score_split(self.network, table, num_samples=0)
+    scores = labelled.score_split(self.network, table, num_samples=0)
     scores['seconds'] = time.monotonic() - start
     return {f'validation/{name}': value for name, value in scores.items()}
 
@@ -230,33 +233,19 @@ def train_and_evaluate(config, workdir: str, recipe: str = '') -> None:
       summary.write_data_summary(config, workdir, trainer.splits)
       if config.model.init_from:
         state = initialise.initialise(config, state, workdir)
+    summary.write_layers(workdir, trainer.network)
     summary.print_overview(state.params, trainer.network.is_frozen)
     trainer.train(state, checkpoints)
     step = predictor.selected_step(config, checkpoints)
     variables = checkpoints.restore_variables(step, state.variables)
   finally:
     checkpoints.close()
-  scores, table = evaluate.score_step(
+  finish.finish(
     config,
+    workdir,
     trainer.network,
     parallel.replicate(variables),
-    trainer.splits['test'],
-    config.data.test_split,
     step,
-    trainer.splits['train'].hashes,
+    trainer.splits,
+    trainer.held_out,
   )
-  evaluate.write_results(
-    workdir, scores, table, trainer.splits['test'], config.train.num_faces
-  )
-  summary.write_json(
-    workdir,
-    'run.json',
-    summary.run_summary(
-      workdir,
-      config.train.batch_size,
-      int(parameter_overview.count_parameters(state.params)),
-    ),
-  )
-  page = report.write_report(workdir)
-  print(json.dumps(scores, indent=2))
-  print(f'report: {page}')

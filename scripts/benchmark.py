@@ -1,91 +1,169 @@
-"""Times a recipe's train step: our convolutions beside XLA's own, alternating.
+"""Times a recipe: its step, whole run, input, start, prediction, scaling.
 
-python scripts/benchmark.py --config=configs/utk_multibranch.py --rounds=5
+python scripts/benchmark.py --measure=step --peer=torch \\
+  --config=configs/utk_multibranch.py --output=runs/benchmark/multibranch
 
-On made-up pictures, so no data are needed. Prints a Markdown table of medians
-and the range of the ratio. Run it on an idle machine; single rounds mislead.
+What is compared runs in processes of its own, alternating round by round.
+Pictures are made up, but for `run` and `input`, which take the recipe's data.
+Prints Markdown; --output also keeps it, with the numbers as JSON and figures.
+`roofline` joins the benchmark.json files of `step`. Use an idle machine:
+single rounds mislead, and so does a load. docs/performance.md says more.
 """
 
-import resource
-import statistics
-import time
+import glob
+import json
+import pathlib
+import sys
+import tempfile
 
-import jax
-import numpy as np
 from absl import app, flags
+from benchmarking import measures, rounds, tables, workbench
 from ml_collections import config_flags
 
-from agegender_jax import build, parallel, predictor, runtime, schema
-from agegender_jax.models import layers
+from agegender_jax import config as config_lib
+from agegender_jax import files, schema
 
-_CONFIG = config_flags.DEFINE_config_file('config', lock_config=True)
-_ROUNDS = flags.DEFINE_integer('rounds', 5, 'Alternations.', lower_bound=1)
-_STEPS = flags.DEFINE_integer('steps', 5, 'Steps a round.', lower_bound=1)
+_CONFIG = config_flags.DEFINE_config_file(
+  'config', None, 'Recipe, configs/NAME.py[:key=value,...].', lock_config=True
+)
+_MEASURE = flags.DEFINE_enum(
+  'measure', 'step', [*measures.MEASURES, 'roofline'], 'What to time.'
+)
+_PEER = flags.DEFINE_enum(
+  'peer', '', ['', 'torch'], 'For step, predict and scaling: time it too.'
+)
+_FORMULATIONS = flags.DEFINE_list(
+  'formulations', [''], 'For step: of our convolutions, such as fast,plain; '
+  "'' is the one that the backend gets.",
+)  # fmt: skip
+_MALLOC = flags.DEFINE_list(
+  'malloc', ['tuned', 'stock'], 'For step: allocator settings of all, ours '
+  'and theirs; the others take the first. On a GPU only the first counts.',
+)  # fmt: skip
+_CPU_DEVICES = flags.DEFINE_list(
+  'cpu_devices', [''], 'For step: into how many devices JAX cuts the CPU.'
+)
+_AUGMENT = flags.DEFINE_boolean(
+  'augment', False, 'For step: keep the augmentation, which a peer lacks.'
+)
+_ROUNDS = flags.DEFINE_integer('rounds', 5, 'Turns of each.', lower_bound=1)
+_STEPS = flags.DEFINE_integer('steps', 5, 'Calls a turn.', lower_bound=1)
+_WARMUP = flags.DEFINE_integer(
+  'warmup', 3, 'Calls before the first turn.', lower_bound=0
+)
+_BATCH_SIZES = flags.DEFINE_list(
+  'batch_sizes', None, 'For predict and scaling.'
+)
+_IMAGE_SIZES = flags.DEFINE_list(
+  'image_sizes', ['64', '96', '128', '160', '192', '224', '256'],
+  'For scaling, pixels.',
+)  # fmt: skip
+_RESULTS = flags.DEFINE_string(
+  'results', None, 'For roofline: glob of benchmark.json files of `step`.'
+)
+_OUTPUT = flags.DEFINE_string('output', None, 'Folder to keep the results in.')
 
-PICTURES = 4000  # Of an epoch, for schedules that count in epochs.
+
+def _options() -> workbench.Options:
+  """Checks the flags and collects them."""
+  if _AUGMENT.value and _PEER.value:
+    raise schema.UserError('--augment: a peer has no augmentation to time')
+  if set(_MALLOC.value) - {'tuned', 'stock'}:
+    raise schema.UserError('--malloc is tuned, stock or both')
+  try:
+    sizes = [int(size) for size in _BATCH_SIZES.value or ()]
+    image_sizes = [int(size) for size in _IMAGE_SIZES.value]
+  except ValueError as error:
+    raise schema.UserError(f'sizes are whole numbers: {error}') from None
+  return workbench.Options(
+    peer=_PEER.value,
+    formulations=_FORMULATIONS.value,
+    mallocs=_MALLOC.value,
+    cpu_devices=_CPU_DEVICES.value,
+    augment=_AUGMENT.value,
+    rounds=_ROUNDS.value,
+    steps=_STEPS.value,
+    warmup=_WARMUP.value,
+    batch_sizes=sizes,
+    image_sizes=image_sizes,
+    recipe_flags=[arg for arg in sys.argv[1:] if arg.startswith('--config')],
+  )
 
 
-def create_batch(config) -> dict[str, np.ndarray]:
-  """Makes up a batch as the input pipeline gives it."""
-  random = np.random.default_rng(0)
-  count, size = config.train.batch_size, config.data.image_size
-  age = random.integers(1, 80, count).astype(np.float32)
-  return {
-    'image': random.integers(0, 256, (count, size, size, 3), dtype=np.uint8),
-    'age': age,
-    'age_group': schema.group_of_label(age, config.data.age_groups),
-    'gender': random.integers(0, 2, count).astype(np.int32),
-    'mask': np.ones(count, np.float32),
-    'row': np.arange(count, dtype=np.int32),
-  }
+def _roofline(bench: workbench.Workbench) -> dict:
+  """Joins what `step` wrote, under peaks that are measured now."""
+  rows, ratios = [], []
+  for path in sorted(glob.glob(_RESULTS.value or '', recursive=True)):
+    result = json.loads(pathlib.Path(path).read_text())
+    if result['measure'] == 'step':
+      rows += result['rows']
+      ratios += [
+        ratio | {'name': f'{result["rows"][0]["net"]}: {ratio["name"]}'}
+        for ratio in result['ratios']
+      ]
+  if not rows:
+    raise schema.UserError(
+      '--results=GLOB names no benchmark.json of --measure=step'
+    )
+  return {'rows': rows, 'ratios': ratios, 'peaks': bench.measure_peaks()}
 
 
-class Bench:
-  """A recipe's train step in one formulation of the convolutions."""
+def _draw(measure, result, folder):
+  from benchmarking import figures  # matplotlib takes a second to import.
 
-  def __init__(self, config, formulation: str):
-    layers.set_formulation(formulation)
-    run = build.create_run(config, predictor.Predictor(config), PICTURES)
-    self.state = parallel.replicate(run.state)
-    self.step = run.train_step
-    self.batch = parallel.shard(create_batch(config))
-    self.run(2)  # Compiles now, while its formulation is the one in force.
+  if measure == 'scaling':
+    figures.draw_scaling(result['rows'], folder)
+  elif measure == 'roofline':
+    figures.draw_roofline(result['rows'], result['peaks'], folder)
 
-  def run(self, count: int) -> float:
-    """Returns seconds a step, over `count` steps."""
-    start = time.perf_counter()
-    for _ in range(count):
-      self.state, _ = self.step(self.state, self.batch, jax.random.key(0))
-    jax.block_until_ready(self.state)
-    return (time.perf_counter() - start) / count
+
+def _recipe():
+  """Returns the configuration of --config; the default one for a roofline."""
+  if _MEASURE.value == 'roofline':
+    return config_lib.default_config()
+  if _CONFIG.value is None:
+    raise schema.UserError('--config=configs/NAME.py is needed')
+  try:
+    config_lib.check_values(_CONFIG.value)
+  except OSError:  # A missing file shows only now.
+    name = config_flags.get_config_filename(flags.FLAGS['config'])
+    raise schema.UserError(
+      f'--config={name}: no such recipe; see configs/'
+    ) from None
+  return _CONFIG.value
+
+
+def _run(machine: dict) -> None:
+  """Measures, prints and keeps."""
+  options, measure = _options(), _MEASURE.value
+  function = {**measures.MEASURES, 'roofline': _roofline}[measure]
+  with tempfile.TemporaryDirectory() as folder:
+    bench = workbench.Workbench(_recipe(), options, folder)
+    result = function(bench)
+  machine['device'] = bench.device
+  machine['versions'] |= bench.versions
+  result = {'measure': measure, 'machine': machine, **result}
+  text = tables.describe(machine, tables.to_markdown(result))
+  print(text)
+  if _OUTPUT.value:
+    folder = pathlib.Path(_OUTPUT.value)
+    folder.mkdir(parents=True, exist_ok=True)
+    files.write_whole(folder / 'benchmark.md', text)
+    files.write_whole(
+      folder / 'benchmark.json', json.dumps(result, indent=2) + '\n'
+    )
+    _draw(measure, result, folder)
 
 
 def main(argv) -> None:
-  """Alternates the formulations and prints what they took."""
-  del argv
-  runtime.tune_malloc()
-  runtime.set_up_compilation_cache()
-  config = _CONFIG.value
-  benches = {name: Bench(config, name) for name in layers.FORMULATIONS}
-  seconds = {name: [] for name in benches}
-  for _ in range(_ROUNDS.value):
-    for name, bench in benches.items():
-      seconds[name].append(bench.run(_STEPS.value))
-  print('| formulation | images/s | ms/step |\n|---|---|---|')
-  for name, values in seconds.items():
-    median = statistics.median(values)
-    speed = config.train.batch_size / median
-    print(f'| {name} | {speed:.1f} | {1e3 * median:.0f} |')
-  pairs = zip(seconds['plain'], seconds['fast'], strict=True)
-  ratios = [plain / fast for plain, fast in pairs]
-  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-  print(
-    f'\nfast / plain {statistics.median(ratios):.2f} '
-    f'[{min(ratios):.2f} to {max(ratios):.2f}], {_ROUNDS.value} rounds of '
-    f'{_STEPS.value} steps, batch {config.train.batch_size}, '
-    f'{config.data.image_size} px, {jax.device_count()} x '
-    f'{jax.devices()[0].device_kind}, peak {peak:.1f} GiB with both'
-  )
+  """Measures; what the user can mend is one line and status 2."""
+  try:
+    if argv[1:]:
+      raise schema.UserError(f'unexpected argument "{argv[1]}"')
+    _run(tables.describe_machine())
+  except (schema.UserError, rounds.WorkerDied) as error:
+    print(f'error: {error}', file=sys.stderr)
+    sys.exit(2 if isinstance(error, schema.UserError) else 1)
 
 
 if __name__ == '__main__':

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from agegender_jax import config as config_lib
-from agegender_jax import schema
+from agegender_jax import schema, scoring
 
 COLUMNS = (
   'name', 'age', 'age_pred', 'age_low', 'age_high', 'age_group',
@@ -35,7 +35,22 @@ def config(**data) -> dict:
   }
 
 
-def create(folder, seed=0, error=8.0, count=1000, years=True, gender=True):
+def create_minimal(folder, rows=None, **data):
+  """Writes config.json, with fields of `data` set, and rows if there are any.
+
+  Returns:
+    The folder.
+  """
+  folder.mkdir(exist_ok=True)
+  write_json(folder / 'config.json', {'config': config(**data), 'versions': {}})
+  if rows is not None:
+    write_rows(folder / 'predictions.csv', rows)
+  return folder
+
+
+def create(
+  folder, seed=0, error=8.0, count=1000, years=True, gender=True, old=False
+):
   """Writes a finished run's workdir.
 
   Args:
@@ -45,6 +60,7 @@ def create(folder, seed=0, error=8.0, count=1000, years=True, gender=True):
     count: number of test pictures.
     years: whether ages in years are there, else only groups.
     gender: whether genders are there.
+    old: leave out all files but those that the first version wrote.
 
   Returns:
     The folder.
@@ -85,11 +101,109 @@ def create(folder, seed=0, error=8.0, count=1000, years=True, gender=True):
   _write_data(folder, labels)
   write_json(folder / 'run.json', {
     'seconds': 2712.4, 'images_per_second': 88.1, 'num_parameters': 4372930,
-    'device': 'cpu', 'finished': True,
+    'device': 'cpu', 'finished': True, 'peak_memory_bytes': 3 * 2**30,
+    'step_seconds': {'median': 0.227, 'longest': 0.9}, 'mfu': 0.412,
   })  # fmt: skip
   images = np.stack([_face(labels) for _ in range(24)])
-  np.savez(folder / 'faces.npz', images=images, row=np.arange(24) * 7)
+  arrays = {'images': images, 'row': np.arange(24) * 7 % count}
+  if not old:
+    table = {'age': age, 'age_pred': predicted, 'gender': sex,
+             'gender_prob': female}  # fmt: skip
+    arrays |= _chosen_faces(table, images)
+    write_extras(folder, images, years, gender)
+    _write_details(folder, table, years, gender)
+  np.savez(folder / 'faces.npz', **arrays)
   return folder
+
+
+def _chosen_faces(table, images):
+  """Returns the 20 largest errors and the 20 surest mistakes."""
+  error = np.abs(table['age_pred'] - table['age'])
+  wrong = (table['gender_prob'] > 0.5) != table['gender']
+  sure = np.where(wrong, np.abs(table['gender_prob'] - 0.5), -1)
+  found = {'worst': np.argsort(-error)[:20], 'contradictory': np.argsort(-sure)}
+  result = {}
+  for name, rows in found.items():
+    result |= {f'{name}_images': images[:20], f'{name}_row': rows[:20]}
+  return result
+
+
+def write_extras(folder, images, years=True, gender=True):
+  """Writes saliency.npz, layers.json, calibration.json, model_card.md, eval/.
+
+  Args:
+    folder: where to.
+    images: uint8 [K, S, S, 3], K >= 4.
+    years: whether ages are there.
+    gender: whether genders are there.
+  """
+  y, x = np.mgrid[0:9, 0:9] / 8
+  heat = np.exp(-8 * ((x - 0.4) ** 2 + (y - 0.3) ** 2)).astype(np.float16)
+  tasks = {'age': years, 'gender': gender}
+  np.savez(
+    folder / 'saliency.npz', images=images[:4], row=np.arange(4),
+    **{name: np.stack([heat] * 4) for name, there in tasks.items() if there},
+  )  # fmt: skip
+  layers = [
+    ('backbone/conv1', 'Conv', [128, 128, 32], 896, 28311552),
+    ('backbone/bn1', 'BatchNorm', [128, 128, 32], 64, 0),
+    ('branch_age/dense1', 'Dense', [128], 4194432, 8388608),
+    ('branch_age/logits', 'Dense', [1], 129, 256),
+  ]
+  keys = ('name', 'kind', 'output', 'parameters', 'flops')
+  write_json(folder / 'layers.json', [
+    dict(zip(keys, layer, strict=True)) for layer in layers
+  ])  # fmt: skip
+  write_json(folder / 'calibration.json', {
+    'step': 11000, 'split': 'validation', 'num_examples': 529,
+    'gender': {'temperature': 1.31},
+  })  # fmt: skip
+  (folder / 'model_card.md').write_text('# A model\n', 'utf-8')
+  other = folder / 'eval' / 'adience_test_11000'
+  other.mkdir(parents=True)
+  write_json(other / 'scores.json', {
+    'data': 'adience', 'split': 'test', 'num_examples': 3300, 'step': 11000,
+    'age_group_accuracy': 0.412, 'age_group_accuracy_low': 0.395,
+    'age_group_accuracy_high': 0.43,
+  })  # fmt: skip
+
+
+def _write_details(folder, table, years, gender):
+  count = len(table['age'])
+  table = table | {
+    'age_group': schema.group_of_label(table['age'], 'adience'),
+    'age_group_pred': schema.group_of_prediction(table['age_pred'], 'adience'),
+  }
+  if not years:
+    table['age'] = np.full(count, schema.UNKNOWN)
+    del table['age_pred']
+  if not gender:
+    table['gender'] = np.full(count, schema.UNKNOWN)
+    del table['gender_prob']
+  names = schema.age_group_names('adience')
+  found = scoring.details(table, {'race': np.arange(count) % 5}, names, 100)
+  found['calibration']['intervals'] = [
+    {'level': level, 'column': column, 'group': group,
+     'coverage': level + shift, 'low': level + shift - 0.03,
+     'high': min(level + shift + 0.03, 1), 'width': 40 * level,
+     'count': count // (1 + bool(column))}
+    for level in (0.5, 0.8, 0.9)
+    for column, group, shift in (
+      ('', '', -0.01), ('gender', 'male', 0.02), ('gender', 'female', -0.05),
+      ('age', '0-9', 0.0), ('age', '10-19', -0.02),
+    )
+    if years
+  ]  # fmt: skip
+  bins = found['calibration'].get('gender', {})
+  if bins:
+    bins['calibrated'] = [
+      row | {'mean_prob': row['share']} for row in bins['raw']
+    ]
+    found['calibration']['gender_scores'] = {
+      'raw': {'gender_ece': 0.043, 'gender_brier': 0.11, 'gender_nll': 0.31},
+      'calibrated': {'gender_ece': 0.0, 'gender_brier': 0.1, 'gender_nll': 0.3},
+    }
+  write_json(folder / 'details.json', found)
 
 
 def _write_logs(folder, noise, mae, right, years, gender):

@@ -75,6 +75,12 @@ def test_utkface_splits_are_the_rule(tmp_path, monkeypatch):
   test = set(open_split('seed5k_test').names)
   assert test == seed & by_part['test']
   assert set(open_split('seed5k_trainval').names) == seed - test
+  rest = set()
+  for part in ('train', 'validation', 'test'):
+    names = set(open_split(f'rest_{part}').names)
+    assert names == by_part[part] - seed
+    rest |= names
+  assert len(rest) == 50
   source = open_split('train')
   for row, name in enumerate(source.names):
     age, gender, race, _ = name.split('_')
@@ -111,8 +117,47 @@ def test_utkface_counts_what_is_wrong(tmp_path):
     'identical_groups': 3,
     'identical_pictures': 6,
     'contradicting_groups': 1,
+    'contradicting_pictures': 2,
   }
   assert len(source) == 106 and 'research' in source.licence
+  conflicts = np.flatnonzero(source.conflicts)
+  assert sorted(source.names[row] for row in conflicts) == [
+    '20_0_0_1.jpg.chip.jpg', '30_0_0_2.jpg.chip.jpg',
+  ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+  'labels, expected',
+  [
+    # Age or None, interval or None, gender.
+    ([(20, None, 0), (30, None, 0)], [1, 1]),
+    ([(20, None, 0), (20, None, 1)], [1, 1]),
+    ([(20, None, 0), (20, None, U)], [0, 0]),
+    ([(20, None, 0), (U, None, 0)], [0, 0]),
+    ([(20, None, 0), (30, None, 0), (U, None, 0)], [1, 1, 0]),
+    ([(U, (25, 32), 0), (U, (38, 43), 0)], [1, 1]),
+    ([(U, (25, 32), 0), (U, (27, 40), 0)], [0, 0]),
+    ([(U, (8, 12), 0), (U, (8, 23), 0), (U, (15, 20), 0)], [1, 0, 1]),
+    ([(28, None, 0), (U, (25, 32), 0)], [0, 0]),
+    ([(24, None, 0), (U, (25, 32), 0)], [1, 1]),
+  ],
+)
+def test_conflicts_are_labels_that_cannot_both_be_right(labels, expected):
+  examples = [
+    examples_lib.Example(
+      str(row), bytes, age, gender, interval=interval or (U, U), digest=b'same'
+    )
+    for row, (age, interval, gender) in enumerate(labels)
+  ]
+  examples.append(examples_lib.Example('other', bytes, 99, 1, digest=b'other'))
+  counts = examples_lib.mark_conflicts(examples)
+  assert [int(example.conflict) for example in examples] == [*expected, 0]
+  assert counts == {
+    'identical_groups': 1,
+    'identical_pictures': len(labels),
+    'contradicting_groups': max(expected),
+    'contradicting_pictures': sum(expected),
+  }
 
 
 def test_utkface_archive_equals_folder(tmp_path):
@@ -286,6 +331,9 @@ def test_fingerprint_sees_names_and_sizes(tmp_path):
 
 
 def test_every_reason_is_explained(tmp_path):
-  counts = {'identical_groups', 'identical_pictures', 'contradicting_groups'}
-  assert counts == set(examples_lib.count_identical([]))
+  counts = {
+    'identical_groups', 'identical_pictures', 'contradicting_groups',
+    'contradicting_pictures',
+  }  # fmt: skip
+  assert counts == set(examples_lib.mark_conflicts([]))
   assert counts < set(examples_lib.REASONS)

@@ -1,4 +1,3 @@
-import importlib.util
 import pathlib
 import re
 
@@ -80,9 +79,7 @@ def test_recipes_build_and_only_override():
   recipes = sorted((ROOT / 'configs').glob('*.py'))
   assert recipes
   for path in recipes:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = recipe.load(path)
     assert set(config_lib.flatten(module.get_config())) == known
     assert f'--config=configs/{path.name}' in module.__doc__
 
@@ -94,3 +91,17 @@ def test_numbers_below_zero_are_refused(name):
   config.update_from_flattened_dict({name: -1})
   with pytest.raises(schema.UserError, match=name):
     config_lib.check_values(config)
+
+
+@pytest.mark.parametrize('kind, is_refused', [('mse', False), ('group', True)])
+def test_only_a_network_of_groups_keeps_its_groups(tmp_path, kind, is_refused):
+  config = config_lib.default_config()
+  config.tasks.age.kind = kind
+  config_lib.save_config(config, str(tmp_path))
+  config.data.age_groups = 'fairface'
+  config.data.oversample = True  # Any network may be over-sampled.
+  if not is_refused:
+    config_lib.check_network(config, str(tmp_path))
+    return
+  with pytest.raises(schema.UserError, match="groups was 'adience'"):
+    config_lib.check_network(config, str(tmp_path))

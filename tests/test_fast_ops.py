@@ -7,7 +7,7 @@ import pytest
 from flax import linen as nn
 from jax import lax
 
-from agegender_jax.models import fast_conv, fast_pool
+from agegender_jax.models import fast_conv, fast_pool, kernel_gradient
 
 # (H, W, C, D, kernel, strides, padding)
 CONVS = {
@@ -22,6 +22,8 @@ CONVS = {
   '3x3 stride 2 valid': (10, 9, 6, 5, (3, 3), (2, 2), 'VALID'),
   '3x5 mixed strides': (9, 11, 4, 5, (3, 5), (2, 3), ((0, 2), (3, 1))),
   '3x3 smaller than window': (2, 1, 4, 5, (3, 3), (1, 1), 'SAME'),
+  '3x3 smaller, stride 2': (2, 2, 4, 5, (3, 3), (2, 2), ((1, 1), (1, 1))),
+  '3x3 small result': (4, 3, 4, 5, (3, 3), (2, 2), ((1, 1), (1, 1))),
   '5x5': (9, 7, 8, 6, (5, 5), (1, 1), ((2, 2), (2, 2))),
   '7x7 stem': (15, 14, 3, 8, (7, 7), (2, 2), ((3, 3), (3, 3))),
   '11x11 AlexNet': (27, 25, 3, 6, (11, 11), (4, 4), ((2, 2), (2, 2))),
@@ -112,7 +114,7 @@ def test_conv_in_bfloat16_is_within_its_rounding(name):
 
 @pytest.mark.parametrize('name', ['3x3 rgb', '3x3 stride 2', '7x7 stem'])
 def test_conv_gradient_in_turns_equals_lax(name, monkeypatch):
-  monkeypatch.setattr(fast_conv, '_TURN_BYTES', 1)
+  monkeypatch.setattr(kernel_gradient, '_TURN_BYTES', 1)
   x, kernel, plain, fast = _conv_case(name)
   desired = _value_and_gradients(plain, x, kernel)
   gradient = jax.grad(lambda kernel: fast(x, kernel).sum())
@@ -129,7 +131,7 @@ def test_turns_divide_the_batch_and_fit_the_cache(batch, image_bytes, turns):
   channels = image_bytes // 8
   dy = jax.ShapeDtypeStruct((batch, 1, 1, channels), jnp.float32)
   shape = (1, 1, channels, channels)
-  assert fast_conv._turns(dy, shape, few_channels=False) == turns
+  assert kernel_gradient._turns(dy, shape, few_channels=False) == turns
 
 
 @pytest.mark.parametrize('tied', [False, True])

@@ -127,6 +127,7 @@ def test_labels_that_are_not_there(tmp_path, faces):
     '--config.data.train_split=train',
     '--config.data.validation_split=validation',
     '--config.data.test_split=test',
+    '--config.data.calibration_split=',
     f'--workdir={tmp_path / "w"}',
   )
   refused(*flags, words=['known age', '--config.tasks.age.kind='])

@@ -31,6 +31,20 @@ def test_step_decay_by_epochs_is_the_seeds():
     assert float(rate(step)) == pytest.approx(expected), step
 
 
+def test_time_decay_is_keras_decay():
+  rate = schedule(schedule='time_decay', decay_every_steps=100)
+  for step in (0, 1, 50, 100, 900):
+    # The legacy optimizers' rate / (1 + decay * iterations), decay 0.01.
+    expected = 1e-3 / (1 + 0.01 * step)
+    assert float(rate(step)) == pytest.approx(expected), step
+
+
+def test_time_decay_by_epochs_halves_after_as_many():
+  rate = schedule(schedule='time_decay', decay_every_epochs=3.0)
+  for epoch, expected in [(0, 1e-3), (1.5, 2e-3 / 3), (3, 5e-4), (9, 2.5e-4)]:
+    assert float(rate(round(10 * epoch))) == pytest.approx(expected), epoch
+
+
 def test_cosine_with_warmup_hits_its_corners():
   rate = schedule(schedule='cosine', warmup_epochs=10.0)
   assert float(rate(0)) == 0
@@ -75,6 +89,7 @@ def test_first_steps_match_their_formulas():
   [
     ({'schedule': 'steps'}, 'unknown optimizer.schedule'),
     ({'schedule': 'step_decay'}, 'exactly one of'),
+    ({'schedule': 'time_decay'}, 'exactly one of'),
     ({'warmup_steps': 1, 'warmup_epochs': 1.0}, 'exactly one of'),
   ],
 )

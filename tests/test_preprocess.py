@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from agegender_jax import schema
-from agegender_jax.data import preprocess
+from agegender_jax.data import preprocess, sources
 
 
 def encode(image, form='PNG', **options):
@@ -97,3 +97,89 @@ def test_prepare_antialiases():
 def test_check_size_rejects(size, crop):
   with pytest.raises(schema.UserError):
     preprocess.check_size(size, crop)
+
+
+def grey_picture(values):
+  """An RGB picture whose three channels are a uint8 array."""
+  return Image.fromarray(np.asarray(values, np.uint8)).convert('RGB')
+
+
+def test_otsu_parts_two_values():
+  picture = grey_picture([[60, 60, 60, 61], [60, 60, 60, 61]])
+  result = preprocess.prepare(picture.resize((4, 4), 0), 4, 0.0, 'otsu')
+  expected = [0, 0, 0, 255]
+  for row in result:
+    for channel in row.T:
+      assert channel.tolist() == expected
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_otsu_leaves_the_least_variance_within(seed):
+  random = np.random.default_rng(seed)
+  dark = random.normal(70, 12, 300)
+  grey = np.append(dark, random.normal(160, 25, 100)).clip(0, 255)
+  grey = grey.astype(np.uint8)
+
+  def within(threshold):  # The other form of the same criterion.
+    parts = grey[grey <= threshold], grey[grey > threshold]
+    return sum(((part - part.mean()) ** 2.0).sum() for part in parts)
+
+  best = min(range(int(grey.min()), int(grey.max())), key=within)
+  assert preprocess.otsu_threshold(grey) == best
+  assert 90 < best < 140
+
+
+def test_otsu_of_one_value_is_all_dark():
+  result = preprocess.prepare(grey_picture(np.full((4, 4), 9)), 4, 0.0, 'otsu')
+  assert not result.any()
+
+
+def test_gaussian_spreads_by_one_pixel_and_keeps_the_mean():
+  spot = np.zeros((33, 33))
+  spot[14:19, 14:19] = 250  # A square: its variance is (25 - 1) / 12 = 2.
+  result = preprocess.prepare(grey_picture(spot), 33, 0.0, 'gaussian')
+  weight = result[:, :, 0].astype(np.float64)
+  assert weight.sum() == pytest.approx(spot.sum(), rel=0.01)
+  row = np.arange(33) - 16
+  variance = (weight.sum(axis=1) * row**2).sum() / weight.sum()
+  assert variance == pytest.approx(2 + 1, rel=0.05)
+  np.testing.assert_array_equal(weight, weight[::-1])
+  np.testing.assert_allclose(weight, weight.T, atol=1)  # Rows come first.
+  flat = np.full((8, 8, 3), 77, np.uint8)
+  np.testing.assert_array_equal(
+    preprocess.prepare(Image.fromarray(flat), 8, 0.0, 'gaussian'), flat
+  )
+
+
+def test_each_filter_changes_the_pixels_that_are_kept():
+  noise = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+  found = {
+    name: preprocess.prepare(Image.fromarray(noise), 16, 0.0, name).tobytes()
+    for name in preprocess.FILTERS
+  }
+  assert found[''] == noise.tobytes()
+  assert len(set(found.values())) == len(found) == 3
+
+
+def test_each_filter_has_its_own_decoded_pictures(tmp_path):
+  def gather(name, cache):
+    source = sources.open_source(
+      'synthetic',
+      'test',
+      data_dir=str(tmp_path),
+      image_size=16,
+      synthetic_examples=20,
+      filter_name=name,
+      cache=cache,
+    )
+    return source.gather(np.arange(len(source)))
+
+  plain = gather('', 'memmap')
+  for name in ('gaussian', 'otsu', ''):
+    expected = [
+      preprocess.FILTERS[name](Image.fromarray(pixels)) for pixels in plain
+    ]
+    for cache in sources.CACHES:
+      np.testing.assert_array_equal(gather(name, cache), expected)
+  with pytest.raises(schema.UserError, match='config.data.filter "gausian"'):
+    gather('gausian', 'memmap')

@@ -14,6 +14,10 @@ FLAGS = (
   '--disable-component-update', '--disable-sync', '--disable-dev-shm-usage',
 )  # fmt: skip
 
+# Page -> how many pictures and figures are on it.
+SHOWN = {'report': (72, 19), 'groups': (64, 7), 'old': (20, 16),
+         'comparison': (0, 5)}  # fmt: skip
+
 
 @pytest.fixture(scope='module')
 def browser(tmp_path_factory):
@@ -48,11 +52,13 @@ def pages(tmp_path_factory):
     fake_workdir.create(folder / 'a run'),
     fake_workdir.create(folder / ('a_run_with_a_long_name_' * 3), seed=1),
     fake_workdir.create(folder / 'groups', years=False, gender=False),
+    fake_workdir.create(folder / 'old', old=True),
   ]
   return {
     'report': report.write_report(runs[0]),
     'groups': report.write_report(runs[2]),
-    'comparison': report.write_comparison(runs, folder / 'compare.html'),
+    'old': report.write_report(runs[3]),
+    'comparison': report.write_comparison(runs[:3], folder / 'compare.html'),
   }
 
 
@@ -68,14 +74,15 @@ def show(browser, path, width, theme='light'):
 
 
 @pytest.mark.parametrize('width', [390, 1280])
-@pytest.mark.parametrize('name', ['report', 'groups', 'comparison'])
+@pytest.mark.parametrize('name', list(SHOWN))
 def test_page_shows_everything(browser, pages, name, width):
   show(browser, pages[name], width)
   assert browser.get_log('browser') == []
   images = browser.execute_script(
     'return [...document.images].map(i => i.complete && i.naturalWidth)'
   )
-  assert len(images) == (0 if name == 'comparison' else 20)
+  num_images, num_figures = SHOWN[name]
+  assert len(images) == num_images
   assert all(size > 0 for size in images)
   # What is drawn inside counts: an empty svg has a size too.
   figures = browser.execute_script(
@@ -83,7 +90,7 @@ def test_page_shows_everything(browser, pages, name, width):
     '[s.getBoundingClientRect(), s.querySelector("g").getBoundingClientRect()]'
     '.map(r => Math.min(r.width, r.height)))'
   )
-  assert len(figures) >= 3
+  assert len(figures) == num_figures
   assert all(min(sizes) > 100 for sizes in figures)
   overflow = browser.execute_script(
     'return document.documentElement.scrollWidth'
@@ -106,17 +113,70 @@ def test_text_contrasts_with_its_theme(browser, pages, theme):
   assert abs(page - tick) > 100
 
 
+def numbers(browser, table, column):
+  return browser.execute_script(
+    'return [...arguments[0].tBodies[0].rows].map(r => '
+    'r.cells[arguments[1]].dataset.sort).map(x => x === "" ? null : Number(x))',
+    table, column,
+  )  # fmt: skip
+
+
 def test_click_sorts_and_reverses(browser, pages):
   show(browser, pages['report'], 1280)
   table = browser.find_element('css selector', '#by-age table')
   button = table.find_elements('css selector', 'th button')[1]
-  column = 'return [...arguments[0].tBodies[0].rows].map(r => Number('
-  column += 'r.cells[1].dataset.sort))'
-  before = browser.execute_script(column, table)
+  before = numbers(browser, table, 1)
   assert before != sorted(before)
   button.click()
-  assert browser.execute_script(column, table) == sorted(before)
+  assert numbers(browser, table, 1) == sorted(before)
   button.click()
-  assert browser.execute_script(column, table) == sorted(before)[::-1]
+  assert numbers(browser, table, 1) == sorted(before)[::-1]
   header = table.find_elements('css selector', 'th')[1]
   assert header.get_attribute('aria-sort') == 'descending'
+
+
+@pytest.mark.parametrize('width', [390, 1280])
+def test_every_table_sorts_by_keyboard(browser, pages, width):
+  for name in ('report', 'comparison'):
+    show(browser, pages[name], width)
+    browser.execute_script(
+      'document.querySelectorAll("details").forEach(d => d.open = true)'
+    )
+    tables = browser.find_elements('css selector', 'table')
+    assert len(tables) >= (3 if name == 'comparison' else 14)
+    for table in tables:
+      button = table.find_elements('css selector', 'th button')[-1]
+      column = len(table.find_elements('css selector', 'th')) - 1
+      text = (
+        'return arguments[0].tBodies[0].rows[0].cells[arguments[1]].dataset'
+      )
+      is_number = 'sort' in browser.execute_script(text, table, column)
+      before = numbers(browser, table, column) if is_number else []
+      button.send_keys('\ue007')  # Enter.
+      up = table.find_elements('css selector', 'th')[column]
+      assert up.get_attribute('aria-sort') == 'ascending'
+      if is_number:
+        known = sorted(value for value in before if value is not None)
+        unknown = [None] * (len(before) - len(known))
+        assert numbers(browser, table, column) == known + unknown
+        button.send_keys(' ')
+        assert numbers(browser, table, column) == known[::-1] + unknown
+
+
+def test_total_stays_below_the_sorted_layers(browser, pages):
+  show(browser, pages['report'], 1280)
+  table = browser.find_element('css selector', '#network table')
+  table.find_elements('css selector', 'th button')[3].click()
+  assert numbers(browser, table, 3) == [64, 129, 896, 4194432]
+  last = table.find_elements('css selector', 'tr')[-1]
+  assert last.text.split()[:2] == ['total', '4,195,521']
+
+
+def test_folded_tables_open(browser, pages):
+  show(browser, pages['report'], 390)
+  fold = browser.find_element('css selector', '#scores details')
+  table = fold.find_element('css selector', 'table')
+  assert not table.is_displayed()
+  fold.find_element('css selector', 'summary').click()
+  assert table.is_displayed()
+  assert 'Age error (MAE)' in table.text

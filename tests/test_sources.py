@@ -8,7 +8,8 @@ import faces_on_disk
 import numpy as np
 import pytest
 
-from agegender_jax import schema
+from agegender_jax import config as config_lib
+from agegender_jax import labelled, schema
 from agegender_jax.data import cache, preprocess, sources
 
 
@@ -53,6 +54,57 @@ def test_age_groups_are_those_asked_for(data):
       source.labels['age_group'],
       schema.group_of_label(source.labels['age'], groups),
     )
+
+
+@pytest.mark.parametrize('kind', sources.CACHES)
+def test_conflicts_are_dropped_on_request(kind, tmp_path):
+  faces_on_disk.write_utkface(tmp_path / 'raw', 20)
+  for labels in ('20_0_0_1', '30_0_0_2', '20_0_0_3'):
+    name = f'{labels}.jpg.chip.jpg'
+    (tmp_path / 'raw' / name).write_bytes(faces_on_disk.jpeg(500))
+  whole, kept = (
+    sources.open_source(
+      'utkface', 'all', source_dir=str(tmp_path / 'raw'), image_size=8,
+      data_dir=str(tmp_path / 'prepared'), cache=kind, drop_conflicts=drop,
+    )
+    for drop in (False, True)
+  )  # fmt: skip
+  assert len(whole) == 23 and len(kept) == 20 and not kept.conflicts.any()
+  rows = np.flatnonzero(~whole.conflicts)
+  assert kept.names == [whole.names[row] for row in rows]
+  for key, values in whole.labels.items():
+    np.testing.assert_array_equal(kept.labels[key], values[rows])
+  np.testing.assert_array_equal(kept.hashes, whole.hashes[rows])
+  # Whatever lay before a row that was dropped, its picture is its own.
+  assert rows.tolist() != list(range(20))
+  np.testing.assert_array_equal(kept.gather(np.arange(20)), whole.gather(rows))
+  assert kept.extras['race'] == [whole.extras['race'][row] for row in rows]
+
+
+def test_only_the_split_trained_on_drops_conflicts(data):
+  config = config_lib.default_config()
+  config.data.update(data)
+  config.data.drop_conflicts = True
+  dropping = {}
+
+  def open_source(name, split, drop_conflicts, **options):
+    dropping[split] = drop_conflicts
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(sources, 'open_source', open_source)
+    for split in ('train', 'validation', 'test', 'all'):
+      labelled.open_split(config, split)
+    assert [split for split, drops in dropping.items() if drops] == ['train']
+    config.data.validation_split = 'train'
+    labelled.open_split(config, 'train')
+    assert not dropping['train']
+
+
+def test_intervals_are_unknown_without_groups(data):
+  source = sources.open_source('utkface', 'all', **data)
+  assert source.intervals.shape == (60, 2)
+  assert (source.intervals == schema.UNKNOWN).all()
+  assert set(source.extras) == {'race'}
 
 
 def test_second_open_prepares_and_decodes_nothing(data, monkeypatch):
@@ -162,13 +214,13 @@ import sys
 from agegender_jax.data import cache, preprocess, sources
 name, source_dir, data_dir = sys.argv[1:]
 real, count = preprocess.load, 0
-def load(picture):
+def load(*arguments):
   global count
   count += 1
   if count == 70:  # The sixty of the preparation and ten of the cache.
     import os, signal
     os.kill(os.getpid(), signal.SIGKILL)
-  return real(picture)
+  return real(*arguments)
 preprocess.load = load
 sources.open_source('utkface', 'all', source_dir=source_dir,
                     data_dir=data_dir, image_size=16)
@@ -192,8 +244,8 @@ def test_killed_run_leaves_no_cache_that_is_read(data, tmp_path):
 
 def test_killed_preparation_is_cleared_away(data, tmp_path):
   sources.open_source('utkface', 'all', **data | {'data_dir': str(tmp_path)})
-  version = next(tmp_path.glob('utkface/*/1.0.0'))
-  leftover = version.with_name('incomplete.ABCDEF_1.0.0')
+  version = next(tmp_path.glob('utkface/*/1.1.0'))
+  leftover = version.with_name('incomplete.ABCDEF_1.1.0')
   version.rename(leftover)
   source = sources.open_source(
     'utkface', 'all', **data | {'data_dir': str(tmp_path)}

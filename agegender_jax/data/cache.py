@@ -61,22 +61,24 @@ class MemmapPixels:
 class RecordPixels:
   """Rows of several record files, decoded when asked for."""
 
-  def __init__(self, records: list, size: int, crop: float):
+  def __init__(
+    self, records: list, size: int, crop: float, filter_name: str = ''
+  ):
     """Keeps the records.
 
     Args:
       records: data sources whose examples have an encoded `image`.
       size: height and width of the result, pixels.
       crop: fraction of the side cut from each edge.
+      filter_name: key of preprocess.FILTERS.
     """
     self._records = records
-    self._size = size
-    self._crop = crop
+    self._options = size, crop, filter_name
     self._ends = np.cumsum([len(part) for part in records])
     self._pool = None
 
   def __reduce__(self):
-    return RecordPixels, (self._records, self._size, self._crop)
+    return RecordPixels, (self._records, *self._options)
 
   def gather(self, rows: np.ndarray) -> np.ndarray:
     """Decodes rows into a fresh array.
@@ -89,7 +91,8 @@ class RecordPixels:
     """
     if self._pool is None:
       self._pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
-    result = np.empty((len(rows), self._size, self._size, 3), np.uint8)
+    size = self._options[0]
+    result = np.empty((len(rows), size, size, 3), np.uint8)
     for place, pixels in enumerate(self._pool.map(self._decode, rows)):
       result[place] = pixels
     return result
@@ -97,17 +100,23 @@ class RecordPixels:
   def _decode(self, row):
     part = int(np.searchsorted(self._ends, row, side='right'))
     local = int(row) - (int(self._ends[part - 1]) if part else 0)
-    return decode_record(self._records[part], local, self._size, self._crop)
+    return decode_record(self._records[part], local, *self._options)
 
 
-def decode_record(records, row: int, size: int, crop: float) -> np.ndarray:
+def decode_record(
+  records, row: int, size: int, crop: float, filter_name: str
+) -> np.ndarray:
   """Decodes one record's picture to uint8 [size, size, 3]."""
   image = preprocess.decode(records[row]['image'])
-  return preprocess.prepare(image, size, crop)
+  return preprocess.prepare(image, size, crop, filter_name)
 
 
 def decode_once(
-  paths: list[pathlib.Path], records: list, size: int, crop: float
+  paths: list[pathlib.Path],
+  records: list,
+  size: int,
+  crop: float,
+  filter_name: str = '',
 ) -> MemmapPixels:
   """Opens the decoded pictures of several splits, written where need be.
 
@@ -116,16 +125,19 @@ def decode_once(
     records: a data source a split.
     size: height and width, pixels.
     crop: fraction of the side cut from each edge.
+    filter_name: key of preprocess.FILTERS.
 
   Raises:
     schema.UserError: the disk is too small or cannot be written.
   """
   for path, part in zip(paths, records, strict=True):
-    write_pixels(path, part, size, crop)
+    write_pixels(path, part, size, crop, filter_name)
   return MemmapPixels(paths)
 
 
-def write_pixels(path: pathlib.Path, records, size: int, crop: float) -> None:
+def write_pixels(
+  path: pathlib.Path, records, size: int, crop: float, filter_name: str = ''
+) -> None:
   """Writes the decoded pictures of a split to a .npy file, unless it is there.
 
   Args:
@@ -133,6 +145,7 @@ def write_pixels(path: pathlib.Path, records, size: int, crop: float) -> None:
     records: data source whose examples have an encoded `image`.
     size: height and width, pixels.
     crop: fraction of the side cut from each edge.
+    filter_name: key of preprocess.FILTERS.
 
   Raises:
     schema.UserError: the disk is too small.
@@ -148,7 +161,7 @@ def write_pixels(path: pathlib.Path, records, size: int, crop: float) -> None:
     def fill(start):
       rows = range(start, min(start + _CHUNK, len(records)))
       for row in rows:
-        pixels[row] = decode_record(records, row, size, crop)
+        pixels[row] = decode_record(records, row, size, crop, filter_name)
       return len(rows)
 
     title = f'{path.stem}: decoding at {size} px'

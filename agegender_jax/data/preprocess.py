@@ -4,7 +4,7 @@ import io
 import os
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageFilter, ImageOps
 
 from agegender_jax import schema
 
@@ -16,11 +16,13 @@ class UnreadableError(ValueError):
   """A picture that cannot be decoded."""
 
 
-def load(picture: bytes | str | os.PathLike) -> Image.Image:
+def load(picture: bytes | str | os.PathLike, at_least: int = 0) -> Image.Image:
   """Reads a picture's stored pixels, of an animation the first frame.
 
   Args:
     picture: an encoded picture, or the path of one.
+    at_least: pixels that either side keeps where a large JPEG is decoded at
+      1/2, 1/4 or 1/8 of its size, which is faster; 0 = in full.
 
   Returns:
     The picture in its own mode, not yet turned upright.
@@ -31,6 +33,8 @@ def load(picture: bytes | str | os.PathLike) -> Image.Image:
   try:
     stream = io.BytesIO(picture) if isinstance(picture, bytes) else picture
     with Image.open(stream) as image:
+      if at_least and image.mode in ('L', 'RGB'):
+        image.draft(image.mode, (at_least, at_least))
       image.load()
       # A copy would lose the format; load() keeps the pixels after closing.
       return image
@@ -38,7 +42,9 @@ def load(picture: bytes | str | os.PathLike) -> Image.Image:
     raise UnreadableError(f'{type(error).__name__}: {error}') from error
 
 
-def decode(picture: bytes | str | os.PathLike) -> Image.Image:
+def decode(
+  picture: bytes | str | os.PathLike, at_least: int = 0
+) -> Image.Image:
   """Decodes a picture to upright RGB.
 
   Grey, palette, CMYK and 16-bit pictures are converted, transparency is laid
@@ -46,6 +52,7 @@ def decode(picture: bytes | str | os.PathLike) -> Image.Image:
 
   Args:
     picture: an encoded picture, or the path of one.
+    at_least: see `load`.
 
   Returns:
     An RGB image.
@@ -53,7 +60,7 @@ def decode(picture: bytes | str | os.PathLike) -> Image.Image:
   Raises:
     UnreadableError: not a picture that Pillow can decode.
   """
-  image = load(picture)
+  image = load(picture, at_least)
   try:
     image = ImageOps.exif_transpose(image)
   except Exception:  # A broken EXIF block says nothing about orientation.
@@ -70,6 +77,46 @@ def decode(picture: bytes | str | os.PathLike) -> Image.Image:
   return image.convert('RGB')
 
 
+def otsu_threshold(grey: np.ndarray) -> int:
+  """Finds the grey value that parts dark from bright best.
+
+  Otsu 1979, "A threshold selection method from gray-level histograms": the one
+  with the largest variance between the two classes.
+
+  Args:
+    grey: uint8, any shape.
+
+  Returns:
+    The threshold t in [0, 255]: dark is <= t. Of equally good ones the least;
+    a picture of one value is all dark.
+  """
+  shares = np.bincount(grey.ravel(), minlength=256) / grey.size
+  dark = shares.cumsum()  # Omega(t) in the paper.
+  moment = (shares * np.arange(256)).cumsum()  # Mu(t).
+  spread = dark * (1 - dark)
+  parted = spread > 1e-12  # Else one class is empty, but for rounding.
+  if not parted.any():
+    return int(grey.max())
+  between = (moment[-1] * dark - moment) ** 2 / np.where(parted, spread, 1)
+  return int(np.argmax(np.where(parted, between, -1)))
+
+
+def _otsu(image):
+  """Returns black and white, in RGB, by the picture's own threshold."""
+  grey = np.asarray(image.convert('L'))
+  white = 255 * (grey > otsu_threshold(grey)).astype(np.uint8)
+  return Image.fromarray(white).convert('RGB')
+
+
+# Name in config.data.filter -> RGB image to RGB image (seed 003's proposals).
+FILTERS = {
+  '': lambda image: image,
+  # Standard deviation 1 pixel of what the network sees.
+  'gaussian': lambda image: image.filter(ImageFilter.GaussianBlur(1)),
+  'otsu': _otsu,
+}
+
+
 def check_size(size: int, crop: float) -> None:
   """Raises schema.UserError unless the two make sense for `prepare`."""
   if size < 1:
@@ -80,13 +127,16 @@ def check_size(size: int, crop: float) -> None:
     )
 
 
-def prepare(image: Image.Image, size: int, crop: float = 0.0) -> np.ndarray:
-  """Cuts the central square, less a margin, and resizes it.
+def prepare(
+  image: Image.Image, size: int, crop: float = 0.0, filter_name: str = ''
+) -> np.ndarray:
+  """Cuts the central square, less a margin, resizes and filters it.
 
   Args:
     image: an RGB image.
     size: height and width of the result, pixels.
     crop: fraction of the square's side cut from each edge, in [0, 0.5).
+    filter_name: key of FILTERS.
 
   Returns:
     uint8 [size, size, 3].
@@ -99,4 +149,4 @@ def prepare(image: Image.Image, size: int, crop: float = 0.0) -> np.ndarray:
     Image.Resampling.BILINEAR,
     box=(left, top, left + side, top + side),
   )
-  return np.asarray(image)
+  return np.asarray(FILTERS[filter_name](image))

@@ -8,20 +8,35 @@ import shutil
 
 import numpy as np
 import tensorflow_datasets as tfds
+from absl import logging
 
 from agegender_jax import schema
 from agegender_jax.data import cache as cache_lib
 from agegender_jax.data import preprocess
-from agegender_jax.data.builders import common, folder, synthetic, utkface
+from agegender_jax.data.builders import (
+  adience,
+  celeb_a,
+  common,
+  fairface,
+  folder,
+  imdb_wiki,
+  synthetic,
+  utkface,
+)
 
 # Name in config.data.name -> creates the TFDS builder.
 SOURCES = {
+  'adience': adience.create_builder,
+  'celeb_a': celeb_a.create_builder,
+  'fairface': fairface.create_builder,
   'folder': folder.create_builder,
+  'imdb_wiki': imdb_wiki.create_builder,
   'synthetic': synthetic.create_builder,
   'utkface': utkface.create_builder,
 }
 CACHES = ('memmap', 'none')
-_COMMON_COLUMNS = ('name', 'age', 'gender', 'hash')
+_INTERVAL = ('age_low', 'age_high')
+_COMMON_COLUMNS = ('name', 'age', 'gender', 'hash', 'conflict', *_INTERVAL)
 
 
 @dataclasses.dataclass
@@ -29,31 +44,40 @@ class Source:
   """A split with random access: labels in memory, pixels by row.
 
   Attributes:
-    labels: age float32 [N], gender and age_group int32 [N].
+    labels: age float32 [N], gender and age_group int32 [N]. The group is that
+      of the years, or of the interval where only that is known.
     names: of the pictures, by row.
     hashes: uint64 [N], see splits.difference_hash.
+    intervals: int32 [N, 2], first and last year of an age that is given as a
+      group; UNKNOWN elsewhere.
+    conflicts: bool [N], whether an identical picture of the data set has
+      another age or gender.
     extras: further columns of the data, by row.
     preparation: reason -> number of pictures, from preparing the data set.
     fingerprint: of the raw data.
     licence: the terms of the data set.
-    pixels: gathers rows of uint8 [N, S, S, 3].
+    pixels: gathers uint8 [B, S, S, 3] by row of the whole split.
+    kept: int64 [N], which rows of the whole split these are.
   """
 
   labels: dict[str, np.ndarray]
   names: list[str]
   hashes: np.ndarray
+  intervals: np.ndarray
+  conflicts: np.ndarray
   extras: dict[str, list]
   preparation: dict[str, int]
   fingerprint: str
   licence: str
   pixels: cache_lib.MemmapPixels | cache_lib.RecordPixels
+  kept: np.ndarray
 
   def __len__(self) -> int:
     return len(self.names)
 
   def gather(self, rows: np.ndarray) -> np.ndarray:
     """Returns the pixels of rows, int [B], as a fresh uint8 [B, S, S, 3]."""
-    return self.pixels.gather(np.asarray(rows))
+    return self.pixels.gather(self.kept[rows])
 
 
 def open_source(
@@ -64,8 +88,10 @@ def open_source(
   data_dir: str = '',
   image_size: int = 128,
   crop: float = 0.0,
+  filter_name: str = '',
   cache: str = 'memmap',
   age_groups: str = 'adience',
+  drop_conflicts: bool = False,
   synthetic_examples: int = 6000,
   synthetic_seed: int = 0,
 ) -> Source:
@@ -78,8 +104,10 @@ def open_source(
     data_dir: of prepared data; '' = $TFDS_DATA_DIR, then TFDS's own.
     image_size: height and width, pixels.
     crop: fraction of the side cut from each edge before resizing.
+    filter_name: key of preprocess.FILTERS.
     cache: memmap (decode once to disk) or none (decode every time).
     age_groups: key of schema.AGE_GROUPS.
+    drop_conflicts: leave out pictures that an identical one contradicts.
     synthetic_examples: faces that `synthetic` draws.
     synthetic_seed: of the drawing.
 
@@ -89,6 +117,7 @@ def open_source(
   _check_known('data set', name, SOURCES)
   _check_known('config.data.cache', cache, CACHES)
   _check_known('config.data.age_groups', age_groups, schema.AGE_GROUPS)
+  _check_known('config.data.filter', filter_name, preprocess.FILTERS)
   preprocess.check_size(image_size, crop)
   builder = prepared_builder(
     name,
@@ -107,12 +136,20 @@ def open_source(
     for key, values in cache_lib.read_columns(path, part).items():
       columns.setdefault(key, []).extend(values)
   if cache == 'memmap':
-    key = f'{image_size}px_crop{crop:g}_v{preprocess.VERSION}'
+    key = f'{image_size}px_crop{crop:g}{filter_name}_v{preprocess.VERSION}'
     paths = [cache_dir / key / f'{atom}.npy' for atom in atoms]
-    pixels = cache_lib.decode_once(paths, records, image_size, crop)
+    pixels = cache_lib.decode_once(
+      paths, records, image_size, crop, filter_name
+    )
   else:
-    pixels = cache_lib.RecordPixels(records, image_size, crop)
-  return _create_source(builder, columns, pixels, age_groups)
+    pixels = cache_lib.RecordPixels(records, image_size, crop, filter_name)
+  kept = np.arange(len(columns['name']))
+  if drop_conflicts:
+    kept = kept[np.asarray(columns['conflict']) == 0]
+    dropped = len(columns['name']) - len(kept)
+    logging.info('%s: %d contradictory pictures left out', split, dropped)
+    columns = {k: [v[row] for row in kept] for k, v in columns.items()}
+  return _create_source(builder, columns, pixels, kept, age_groups)
 
 
 def prepared_builder(
@@ -149,21 +186,30 @@ def prepared_builder(
   return builder
 
 
-def _create_source(builder, columns, pixels, age_groups):
+def _create_source(builder, columns, pixels, kept, age_groups):
   age = np.asarray(columns['age'], np.float32)
+  unknown = np.full(len(kept), schema.UNKNOWN)
+  intervals = [np.asarray(columns.get(key, unknown)) for key in _INTERVAL]
   return Source(
     labels={
       'age': age,
-      'age_group': schema.group_of_label(age, age_groups),
+      'age_group': np.where(
+        age == schema.UNKNOWN,
+        schema.group_of_interval(*intervals, age_groups),
+        schema.group_of_label(age, age_groups),
+      ),
       'gender': np.asarray(columns['gender'], np.int32),
     },
     names=columns['name'],
     hashes=np.array([int(text, 16) for text in columns['hash']], np.uint64),
+    intervals=np.stack(intervals, axis=-1).astype(np.int32),
+    conflicts=np.asarray(columns['conflict'], bool),
     extras={k: v for k, v in columns.items() if k not in _COMMON_COLUMNS},
     preparation=dict(builder.info.metadata),
     fingerprint=builder.builder_config.name,
     licence=builder.LICENCE,
     pixels=pixels,
+    kept=kept,
   )
 
 

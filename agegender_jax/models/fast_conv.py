@@ -7,20 +7,16 @@ channels-last, padding is explicit: `((top, bottom), (left, right))`.
 """
 
 import functools
+import itertools
 import math
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from agegender_jax.models import fast_pool, winograd
+from agegender_jax.models import fast_pool, kernel_gradient, winograd
 
 _DIMENSIONS = ('NHWC', 'HWIO', 'NHWC')
-# Copies made per loop turn of a kernel gradient: about what a cache holds.
-_TURN_BYTES = 6 * 2**20
-# Of an image: XLA convolves fewer channels in a slow loop, and repeating them
-# for every tap of the kernel is cheap.
-_FEW_CHANNELS = 4
 # The fewest channels, in and out, with which Winograd's sums are outweighed by
 # the products they save; and the fewest tiles that outweigh the kernel's.
 _WINOGRAD_CHANNELS = 32
@@ -61,6 +57,30 @@ def _pays_winograd(shape, strides, batch, size, dtype, least_channels):
   )
 
 
+def _is_small(size, window):
+  """Says whether an image is smaller than the kernel: XLA's slow case, 70
+  times slower than a product a tap.
+  """
+  return any(length < taps for length, taps in zip(size, window, strict=True))
+
+
+def _sum_of_taps(x, kernel, strides, padding):
+  """Returns the convolution as one matrix product a tap of the kernel."""
+  window = kernel.shape[:2]
+  size = [
+    (length + sum(pads) - taps) // stride + 1
+    for length, pads, taps, stride in zip(
+      x.shape[1:3], padding, window, strides, strict=True
+    )
+  ]
+  pads = [(0, 0, 0), *((low, high, 0) for low, high in padding), (0, 0, 0)]
+  x = lax.pad(x, jnp.zeros((), x.dtype), pads)
+  return sum(
+    fast_pool.strided_window(x, tap, size, strides) @ kernel[tap]
+    for tap in itertools.product(*map(range, window))
+  )
+
+
 def _is_pointwise(kernel, padding):
   return kernel.shape[:2] == (1, 1) and not any(map(any, padding))
 
@@ -89,7 +109,10 @@ def conv(x, kernel, strides, padding):
     kernel.shape, strides, len(x), size, x.dtype, _WINOGRAD_CHANNELS
   ):
     return winograd.conv(x, kernel, padding)
-  missing = _FEW_CHANNELS - x.shape[-1]
+  if _is_small(x.shape[1:3], kernel.shape[:2]):
+    return _sum_of_taps(x, kernel, strides, padding)
+  # XLA convolves fewer in a slow loop.
+  missing = kernel_gradient.FEW_CHANNELS - x.shape[-1]
   if missing > 0 and kernel.shape[0] * kernel.shape[1] <= 9:
     x = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, missing)))
     kernel = jnp.pad(kernel, ((0, 0), (0, 0), (0, missing), (0, 0)))
@@ -119,7 +142,7 @@ def _pointwise_gradients(x, kernel, strides, dy):
       )
     ]
     dx = lax.pad(dx, jnp.zeros((), dx.dtype), [(0, 0, 0), *pads, (0, 0, 0)])
-  return dx, _product(picked, dy).astype(dy.dtype)[None, None]
+  return dx, kernel_gradient.product(picked, dy).astype(dy.dtype)[None, None]
 
 
 def _input_gradient(shape, kernel, strides, padding, dy):
@@ -138,16 +161,20 @@ def _input_gradient(shape, kernel, strides, padding, dy):
     kernel.shape, strides, len(dy), shape[1:3], dy.dtype, _WINOGRAD_CHANNELS
   ):
     return winograd.transposed_conv(dy, kernel, pads)
+  if _is_small(dy.shape[1:3], kernel.shape[:2]):
+    taps = functools.partial(
+      _sum_of_taps, kernel=kernel, strides=strides, padding=padding
+    )
+    (dx,) = jax.linear_transpose(taps, jax.ShapeDtypeStruct(shape, dy.dtype))(
+      dy
+    )
+    return dx
   flipped = lax.optimization_barrier(kernel[::-1, ::-1].swapaxes(2, 3))
   return _lax_conv(dy, flipped, (1, 1), pads, lhs_dilation=strides)
 
 
 def _kernel_gradient(x, shape, strides, padding, dy):
-  """Returns dW [kh, kw, C, D], summed over a loop of a few images each.
-
-  A loop turn's copies of x and dy stay in the cache, and its memory is used
-  again: all images at once cost more in page faults than in arithmetic.
-  """
+  """Returns dW [kh, kw, C, D]."""
   if _pays_winograd(
     shape,
     strides,
@@ -156,105 +183,10 @@ def _kernel_gradient(x, shape, strides, padding, dy):
     dy.dtype,
     _WINOGRAD_CHANNELS_OF_GRADIENT,
   ):
-    return winograd.kernel_gradient(x, dy, padding).astype(dy.dtype)
-  few_channels = shape[2] <= _FEW_CHANNELS
-  taps = _patch_product if few_channels else _row_phase_product
-  turns = _turns(dy, shape, few_channels)
-  if turns == 1:
-    return taps(x, shape, strides, padding, dy).astype(dy.dtype)
-  images = x.shape[0] // turns
-
-  def add(turn, total):
-    piece = [
-      lax.dynamic_slice_in_dim(array, turn * images, images)
-      for array in (x, dy)
-    ]
-    return total + taps(piece[0], shape, strides, padding, piece[1])
-
-  total = lax.fori_loop(0, turns, add, jnp.zeros(shape, jnp.float32))
-  return total.astype(dy.dtype)
-
-
-def _turns(dy, shape, few_channels):
-  """Returns how many loop turns, a divisor of the batch, suit the cache."""
-  height, width, channels, features = shape
-  if few_channels:
-    repeated = height * width * channels + features
+    result = winograd.kernel_gradient(x, dy, padding)
   else:
-    repeated = width * channels + height * features
-  image_bytes = math.prod(dy.shape[1:3]) * repeated * dy.dtype.itemsize
-  batch = dy.shape[0]
-  for turns in range(1, batch):
-    if batch % turns == 0 and batch // turns * image_bytes <= _TURN_BYTES:
-      return turns
-  return batch
-
-
-def _patch_product(x, shape, strides, padding, dy):
-  """Returns float32 dW as the product of x's patches with dy."""
-  height, width, channels, features = shape
-  x = _pad_for_taps(x, shape, strides, padding, dy)
-  patches = jnp.concatenate(
-    [
-      fast_pool.strided_window(x, (row, column), dy.shape[1:3], strides)
-      for row in range(height)
-      for column in range(width)
-    ],
-    axis=-1,
-  )
-  return _product(patches, dy).reshape(shape)
-
-
-def _row_phase_product(x, shape, strides, padding, dy):
-  """Returns float32 dW as one matrix product per row phase.
-
-  x is repeated once per kernel column and dy once per kernel row, so that a
-  product over all pixels holds every tap; a vertical stride s splits the
-  rows of x into s phases with their own taps.
-  """
-  height, width = shape[:2]
-  _, rows, columns, _ = dy.shape
-  x = _pad_for_taps(x, shape, strides, padding, dy)
-  taps = [None] * height
-  for phase in range(min(strides[0], height)):
-    offsets = range(phase, height, strides[0])
-    count = rows + len(offsets) - 1
-    picked = [
-      fast_pool.strided_window(x, (phase, column), (count, columns), strides)
-      for column in range(width)
-    ]
-    last = len(offsets) - 1
-    shifted = [
-      jnp.pad(dy, ((0, 0), (shift, last - shift), (0, 0), (0, 0)))
-      for shift in range(len(offsets))
-    ]
-    product = _product(
-      jnp.concatenate(picked, axis=-1), jnp.concatenate(shifted, axis=-1)
-    )
-    product = product.reshape(width, shape[2], len(offsets), shape[3])
-    for index, row in enumerate(offsets):
-      taps[row] = product[:, :, index]
-  return jnp.stack(taps)
-
-
-def _pad_for_taps(x, shape, strides, padding, dy):
-  """Returns x padded or cut so that every tap of every phase exists."""
-  pads = [(0, 0, 0)]
-  for axis in (0, 1):
-    size, low = x.shape[axis + 1], padding[axis][0]
-    # A phase reads whole strides: up to stride - 1 pixels past the last tap.
-    needed = (dy.shape[axis + 1] - 1) * strides[axis] + shape[axis]
-    pads.append((low, needed + strides[axis] - 1 - size - low, 0))
-  return lax.pad(x, jnp.zeros((), x.dtype), [*pads, (0, 0, 0)])
-
-
-def _product(left, right):
-  """Returns [C, D] in float32 or wider: left [B, H, W, C] times right."""
-  return jnp.matmul(
-    left.reshape(-1, left.shape[-1]).T,
-    right.reshape(-1, right.shape[-1]),
-    preferred_element_type=jnp.promote_types(left.dtype, jnp.float32),
-  )
+    result = kernel_gradient.kernel_gradient(x, shape, strides, padding, dy)
+  return result.astype(dy.dtype)
 
 
 conv.defvjp(_conv_forward, _conv_backward)

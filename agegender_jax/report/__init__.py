@@ -4,10 +4,19 @@ Never the model and never jax: `evaluate` writes what the page needs. A new
 part of the page is one function in `sections` (or `compare`), which returns
 blocks of the kinds that `page.html.j2` knows.
 
-  run < stats, figures < sections, compare < page
+  stored < predictions, details < run
+  canvas < figures, dots < panels;  measures < blocks
+  both < groups, uncertainty, gallery, network, evaluations, record
+  < sections, compare < page;  card_facts < card
 """
 
-from agegender_jax.report import page
+from agegender_jax.report import card, page
 
-write_report = page.write_report
+
+def write_report(workdir) -> str:
+  """Writes model_card.md and what `page.write_report` writes, its result."""
+  card.write_card(workdir)  # First: the page links to it.
+  return page.write_report(workdir)
+
+
 write_comparison = page.write_comparison

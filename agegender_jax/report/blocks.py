@@ -8,38 +8,52 @@ import typing
 import numpy as np
 from PIL import Image
 
-from agegender_jax.report import canvas
+from agegender_jax.report import canvas, measures
 
 MISSING = '\N{EN DASH}'
+# Of a picture on the page: enough for its place, and dozens stay small.
+MOST_PIXELS = 160
 
 
 class Headline(typing.NamedTuple):
-  """A score on a card: its key, name, unit and whether more is better."""
+  """A score on a card, and whether more of it is better."""
 
   key: str
-  name: str
-  unit: str
   more_is_better: bool
+
+  @property
+  def name(self) -> str:
+    return measures.name(self.key)
+
+  @property
+  def unit(self) -> str:
+    return measures.unit(self.key)
 
 
 HEADLINES = (
-  Headline('age_mae', 'Age error (MAE)', 'years', False),
-  Headline('age_cs5', 'Within 5 years (CS@5)', '%', True),
-  Headline('age_group_accuracy', 'Age group exact', '%', True),
-  Headline('age_group_one_off', 'Age group one-off', '%', True),
-  Headline('gender_accuracy', 'Gender accuracy', '%', True),
-  Headline('gender_balanced_accuracy', 'Gender balanced acc.', '%', True),
+  Headline('age_mae', False),
+  Headline('age_cs5', True),
+  Headline('age_group_accuracy', True),
+  Headline('age_group_one_off', True),
+  Headline('gender_accuracy', True),
+  Headline('gender_balanced_accuracy', True),
 )
 
 
 def number(value, unit='years', signed=False) -> str:
-  """Formats years with two decimals, fractions as percent with one."""
+  """Formats years with two decimals, fractions as percent with one.
+
+  Args:
+    value: what, or None.
+    unit: `years`, `%` or '' of a number without a unit (three decimals).
+    signed: whether a positive one gets its sign.
+  """
   if value is None or not math.isfinite(value):
     return MISSING
   sign = '+' if signed else ''
   if unit == '%':
     return f'{100 * value:{sign}.1f}'
-  return f'{value:{sign}.2f}'
+  return f'{value:{sign}.{2 if unit else 3}f}'
 
 
 def interval(low, high, unit='years', signed=False) -> str:
@@ -70,19 +84,42 @@ def cell(text, sort=None, small='') -> dict:
   return {'text': text, 'sort': sort, 'small': small}
 
 
-def table(caption, header, rows) -> dict:
-  """Returns a sortable table; header: texts; rows: lists of cells."""
-  return {'kind': 'table', 'caption': caption, 'header': header, 'rows': rows}
+def table(caption, header, rows, total=()) -> dict:
+  """Returns a sortable table.
+
+  Args:
+    caption: text above it, or ''.
+    header: texts.
+    rows: lists of cells.
+    total: cells of a last row that stays last.
+  """
+  return {'kind': 'table', 'caption': caption, 'header': header, 'rows': rows,
+          'total': list(total)}  # fmt: skip
 
 
 def figures(panels) -> dict:
-  """Returns figures from (description, panel) pairs."""
-  return {
-    'kind': 'figures',
-    'items': [
-      {'label': label, 'svg': canvas.to_svg(panel)} for label, panel in panels
-    ],
-  }
+  """Returns figures from (description, panel[, inches]) tuples, {} of none."""
+  items = [
+    {'label': label, 'svg': canvas.to_svg(panel, *size)}
+    for label, panel, *size in panels
+  ]
+  return {'kind': 'figures', 'items': items} if items else {}
+
+
+def fold(summary, *parts) -> dict:
+  """Returns blocks folded away under a summary, {} of none."""
+  parts = [part for part in parts if part]
+  return {'kind': 'fold', 'summary': summary, 'blocks': parts} if parts else {}
+
+
+def heading(text) -> dict:
+  """Returns a heading within a section."""
+  return {'kind': 'heading', 'text': text}
+
+
+def link(text, target) -> dict:
+  """Returns a paragraph that links to a file beside the page."""
+  return {'kind': 'link', 'text': text, 'target': target}
 
 
 def facts(pairs) -> dict:
@@ -104,7 +141,9 @@ def code(text, summary='') -> dict:
 def picture(image: np.ndarray) -> str:
   """Returns a uint8 [H, W, 3] picture as a data URI."""
   stream = io.BytesIO()
-  Image.fromarray(image).save(stream, 'JPEG', quality=90)
+  shown = Image.fromarray(image)
+  shown.thumbnail((MOST_PIXELS, MOST_PIXELS), Image.Resampling.LANCZOS)
+  shown.save(stream, 'JPEG', quality=88)
   return 'data:image/jpeg;base64,' + base64.b64encode(stream.getvalue()).decode(
     'ascii'
   )

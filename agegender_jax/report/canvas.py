@@ -21,6 +21,11 @@ _DPI = 150
 PANEL = (3.9, 2.9)  # Inches; 281 points: text stays readable on a phone.
 
 
+def rows_size(count) -> tuple:
+  """Returns the inches of a panel with a row for each of `count` names."""
+  return PANEL[0], 1.25 + 0.27 * max(count, 2)
+
+
 def save_png(path, panels, size=PANEL, columns=0):
   """Writes panels beside each other as one PNG.
 

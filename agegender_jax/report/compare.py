@@ -3,7 +3,23 @@
 import functools
 import itertools
 
-from agegender_jax.report import blocks, canvas, figures, panels, record, stats
+from agegender_jax import scoring
+from agegender_jax.report import (
+  blocks,
+  canvas,
+  dots,
+  evaluations,
+  figures,
+  measures,
+  panels,
+  record,
+)
+
+# Beside the headlines of a single run's page.
+_COMPARED = ('age_mae_macro', 'gender_auc', 'age_coverage90')
+_COST = ('num_parameters', 'seconds', 'images_per_second', 'peak_memory_bytes',
+         'device')  # fmt: skip
+_DIFFERENCES = ('age_mae', 'age_group_accuracy', 'gender_accuracy')
 
 
 def labels(runs) -> list:
@@ -40,36 +56,26 @@ def scores(runs):
 
 
 def _score_table(runs, names, chosen, protocol):
+  keys = [headline.key for headline in blocks.HEADLINES] + list(_COMPARED)
   shown = [
-    headline
-    for headline in blocks.HEADLINES
-    if any(runs[i].scores.get(headline.key) is not None for i in chosen)
+    (key, measures.unit(key))
+    for key in keys
+    if any(runs[i].scores.get(key) is not None for i in chosen)
   ]
   rows = []
   for index in chosen:
     scored = runs[index].scores
-    cells = [blocks.cell(names[index])]
-    for headline in shown:
-      value = scored.get(headline.key)
-      low = scored.get(f'{headline.key}_low')
-      high = scored.get(f'{headline.key}_high')
-      cells.append(
-        blocks.cell(
-          blocks.number(value, headline.unit),
-          float('nan') if value is None else value,
-          blocks.interval(low, high, headline.unit),
-        )
-      )
-    rows.append(cells)
+    rows.append([blocks.cell(names[index]), *(
+      evaluations.score_cell(scored, key, unit) for key, unit in shown
+    )])  # fmt: skip
   trivial = runs[chosen[0]].trivial
-  if any(headline.key in trivial for headline in shown):
-    values = [trivial.get(headline.key, float('nan')) for headline in shown]
+  if any(key in trivial for key, _ in shown):
     rows.append([
       blocks.cell('trivial', small='median age, commoner gender'),
-      *(blocks.cell(blocks.number(value, headline.unit), value)
-        for value, headline in zip(values, shown, strict=True)),
+      *(evaluations.score_cell(trivial, key, unit) for key, unit in shown),
     ])  # fmt: skip
-  header = ['Run', *(f'{h.name}, {h.unit}' for h in shown)]
+  header = ['Run', *(f'{measures.name(key)}, {unit}'.rstrip(', ')
+                     for key, unit in shown)]  # fmt: skip
   name, split, count = protocol
   caption = f'{name}, {split}' + (f', {count:,} pictures' if count else '')
   return blocks.table(caption, header, rows)
@@ -79,15 +85,18 @@ def curves(runs):
   """Returns the validation curves of all runs on one graph a metric."""
   names = labels(runs)
   found = []
+  tasks = [run.config.get('tasks') for run in runs]
   for metric in panels.curve_names(runs):
+    # Sums of other terms or weights do not belong on one axis.
+    if metric == 'loss' and any(other != tasks[0] for other in tasks):
+      continue
     title, unit, scale = panels.CURVES[metric]
     lines = []
     for index, run in enumerate(runs):
       epochs, values = panels.series(run, 'validation', metric, scale)
       if not len(epochs):
         continue
-      # Fonts of PNG and SVG know no more than this of a folder's name.
-      label = names[index].encode('ascii', 'replace').decode()[:30]
+      label = dots.ascii_name(names[index])
       color = canvas.PALETTE[index % len(canvas.PALETTE)]
       dashed = index // len(canvas.PALETTE) % 2 == 1
       lines.append(figures.Line(label, epochs, values, color, dashed))
@@ -114,21 +123,22 @@ def differences(runs):
       continue
     if any(run.predictions is None for run in pair):
       continue
-    found = stats.paired_difference(*(run.predictions for run in pair))
+    tables = [run.predictions.table for run in pair]
     letters = _letter(first), _letter(second)
-    for key, title, unit, sign in (
-      ('age_error', 'Age error (years)', 'years', -1),
-      ('gender_correct', 'Gender correct (% points)', '%', 1),
-    ):
-      value = found[key]
-      if value['count']:
-        rows.append([
-          blocks.cell(f'{letters[1]} minus {letters[0]}'),
-          blocks.cell(title),
-          blocks.estimate_cell(value, unit, signed=True),
-          blocks.cell(f'{value["count"]:,}', value['count']),
-          blocks.cell(_verdict(value, sign, letters)),
-        ])  # fmt: skip
+    for key in _DIFFERENCES:
+      value = scoring.paired_difference(*tables, key)
+      if not value['count']:
+        continue
+      unit = measures.unit(key)
+      of = '% points' if unit == '%' else unit
+      sign = scoring.BEST_METRICS[key]
+      rows.append([
+        blocks.cell(f'{letters[1]} minus {letters[0]}'),
+        blocks.cell(f'{measures.name(key)} ({of})'),
+        blocks.estimate_cell(value, unit, signed=True),
+        blocks.cell(f'{value["count"]:,}', value['count']),
+        blocks.cell(_verdict(value, sign, letters)),
+      ])  # fmt: skip
   if not rows:
     return blocks.section('differences', 'Paired differences', blocks.note(
       'No two of the runs scored the same pictures.'
@@ -144,14 +154,47 @@ def differences(runs):
 
 
 def _verdict(value, sign, letters):
-  if value['low'] <= 0 <= value['high']:
+  # NaN: an interval of too few pictures.
+  if not (value['low'] > 0 or value['high'] < 0):
     return 'no clear difference'
   return letters[1] if sign * value['value'] > 0 else letters[0]
 
 
+def by_age(runs):
+  """Returns the errors by age of the runs that share a protocol."""
+  names, found = labels(runs), []
+  for protocol in dict.fromkeys(run.protocol[:2] for run in runs):
+    series = [
+      (name, run.details.groups_of('age'))
+      for name, run in zip(names, runs, strict=True)
+      if run.protocol[:2] == protocol and run.details.groups_of('age')
+    ]
+    groups = [group for _, rows in series for group in rows]
+    for key, label, scale in measures.drawn(groups):
+      known = [
+        (name, rows)
+        for name, rows in series
+        if any(row[key]['count'] for row in rows)
+      ]
+      if len(known) > 1:
+        what = label.partition(' (')[0]
+        panel = functools.partial(
+          dots.draw_side_by_side, series=known, key=key, label=label,
+          title=f'{what} on {dots.ascii_name(protocol[1])}', scale=scale,
+        )  # fmt: skip
+        found.append((f'{label} by actual age', panel))
+  if not found:
+    return {}
+  return blocks.section('by-age', 'By age', blocks.figures(found), blocks.note(
+    'Whiskers are 95 % bootstrap intervals.'))  # fmt: skip
+
+
 def runs_table(runs):
   """Returns what each run trained and what it cost."""
-  facts = [dict(record.cost_facts(run)) for run in runs]
+  facts = [
+    dict(record.fact(key, run.info[key]) for key in _COST if key in run.info)
+    for run in runs
+  ]
   keys = list(dict.fromkeys(key for entry in facts for key in entry))
   rows = []
   for name, run, entry in zip(labels(runs), runs, facts, strict=True):
@@ -165,4 +208,4 @@ def runs_table(runs):
   return blocks.section('runs', 'Runs', blocks.table('', header, rows))
 
 
-SECTIONS = (scores, differences, curves, runs_table)
+SECTIONS = (scores, curves, differences, by_age, runs_table)

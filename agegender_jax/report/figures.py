@@ -4,11 +4,13 @@ matplotlib is imported inside the functions that need a class of it.
 """
 
 import dataclasses
-import functools
 
 import numpy as np
 
 from agegender_jax.report import canvas
+
+# Inches of a picture's place on a sheet, and of the picture in it.
+FACE, _SIDE = (1.7, 1.95), 1.6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +96,7 @@ def draw_confusion(axes, counts, names, title):
     corner = (column - 0.5, row - 0.5)
     axes.add_patch(patches.Rectangle(
       corner, 1, 1, facecolor=canvas.BLUE, linewidth=0,
-      alpha=0.75 * share[row, column],
+      alpha=0.6 * share[row, column],
     ))  # fmt: skip
     axes.text(
       column, row, f'{counts[row, column]}', ha='center', va='center',
@@ -106,43 +108,6 @@ def draw_confusion(axes, counts, names, title):
   axes.set(title=title, xlabel='predicted', ylabel='actual',
            xlim=(-0.5, len(names) - 0.5),
            ylim=(len(names) - 0.5, -0.5))  # fmt: skip
-
-
-def draw_error_by_age(axes, rows, key, label, scale=1.0):
-  """Draws an error a bin with its interval, the count behind as bars.
-
-  Args:
-    axes: where to.
-    rows: stats.errors_by_age.
-    key: which estimate of a row.
-    label: of the y axis, with its unit.
-    scale: factor from the estimate to that unit.
-  """
-  places = np.arange(len(rows))
-  value, low, high = (
-    np.array([row[key][part] * scale for row in rows])
-    for part in ('value', 'low', 'high')
-  )
-  behind = axes.twinx()
-  behind.bar(
-    places, [row['count'] for row in rows], color=canvas.LINE, width=0.82
-  )
-  behind.grid(False)
-  behind.spines['left'].set_visible(False)
-  behind.set_ylabel('pictures (bars)')
-  # The later axes lie on top by default; the bars belong behind.
-  axes.set_zorder(behind.get_zorder() + 1)
-  axes.patch.set_visible(False)
-  axes.errorbar(
-    places, value, np.maximum([value - low, high - value], 0), fmt='o',
-    color=canvas.VERMILLION, elinewidth=1.6, markersize=5,
-  )  # fmt: skip
-  names = [row['name'] for row in rows]
-  axes.set_xticks(places, names, fontsize=7 if len(rows) > 6 else 9)
-  axes.set(title=label.partition(' (')[0], xlabel='actual age (years)',
-           ylabel=label, xlim=(-0.6, len(rows) - 0.4))  # fmt: skip
-  # NaN: a bin in which nothing of this kind is known.
-  axes.set_ylim(0, 1.06 * max(float(np.nanmax(high)), 0.1))
 
 
 def draw_ages(axes, ages, title):
@@ -198,20 +163,23 @@ def draw_shares(axes, counts, names, title):
   axes.legend(loc='upper left', ncols=3)
 
 
-def face_panels(faces, captions) -> list:
-  """Returns a panel a face, with its caption above.
+def draw_faces(axes, faces, captions, columns):
+  """Draws a sheet of pictures, each with its caption above.
+
+  One axes for all: one a picture takes seconds to lay out.
 
   Args:
+    axes: where to.
     faces: uint8 [S, S, 3] pictures.
     captions: a text a face.
+    columns: pictures a row.
   """
-
-  def draw(axes, face, caption):
-    axes.imshow(face)
-    axes.axis('off')
-    axes.set_title(caption, loc='center', fontsize=11, fontweight='normal')
-
-  return [
-    functools.partial(draw, face=face, caption=caption)
-    for face, caption in zip(faces, captions, strict=True)
-  ]
+  for index, (face, caption) in enumerate(zip(faces, captions, strict=True)):
+    left, top = index % columns * FACE[0], index // columns * FACE[1]
+    bottom = top + FACE[1]
+    axes.imshow(face, extent=(left, left + _SIDE, bottom, bottom - _SIDE))
+    axes.text(left + _SIDE / 2, bottom - _SIDE - 0.05, caption, ha='center',
+              va='bottom', fontsize=11)  # fmt: skip
+  rows = -(-len(faces) // columns)
+  axes.set(xlim=(0, columns * FACE[0]), ylim=(rows * FACE[1], 0))
+  axes.axis('off')

@@ -1,5 +1,6 @@
 """Renders the pages and writes a run's figures."""
 
+import functools
 import pathlib
 
 from agegender_jax import files, schema
@@ -7,13 +8,14 @@ from agegender_jax.report import (
   canvas,
   compare,
   figures,
+  gallery,
+  network,
   panels,
+  record,
   sections,
-  stats,
+  uncertainty,
 )
 from agegender_jax.report import run as run_lib
-
-_FACE = (1.7, 1.95)  # Inches, with the caption.
 
 
 def write_report(workdir) -> str:
@@ -30,15 +32,9 @@ def write_report(workdir) -> str:
   """
   run = run_lib.read_run(workdir)
   _write_figures(run)
-  data = run.config['data']
-  page = _render(
+  page = render(
     title=f'{run.data_name}: {run.recipe_name}',
-    lead=[
-      ('Trained on', f'{run.data_name}, {data.get("train_split", "train")}'),
-      ('Scored on' if run.scores else 'To be scored on', run.test_split),
-      ('Run' if not run.recipe else 'Recipe', run.recipe_name),
-      ('State', 'finished' if run.finished else 'not finished'),
-    ],
+    lead=_lead(run),
     found=[make(run) for make in sections.SECTIONS],
   )
   path = run.workdir / 'report.html'
@@ -69,7 +65,7 @@ def write_comparison(workdirs, output='compare.html') -> str:
       f'the folder of --output={output} does not exist: create it first'
     )
   names = compare.labels(runs)
-  page = _render(
+  page = render(
     title=f'Comparison of {len(runs)} run{"s" if len(runs) > 1 else ""}',
     lead=[tuple(name.split(' ', 1)) for name in names],
     found=[make(runs) for make in compare.SECTIONS],
@@ -78,7 +74,14 @@ def write_comparison(workdirs, output='compare.html') -> str:
   return str(path)
 
 
-def _render(title, lead, found):
+def render(title, lead, found) -> str:
+  """Renders a page.
+
+  Args:
+    title: heading.
+    lead: (name, value) pairs below it.
+    found: sections of blocks; empty ones are left out.
+  """
   import jinja2
 
   environment = jinja2.Environment(
@@ -93,29 +96,86 @@ def _render(title, lead, found):
   return template.render(title=title, lead=lead, sections=found)
 
 
+def _lead(run):
+  """Returns what was trained on what, as (name, text) pairs."""
+  train = run.config['data'].get('train_split', 'train')
+  count = run.data.get('splits', {}).get(train, {}).get('num_examples')
+  on = f'{run.data_name}, {train}' + (f' ({count:,})' if count else '')
+  tested = run.scores.get('num_examples')
+  tested = f' ({tested:,})' if tested else ''
+  model = run.config.get('model', {}).get('backbone', '')
+  if run.info.get('num_parameters'):
+    size = network.count_text(run.info['num_parameters'])
+    model += f', {size} parameters'
+  epochs = [row['epoch'] for row in run.metrics if 'epoch' in row][-1:]
+  trained = [f'{epoch:.3g} epochs' for epoch in epochs]
+  if run.info.get('seconds'):
+    trained.append(record.duration(run.info['seconds']))
+  return [
+    pair
+    for pair in (
+      ('Trained on', on),
+      ('Scored on' if run.scores else 'To be scored on',
+       run.test_split + tested),
+      ('Run' if not run.recipe else 'Recipe', run.recipe_name),
+      ('Network', model),
+      ('Trained for', ', '.join(trained)),
+      ('State', 'finished' if run.finished else 'not finished'),
+    )
+    if pair[1]
+  ]  # fmt: skip
+
+
 def _write_figures(run):
   folder = run.workdir / 'figures'
   folder.mkdir(exist_ok=True)
-  rows = []
-  if run.predictions is not None:
-    rows = stats.errors_by_age(run.predictions, run.group_names)
-  true = panels.predicted_against_true(run)
-  for name, found in (
-    ('learning_curves', panels.learning_curves(run)),
+  true, confusions = panels.predicted_against_true(run), panels.confusions(run)
+  for name, found, size in (
+    ('learning_curves', panels.learning_curves(run), canvas.PANEL),
     # Ages against each other; the matrix where the run only has groups.
-    ('predicted_vs_true', true[:1]),
-    ('error_by_age', panels.by_age(run, rows)),
-    ('age_histogram', panels.data_histograms(run)),
-  ):
+    ('predicted_vs_true', (true or confusions)[:1], (5, 5)),
+    ('confusion', confusions, (4.6, 4)),
+    ('error_by_age', panels.by_age(run), canvas.PANEL),
+    ('age_histogram', panels.data_histograms(run), canvas.PANEL),
+    ('reliability', uncertainty.reliability_panels(run),
+     uncertainty.RELIABILITY),
+  ):  # fmt: skip
     if found:
-      size = (5, 5) if name == 'predicted_vs_true' else canvas.PANEL
-      drawn = [panel for _, panel in found]
+      drawn = [panel for _, panel, *_ in found]
       canvas.save_png(folder / f'{name}.png', drawn, size)
-  shown = run.faces[: sections.MOST_FACES]
-  if shown:
-    captions = []
-    for _, row in shown:
-      predicted, actual = sections.face_texts(run, row)
-      captions.append(f'{predicted} ({actual})')
-    drawn = figures.face_panels([image for image, _ in shown], captions)
-    canvas.save_png(folder / 'faces.png', drawn, _FACE, columns=5)
+  for name, found in (
+    ('faces', run.faces),
+    ('worst', run.worst),
+    ('contradictory', run.contradictory),
+  ):
+    _save_faces(folder / f'{name}.png', run, found[: gallery.MOST_FACES])
+  _save_saliency(folder / 'saliency.png', run)
+
+
+def _save_faces(path, run, found):
+  if found:
+    images = [image for image, _ in found]
+    _save_sheet(path, images, gallery.captions(run, found), 5)
+
+
+def _save_saliency(path, run):
+  found = gallery.overlays(run)
+  images, texts = [], []
+  for caption, (image, _, maps) in zip(
+    gallery.captions(run, found), found, strict=True
+  ):
+    images += [image, *maps.values()]
+    texts += [caption, *maps]
+  if found:
+    # Two pictures a row, each with its maps.
+    _save_sheet(path, images, texts, 2 * (1 + len(found[0][2])))
+
+
+def _save_sheet(path, images, texts, columns):
+  columns = min(columns, len(images))
+  panel = functools.partial(
+    figures.draw_faces, faces=images, captions=texts, columns=columns
+  )
+  width, height = figures.FACE
+  size = columns * width, -(-len(images) // columns) * height
+  canvas.save_png(path, [panel], size)

@@ -8,7 +8,7 @@ import functools
 import numpy as np
 
 from agegender_jax import schema
-from agegender_jax.report import canvas, figures, stats
+from agegender_jax.report import canvas, dots, figures, measures
 
 # Metric -> title, unit, factor to the unit. Groups only where years lack.
 CURVES = {
@@ -101,55 +101,43 @@ def learning_curves(run) -> list:
 
 
 def predicted_against_true(run) -> list:
-  """Returns ages against each other, else groups; then genders."""
+  """Returns ages against each other."""
   predictions = run.predictions
-  if predictions is None:
+  if predictions is None or not predictions.age_known.any():
     return []
-  result = []
   known = predictions.age_known
-  if known.any():
-    panel = functools.partial(
-      figures.draw_true_and_predicted,
-      true=predictions.age[known],
-      predicted=predictions.age_pred[known],
-    )
-    result.append(('Predicted against actual age', panel))
-  if predictions.group_known.any():
-    counts = stats.confusion(
-      predictions.age_group, predictions.age_group_pred, len(run.group_names)
-    )
-    panel = functools.partial(
-      figures.draw_confusion, counts=counts, names=run.group_names,
-      title='Age groups (years), number of pictures',
-    )  # fmt: skip
-    result.append(('Confusion of age groups', panel))
-  if predictions.gender_known.any():
-    counts = stats.confusion(
-      predictions.gender, predictions.gender_pred, len(schema.GENDERS)
-    )
-    panel = functools.partial(
-      figures.draw_confusion, counts=counts, names=schema.GENDERS,
-      title='Gender, number of pictures',
-    )  # fmt: skip
-    result.append(('Confusion of genders', panel))
+  panel = functools.partial(
+    figures.draw_true_and_predicted,
+    true=predictions.age[known],
+    predicted=predictions.age_pred[known],
+  )
+  return [('Predicted against actual age', panel)]
+
+
+def confusions(run) -> list:
+  """Returns the confusion matrices of age groups and of genders."""
+  result = []
+  for task, description, title in (
+    ('age_group', 'Confusion of age groups', 'Age groups (years)'),
+    ('gender', 'Confusion of genders', 'Gender'),
+  ):
+    names, counts = run.details.confusion.get(task, ([], np.zeros(0)))
+    if counts.sum():
+      panel = functools.partial(
+        figures.draw_confusion, counts=counts, names=names,
+        title=f'{title}, number of pictures',
+      )  # fmt: skip
+      result.append((description, panel))
   return result
 
 
-def by_age(run, rows) -> list:
-  """Returns the errors of stats.errors_by_age as panels."""
-  chosen = (
-    ('age_mae', 'Age error (years)', 1),
-    ('group_exact', 'Age group exact (%)', 100),
-    ('gender_accuracy', 'Gender accuracy (%)', 100),
-  )
+def by_age(run) -> list:
+  """Returns the errors by true age as panels."""
+  rows = run.details.groups_of('age')
   result = []
-  for key, label, scale in chosen:
-    if not any(row[key]['count'] for row in rows):
-      continue
-    if key == 'group_exact' and run.predictions.age_known.any():
-      continue
+  for key, label, scale in measures.drawn(rows):
     panel = functools.partial(
-      figures.draw_error_by_age, rows=rows, key=key, label=label, scale=scale
+      dots.draw_error_by_age, rows=rows, key=key, label=label, scale=scale
     )
     result.append((f'{label} by actual age', panel))
   return result

@@ -1,6 +1,7 @@
 """The sections on what went into a run: data, cost, configuration."""
 
 import json
+import math
 import shlex
 
 from agegender_jax.report import blocks, panels
@@ -57,7 +58,11 @@ def _flatten(tree, prefix=''):
 
 
 def duration(seconds) -> str:
-  """Formats seconds as `2 h 05 min`, `4 min 10 s` or `41 s`."""
+  """Formats seconds as `2 h 05 min`, `4 min 10 s`, `41 s` or `12.5 ms`."""
+  if seconds < 1:
+    return f'{1000 * seconds:.3g} ms'
+  if seconds < 10:
+    return f'{seconds:.2g} s'
   seconds = round(seconds)
   if seconds >= 3600:
     return f'{seconds // 3600} h {seconds % 3600 // 60:02d} min'
@@ -66,23 +71,86 @@ def duration(seconds) -> str:
   return f'{seconds} s'
 
 
+_NAMES = {
+  'num_parameters': 'Parameters', 'seconds': 'Time',
+  'train_seconds': 'Time without evaluations',
+  'images_per_second': 'Training speed', 'peak_memory_bytes': 'Peak memory',
+  'step_seconds': 'A step', 'input_wait_seconds': 'Waiting for input',
+  'tflops': 'Arithmetic', 'mfu': 'Share of the peak (MFU)',
+  'flops_per_image': 'FLOPs a picture',
+}  # fmt: skip
+_UNITS = {'tflops': 'TFLOP/s'}
+
+
+def fact(key, value) -> tuple:
+  """Returns (name, text) of an entry of run.json; the key tells the unit.
+
+  Args:
+    key: such as `peak_memory_bytes`.
+    value: number, text or truth value.
+  """
+  name = _NAMES.get(key, key.replace('_', ' ').capitalize())
+  if isinstance(value, bool):
+    return name, 'yes' if value else 'no'
+  if not isinstance(value, (int, float)):
+    return name, str(value)
+  if not math.isfinite(value):
+    return name, ''
+  if key.endswith('_bytes'):
+    return name, f'{value / 2**30:.2f} GiB'
+  if key.endswith('_per_second'):
+    what = key.removesuffix('_per_second').replace('_', ' ')
+    return name, f'{value:,.0f} {what}/s'
+  if key.endswith('seconds'):
+    return name, duration(value)
+  if key in ('mfu', *_UNITS):
+    text = f'{100 * value:.1f} %' if key == 'mfu' else f'{value:.3g}'
+    return name, f'{text} {_UNITS.get(key, "")}'.rstrip()
+  return name, f'{value:,}' if isinstance(value, int) else f'{value:.4g}'
+
+
 def cost_facts(run) -> list:
-  """Returns (name, value) pairs of what the run cost."""
-  info = run.info
+  """Returns (name, text) pairs of what the run cost: all that run.json says."""
+  info = dict(run.info)
+  info.pop('finished', None)
   pairs = [('Backbone', run.config.get('model', {}).get('backbone', ''))]
-  if info.get('num_parameters'):
-    pairs.append(('Parameters', f'{info["num_parameters"]:,}'))
-  if info.get('seconds'):
-    pairs.append(('Time', duration(info['seconds'])))
-  if info.get('images_per_second'):
-    pairs.append(('Training speed', f'{info["images_per_second"]:,.0f} '
-                  'images/s'))  # fmt: skip
+  # What everyone asks for first, then the rest as it comes.
+  first = ('num_parameters', 'seconds', 'images_per_second')
+  keys = [key for key in first if key in info]
+  keys += [key for key in info if key not in (*first, 'device')]
+  for key in keys:
+    if isinstance(info[key], dict):
+      for inner, value in info[key].items():
+        name, text = fact(key if _is_number(value) else inner, value)
+        pairs.append((f'{name}: {inner.replace("_", " ")}', text))
+    elif info[key] is not None and not isinstance(info[key], list):
+      pairs.append(fact(key, info[key]))
   return [*pairs, ('Device', info.get('device', ''))]
 
 
+def _is_number(value):
+  return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 def cost(run):
-  """Returns time, speed, size and device."""
-  return blocks.section('run', 'Run', blocks.facts(cost_facts(run)))
+  """Returns time, speed, size and device; names what older runs lack."""
+  lacking = [
+    what
+    for what, there in (
+      ('age intervals and a temperature of gender (calibration.json)',
+       run.details.intervals),
+      ('largest errors and contradicted labels (faces.npz)',
+       run.worst or run.contradictory),
+      ('saliency (saliency.npz)', run.saliency),
+      ('layers (layers.json)', run.layers),
+    )
+    if not there
+  ]  # fmt: skip
+  text = f'Not kept of this run, so not shown: {", ".join(lacking)}.'
+  return blocks.section(
+    'run', 'Run', blocks.facts(cost_facts(run)),
+    blocks.note(text) if lacking and run.scores else None,
+  )  # fmt: skip
 
 
 def reproduce(run):
@@ -107,4 +175,6 @@ def reproduce(run):
     'reproduce', 'How to reproduce', blocks.code(text), blocks.note(said),
     blocks.code(json.dumps(run.config, indent=2), 'Resolved configuration'),
     blocks.code(versions, 'Library versions') if versions else None,
+    blocks.link('Model card: data, intended use, limits, licence',
+                run.model_card) if run.model_card else None,
   )  # fmt: skip

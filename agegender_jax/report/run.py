@@ -1,66 +1,13 @@
 """Reads one workdir into a dataclass; every file but config.json may lack."""
 
-import csv
 import dataclasses
-import json
+import math
 import pathlib
-import zipfile
-
-import numpy as np
 
 from agegender_jax import schema
-
-_FLOATS = ('age', 'age_pred', 'age_low', 'age_high', 'gender_prob')
-_CODES = ('age_group', 'age_group_pred', 'gender')
-
-
-@dataclasses.dataclass(frozen=True)
-class Predictions:
-  """The columns of predictions.csv; N rows.
-
-  Attributes:
-    name: N names.
-    age, age_pred, age_low, age_high: float [N], years; NaN where unknown.
-    age_group, age_group_pred: int [N], row of the age groups or UNKNOWN.
-    gender: int [N], schema's code.
-    gender_prob: float [N], P(female); NaN where unknown.
-    extra: the data's own columns, N texts each.
-  """
-
-  name: list
-  age: np.ndarray
-  age_pred: np.ndarray
-  age_low: np.ndarray
-  age_high: np.ndarray
-  age_group: np.ndarray
-  age_group_pred: np.ndarray
-  gender: np.ndarray
-  gender_prob: np.ndarray
-  extra: dict
-
-  @property
-  def gender_pred(self) -> np.ndarray:
-    """int [N], the likelier gender, UNKNOWN where not predicted."""
-    female = self.gender_prob > 0.5
-    code = np.where(female, schema.FEMALE, schema.MALE)
-    return np.where(np.isnan(self.gender_prob), schema.UNKNOWN, code)
-
-  @property
-  def gender_known(self) -> np.ndarray:
-    """bool [N], both the label and the prediction are there."""
-    labelled = self.gender != schema.UNKNOWN
-    return labelled & (self.gender_pred != schema.UNKNOWN)
-
-  @property
-  def age_known(self) -> np.ndarray:
-    """bool [N], both the labelled and the predicted years are there."""
-    return ~np.isnan(self.age) & ~np.isnan(self.age_pred)
-
-  @property
-  def group_known(self) -> np.ndarray:
-    """bool [N], both the labelled and the predicted group are there."""
-    labelled = self.age_group != schema.UNKNOWN
-    return labelled & (self.age_group_pred != schema.UNKNOWN)
+from agegender_jax.report import details as details_lib
+from agegender_jax.report import predictions as predictions_lib
+from agegender_jax.report import stored
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +24,15 @@ class Run:
     predictions: the columns of predictions.csv, or None.
     data: data.json.
     info: run.json.
-    faces: pairs (uint8 [S, S, 3] picture, row of the predictions).
+    faces, worst, contradictory: pairs (uint8 [S, S, 3] picture, row of the
+      predictions): some, the largest age errors, the labels that the network
+      contradicts most confidently.
+    details: see details.
+    saliency: tuples (picture, row, {task: float [h, w] in [0, 1]}).
+    layers: a dict a layer, in the order of the forward pass.
+    evaluations: the flat scores.json of each folder in eval/.
+    calibration: calibration.json.
+    model_card: name of the model card's file, or ''.
   """
 
   workdir: pathlib.Path
@@ -86,10 +41,18 @@ class Run:
   recipe: str
   metrics: list
   scores: dict
-  predictions: Predictions | None
+  predictions: predictions_lib.Predictions | None
   data: dict
   info: dict
   faces: list
+  worst: list
+  contradictory: list
+  details: details_lib.Details
+  saliency: list
+  layers: list
+  evaluations: list
+  calibration: dict
+  model_card: str
 
   @property
   def data_name(self) -> str:
@@ -144,107 +107,119 @@ def read_run(workdir) -> Run:
       f'"{workdir}" has no config.json, so it is no workdir: give the '
       '--workdir of a training run'
     )
-  stored = _read_json(folder / 'config.json')
-  config = stored.get('config', {})
+  content = stored.read_json(folder / 'config.json')
+  config = content.get('config', {})
   for block, field in (('data', 'name'), ('data', 'age_groups')):
     if field not in config.get(block, {}):
       raise schema.UserError(
         f'{folder / "config.json"} lacks config.{block}.{field}: train again '
         'into an empty --workdir'
       )
-  predictions = _read_predictions(
-    folder / 'predictions.csv',
-    schema.age_group_names(config['data']['age_groups']),
-  )
+  group_names = schema.age_group_names(config['data']['age_groups'])
+  scores, results = _results(folder, config)
+  predictions = predictions_lib.read(results / 'predictions.csv', group_names)
   return Run(
     workdir=folder,
     config=config,
-    versions=stored.get('versions', {}),
-    recipe=stored.get('recipe') or '',
-    metrics=_read_metrics(folder / 'metrics.jsonl'),
-    scores=_read_json(folder / 'scores.json'),
+    versions=content.get('versions', {}),
+    recipe=content.get('recipe') or '',
+    metrics=stored.read_json_lines(folder / 'metrics.jsonl'),
+    scores=scores,
     predictions=predictions,
-    data=_read_json(folder / 'data.json'),
-    info=_read_json(folder / 'run.json'),
-    faces=_read_faces(folder / 'faces.npz', predictions),
+    data=stored.read_json(folder / 'data.json'),
+    info=stored.read_json(folder / 'run.json'),
+    details=details_lib.read(
+      results / 'details.json', predictions, group_names
+    ),
+    layers=_read_layers(folder / 'layers.json'),
+    evaluations=[
+      stored.read_json(path)
+      for path in sorted(folder.glob('eval/*/scores.json'))
+    ],
+    calibration=stored.read_json(folder / 'calibration.json'),
+    model_card='model_card.md' if (folder / 'model_card.md').is_file() else '',
+    # The rows of both folders are the same pictures.
+    saliency=_read_saliency(results / 'saliency.npz', predictions)
+    or _read_saliency(folder / 'saliency.npz', predictions),
+    **_read_faces(results / 'faces.npz', predictions),
   )
 
 
-def _damaged(path, why):
-  return schema.UserError(
-    f'{path} is damaged ({why}): delete it and run the same command again'
+def is_same(one, two) -> bool:
+  """Says whether two flat scores are of one step on the same pictures.
+
+  A calibration or a resampling may differ; other views of the pictures give
+  other scores.
+  """
+  facts = ('data', 'split', 'num_examples', 'step')
+  scores = ('age_mae', 'age_group_accuracy', 'gender_accuracy')
+  return all(one.get(key) == two.get(key) for key in facts) and all(
+    math.isclose(one.get(key) or 0, two.get(key) or 0, rel_tol=1e-4)
+    for key in scores
   )
 
 
-def _read_json(path):
-  if not path.is_file():
-    return {}
+def _results(folder, config):
+  """Returns the run's scores and the folder with what is behind them.
+
+  A run that an older version scored has less than evaluating it again, with
+  the same step on the same pictures, leaves in eval/.
+  """
+  scores = stored.read_json(folder / 'scores.json')
+  if scores and not (folder / 'details.json').is_file():
+    own = {'data': config['data']['name'], **scores}
+    for path in sorted(folder.glob('eval/*/details.json')):
+      found = stored.read_json(path.parent / 'scores.json')
+      if is_same(own, found):
+        return found, path.parent
+  return scores, folder
+
+
+def _pictures(path, arrays, prefix, predictions, others=()):
+  """Returns tuples (picture, row, *others' entries) of rows that exist."""
+  count = len(predictions.name) if predictions is not None else 0
   try:
-    value = json.loads(path.read_text('utf-8'))
-  except ValueError as error:
-    raise _damaged(path, error) from None
-  if not isinstance(value, dict):
-    raise _damaged(path, 'not a JSON object')
-  return value
-
-
-def _read_metrics(path):
-  """Returns one dict a step; a resumed run's second row of a step wins."""
-  rows = {}
-  if not path.is_file():
-    return []
-  for line in path.read_text('utf-8').splitlines():
-    try:
-      row = json.loads(line)
-    except ValueError:
-      continue  # A killed run leaves half a line behind.
-    if isinstance(row, dict) and 'step' in row:
-      rows.setdefault(row['step'], {}).update(row)
-  return [rows[step] for step in sorted(rows)]
-
-
-def _read_predictions(path, group_names):
-  if not path.is_file():
-    return None
-  with path.open(newline='', encoding='utf-8') as file:
-    reader = csv.DictReader(file)
-    rows = list(reader)
-    columns = reader.fieldnames or []
-  names = {
-    'gender': {name: code for code, name in enumerate(schema.GENDERS)},
-    'age_group': {name: code for code, name in enumerate(group_names)},
-  }
-  names['age_group_pred'] = names['age_group']
-  values = {}
-  try:
-    for key in _FLOATS:
-      column = [row.get(key) or 'nan' for row in rows]
-      values[key] = np.array([float(text) for text in column], np.float64)
-    for key in _CODES:
-      column = [row.get(key) or schema.UNKNOWN for row in rows]
-      values[key] = np.array(
-        [names[key].get(text, text) for text in column], np.float64
-      ).astype(np.int64)
-  except ValueError as error:
-    raise _damaged(path, error) from None
-  values['age'][values['age'] == schema.UNKNOWN] = np.nan
-  extra = {
-    key: [row[key] or '' for row in rows]
-    for key in columns
-    if key not in ('name', *_FLOATS, *_CODES)
-  }
-  name = [row.get('name') or '' for row in rows]
-  return Predictions(name=name, extra=extra, **values)
+    images, rows = arrays[f'{prefix}images'], arrays[f'{prefix}row']
+    columns = [arrays[name] for name in others]
+    found = list(zip(images, rows.tolist(), *columns, strict=True))
+  except (KeyError, ValueError) as error:
+    raise stored.damaged(path, error) from None
+  return [entry for entry in found if 0 <= entry[1] < count]
 
 
 def _read_faces(path, predictions):
-  if predictions is None or not path.is_file():
+  arrays = stored.read_arrays(path)
+  result = {}
+  for name in ('faces', 'worst', 'contradictory'):
+    prefix = '' if name == 'faces' else f'{name}_'
+    there = f'{prefix}images' in arrays or (arrays and name == 'faces')
+    result[name] = _pictures(path, arrays, prefix, predictions) if there else []
+  return result
+
+
+def _read_saliency(path, predictions):
+  arrays = stored.read_arrays(path)
+  if not arrays:
     return []
+  tasks = [name for name in ('age', 'gender') if name in arrays]
+  return [
+    (image, row, dict(zip(tasks, maps, strict=True)))
+    for image, row, *maps in _pictures(path, arrays, '', predictions, tasks)
+  ]
+
+
+def _read_layers(path):
+  layers = stored.read_json(path, list)
   try:
-    with np.load(path) as stored:
-      images, rows = stored['images'], stored['row']
-  except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
-    raise _damaged(path, error) from None
-  count = len(predictions.name)
-  pairs = zip(images, rows.tolist(), strict=True)
-  return [(image, row) for image, row in pairs if 0 <= row < count]
+    return [
+      {
+        'name': str(layer['name']),
+        'kind': str(layer.get('kind', '')),
+        'output': [int(size) for size in layer.get('output') or []],
+        'parameters': int(layer.get('parameters') or 0),
+        'flops': int(layer.get('flops') or 0),
+      }
+      for layer in layers
+    ]
+  except (AttributeError, KeyError, TypeError, ValueError) as error:
+    raise stored.damaged(path, error) from None

@@ -1,11 +1,16 @@
 """The sections of one run's page, in their order; results first."""
 
-import numpy as np
-
-from agegender_jax import schema
-from agegender_jax.report import blocks, panels, record, stats
-
-MOST_FACES = 20
+from agegender_jax.report import (
+  blocks,
+  evaluations,
+  gallery,
+  groups,
+  measures,
+  network,
+  panels,
+  record,
+  uncertainty,
+)
 
 
 def headlines(run):
@@ -27,7 +32,24 @@ def headlines(run):
     )
   if cards:
     parts.append(blocks.note(_score_note(run)))
+    parts.append(blocks.fold('All scores', _all_scores(run)))
   return blocks.section('scores', 'Scores', *parts)
+
+
+def _all_scores(run):
+  rows = []
+  for key in measures.listed(run.scores):
+    unit = measures.unit(key)
+    trivial = run.trivial.get(key)
+    rows.append([
+      blocks.cell(measures.name(key)),
+      blocks.cell(unit),
+      evaluations.score_cell(run.scores, key, unit),
+      blocks.cell(blocks.number(trivial, unit),
+                  float('nan') if trivial is None else trivial),
+    ])  # fmt: skip
+  return blocks.table('With 95 % bootstrap intervals, where there are any',
+                      ['Score', 'Unit', 'Value', 'Trivial'], rows)  # fmt: skip
 
 
 def _score_note(run):
@@ -79,70 +101,9 @@ def curves(run):
   return blocks.section('curves', 'Learning curves', blocks.figures(found))
 
 
-def face_texts(run, row) -> tuple:
-  """Returns what was predicted of an example and what is actual.
-
-  Args:
-    run: the Run.
-    row: row of its predictions.
-
-  Returns:
-    (`31 F`, `28 F`), a group such as `25-32` where years lack, `?` where
-    nothing is known.
-  """
-  p, names = run.predictions, run.group_names
-
-  def text(age, group, gender):
-    known = names[group] if group != schema.UNKNOWN else ''
-    years = known if np.isnan(age) else f'{age:.0f}'
-    sex = '' if gender == schema.UNKNOWN else 'MF'[gender]
-    return f'{years} {sex}'.strip() or '?'
-
-  gender = p.gender_pred[row]
-  return (
-    text(p.age_pred[row], p.age_group_pred[row], gender),
-    text(p.age[row], p.age_group[row], p.gender[row]),
-  )
-
-
-def faces(run):
-  """Returns some test faces with prediction and label."""
-  shown = run.faces[:MOST_FACES]
-  if not shown:
-    return blocks.section('faces', 'Faces',
-                   blocks.note('No faces were kept of this run.'))  # fmt: skip
-  p, items = run.predictions, []
-  for image, row in shown:
-    predicted, actual = face_texts(run, row)
-    wrong = p.gender_known[row] and p.gender_pred[row] != p.gender[row]
-    # round: an error shown as 0 gets no sign.
-    error = np.round(p.age_pred[row] - p.age[row]) + 0.0
-    items.append({
-      'src': blocks.picture(image),
-      'predicted': predicted,
-      'actual': actual,
-      'error': '' if np.isnan(error) else f'{error:+.0f}' if error else '0',
-      'far': bool(abs(error) > 10),
-      'wrong': bool(wrong),
-    })  # fmt: skip
-  return blocks.section(
-    'faces', 'Faces: predicted (actual)', {'kind': 'faces', 'items': items},
-    *_face_key(items),
-  )  # fmt: skip
-
-
-def _face_key(items):
-  text = ''
-  if any(item['error'] for item in items):
-    text += 'The tag is the error in years, filled where it is over ten. '
-  if any(item['wrong'] for item in items):
-    text += 'A double underline marks a wrong gender.'
-  return [blocks.note(text)] if text else []
-
-
 def ages(run):
   """Returns predictions against labels."""
-  found = panels.predicted_against_true(run)
+  found = panels.predicted_against_true(run) + panels.confusions(run)
   if not found:
     return blocks.section('ages', 'Predicted against actual', blocks.note(
       'predictions.csv is absent, or has no labels to compare with.'
@@ -156,42 +117,19 @@ def ages(run):
 
 def by_age(run):
   """Returns the errors by true age with the count behind each."""
-  if run.predictions is None:
+  rows = run.details.groups_of('age')
+  if not rows:
     return {}
-  rows = stats.errors_by_age(run.predictions, run.group_names)
-  chosen = [
-    column
-    for column in (
-      ('age_mae', 'MAE (years)', 'years', False),
-      ('age_bias', 'Bias (years)', 'years', True),
-      ('group_exact', 'Group exact (%)', '%', False),
-      ('group_one_off', 'One-off (%)', '%', False),
-      ('gender_accuracy', 'Gender (%)', '%', False),
-    )
-    if any(row[column[0]]['count'] for row in rows)
-  ]
-  if not rows or not chosen:
-    return {}
-  order = {row['name']: place for place, row in enumerate(rows)}
-  body = []
-  for row in rows:
-    cells = [
-      blocks.cell(row['name'], order[row['name']]),
-      blocks.cell(f'{row["count"]:,}', row['count']),
-    ]
-    for key, _, unit, signed in chosen:
-      cells.append(blocks.estimate_cell(row[key], unit, signed))
-    body.append(cells)
-  header = ['Age (years)', 'Pictures', *(column[1] for column in chosen)]
-  found = panels.by_age(run, rows)
+  block = groups.table('By actual age, with 95 % bootstrap intervals', rows)
   return blocks.section(
-    'by-age', 'By age', blocks.figures(found) if found else None,
-    blocks.table('With 95 % bootstrap intervals', header, body),
-  )  # fmt: skip
+    'by-age', 'By age', blocks.figures(panels.by_age(run)), block
+  )
 
 
 # A new part of the page is a function of the run and a place here.
 SECTIONS = (
-  headlines, curves, faces, ages, by_age, record.data, record.cost,
-  record.reproduce,
+  headlines, curves, gallery.faces, ages, by_age, groups.groups,
+  uncertainty.intervals, uncertainty.reliability, evaluations.others,
+  gallery.worst, gallery.contradictory, gallery.saliency, record.data,
+  network.layers, record.cost, record.reproduce,
 )  # fmt: skip

@@ -29,9 +29,11 @@ class SourceConfig(tfds.core.BuilderConfig):
 class FaceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   """A data set of faces: disjoint splits on disk, named unions of them."""
 
-  VERSION = tfds.core.Version('1.0.0')
+  VERSION = tfds.core.Version('1.1.0')
   # Public split name -> the disjoint splits that make it up.
   SPLITS = PARTS
+  # Whether ages are given as groups: the columns age_low and age_high.
+  HAS_INTERVALS = False
   LICENCE = ''
   HOMEPAGE = ''
   DESCRIPTION = ''
@@ -62,8 +64,11 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       'age': np.float32,
       'gender': np.int64,
       'hash': tfds.features.Text(),  # See splits.difference_hash.
+      'conflict': np.int64,  # 1: see examples.mark_conflicts.
       **self.extra_features(),
     }
+    if self.HAS_INTERVALS:  # Years, UNKNOWN where not known.
+      features |= {'age_low': np.int64, 'age_high': np.int64}
     return tfds.core.DatasetInfo(
       builder=self,
       description=self.DESCRIPTION,
@@ -86,9 +91,9 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       unreadable=len(examples) - len(kept),
       examples=len(kept),
       no_label=sum(
-        e.age == schema.UNKNOWN and e.gender == schema.UNKNOWN for e in kept
+        e.years is None and e.gender == schema.UNKNOWN for e in kept
       ),
-      **examples_lib.count_identical(kept),
+      **examples_lib.mark_conflicts(kept),
     )
     examples_lib.log_counts(self.name, counts)
     self.info.metadata.update(counts)
@@ -101,17 +106,18 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
   def _generate_examples(self, examples, bar) -> Iterator[tuple[int, dict]]:
     for row, example in enumerate(examples):
-      yield (
-        row,
-        {
-          'image': example.read(),
-          'name': _printable(example.name),
-          'age': example.age,
-          'gender': example.gender,
-          'hash': example.difference.hex(),
-          **example.extras,
-        },
-      )
+      record = {
+        'image': example.read(),
+        'name': _printable(example.name),
+        'age': example.age,
+        'gender': example.gender,
+        'hash': example.difference.hex(),
+        'conflict': int(example.conflict),
+        **example.extras,
+      }
+      if self.HAS_INTERVALS:
+        record |= zip(('age_low', 'age_high'), example.interval, strict=True)
+      yield row, record
       bar.update()
       if bar.n == bar.total:
         bar.close()
@@ -126,7 +132,7 @@ def atoms_of(name: str, union: str, written) -> list[str]:
     written: the names of all splits on disk.
 
   Raises:
-    schema.UserError: it holds no example.
+    schema.EmptySplitError: it holds no example.
   """
   atoms = [
     atom
@@ -135,7 +141,7 @@ def atoms_of(name: str, union: str, written) -> list[str]:
     if re.sub(r'__\d+$', '', atom) == base
   ]
   if not atoms:
-    raise schema.UserError(
+    raise schema.EmptySplitError(
       f'the split "{name}" of this data set holds no example; '
       f'give more pictures or another split'
     )

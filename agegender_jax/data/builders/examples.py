@@ -20,15 +20,31 @@ REASONS = {
   'pictures': 'pictures found',
   'examples': 'examples written',
   'unreadable': 'unreadable pictures, skipped',
+  'label_rows': 'rows of labels read',
+  'missing_picture': 'rows whose picture is absent, skipped',
+  'short_row': 'rows cut short, skipped',
   'identical_groups': 'groups of byte-identical pictures, kept',
   'identical_pictures': 'pictures in those groups',
   'contradicting_groups': 'of those groups contradict in age or gender',
+  'contradicting_pictures': 'pictures contradicted by an identical one',
   'repaired_name': 'malformed names, read all the same',
+  'repaired_age': 'ages that a spreadsheet took for dates, read all the same',
   'missing_field': 'names without a field, which is unknown',
   'unusable_name': 'names without labels, skipped',
+  'unknown_age': 'rows that give no age',
+  'unknown_gender': 'rows that give no gender',
+  'single_age': 'ages given as one year where groups are the rule',
+  'odd_interval': 'ages given as another interval than the groups',
+  'ungrouped_age': 'ages that fit no group, whose group is unknown',
   'bad_age': 'ages that are none, set to unknown',
   'bad_gender': 'genders that are none, set to unknown',
   'bad_race': 'races that are none, set to unknown',
+  'no_face': 'rows without a detected face, skipped',
+  'low_face_score': 'rows whose face is detected too weakly, skipped',
+  'second_face': 'rows with a second face, skipped',
+  'age_out_of_range': 'rows with an age outside 0-100, skipped',
+  'seed003_mislabelled_age': "rows that seed 003's code ages as the row before",
+  'seed003_mislabelled_gender': "rows that seed 003's code makes female",
   'no_label': 'examples with neither age nor gender',
 }
 
@@ -42,11 +58,22 @@ class Example:
   age: float = schema.UNKNOWN
   gender: int = schema.UNKNOWN
   extras: dict = dataclasses.field(default_factory=dict)
+  # First and last year of an age that is given as a group.
+  interval: tuple[int, int] = (schema.UNKNOWN, schema.UNKNOWN)
   # Found by reading the picture.
   difference: bytes = b''  # See splits.difference_hash.
   digest: bytes = b''  # Of the file.
   size: int = 0
   error: str = ''
+  # Whether an identical picture has contradicting labels.
+  conflict: bool = False
+
+  @property
+  def years(self) -> tuple[float, float] | None:
+    """Returns between which years the age is known to lie, or None."""
+    if self.age != schema.UNKNOWN:
+      return self.age, self.age
+    return None if schema.UNKNOWN in self.interval else self.interval
 
   @property
   def part(self) -> str:
@@ -111,24 +138,39 @@ def check_readable(examples: list[Example]) -> list[Example]:
   return [example for example in examples if not example.error]
 
 
-def count_identical(examples: list[Example]) -> dict[str, int]:
-  """Counts groups of byte-identical pictures and those that contradict."""
+def mark_conflicts(examples: list[Example]) -> dict[str, int]:
+  """Marks pictures that an identical one contradicts, and counts them.
+
+  Two genders contradict each other, and so do two ages that cannot both be
+  right: different years, or groups without a year in common. What is unknown
+  contradicts nothing.
+
+  Args:
+    examples: read; their conflict is set.
+  """
   groups = collections.defaultdict(list)
   for example in examples:
     groups[example.digest].append(example)
   groups = [group for group in groups.values() if len(group) > 1]
-
-  def contradict(group, field):
-    known = {getattr(example, field) for example in group}
-    return len(known - {schema.UNKNOWN}) > 1
-
+  for group in groups:
+    genders = {example.gender for example in group} - {schema.UNKNOWN}
+    years = [example.years for example in group if example.years]
+    latest = max((low for low, _ in years), default=0)
+    earliest = min((high for _, high in years), default=0)
+    for example in group:
+      low, high = example.years or (earliest, latest)
+      example.conflict = (
+        (example.gender != schema.UNKNOWN and len(genders) > 1)
+        or low > earliest
+        or high < latest
+      )
   return {
     'identical_groups': len(groups),
     'identical_pictures': sum(map(len, groups)),
     'contradicting_groups': sum(
-      contradict(group, 'age') or contradict(group, 'gender')
-      for group in groups
+      any(example.conflict for example in group) for group in groups
     ),
+    'contradicting_pictures': sum(example.conflict for example in examples),
   }
 
 

@@ -26,7 +26,10 @@ GENDERS = {
   '': schema.UNKNOWN, '-1': schema.UNKNOWN,
 }  # fmt: skip
 _COLUMNS = ('path', 'age', 'gender')
-_RESERVED = ('image', 'name', 'mask', 'row', 'hash', 'age_group')
+_RESERVED = (
+  'image', 'name', 'mask', 'row', 'hash', 'conflict', 'age_group', 'age_low',
+  'age_high',
+)  # fmt: skip
 
 
 class Folder(common.FaceBuilder):
@@ -78,8 +81,15 @@ def create_builder(
   return Folder(data_dir=data_dir, config=config, file_format='array_record')
 
 
-def read_table(path: pathlib.Path) -> tuple[list[str], list[dict[str, str]]]:
+def read_table(
+  path: pathlib.Path, needed: tuple[str, ...] = _COLUMNS, wanted: str = WANTED
+) -> tuple[list[str], list[dict[str, str]]]:
   """Reads a CSV file with a header, whose names are lowered and stripped.
+
+  Args:
+    path: of the file.
+    needed: columns that it must have.
+    wanted: what to say where it is not such a file.
 
   Returns:
     The columns, and a dict a row.
@@ -95,15 +105,15 @@ def read_table(path: pathlib.Path) -> tuple[list[str], list[dict[str, str]]]:
     rows = list(table)
   except (UnicodeDecodeError, csv.Error) as error:
     raise schema.UserError(
-      f'"{path}" is no CSV file in UTF-8 ({error}); {WANTED}'
+      f'"{path}" is no CSV file in UTF-8 ({error}); {wanted}'
     ) from error
-  missing = [name for name in _COLUMNS if name not in columns]
+  missing = [name for name in needed if name not in columns]
   if missing:
     raise schema.UserError(
-      f'"{path}" has no column {", ".join(missing)}; {WANTED}'
+      f'"{path}" has no column {", ".join(missing)}; {wanted}'
     )
   if not rows:
-    raise schema.UserError(f'"{path}" has no row; {WANTED}')
+    raise schema.UserError(f'"{path}" has no row; {wanted}')
   return columns, rows
 
 

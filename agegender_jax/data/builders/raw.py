@@ -9,8 +9,10 @@ import zlib
 
 from agegender_jax import schema
 
+# What a folder is searched for, by the builders and by predict.
 PICTURE_SUFFIXES = (
-  '.jpg', '.jpeg', '.png', '.bmp', '.gif', '.webp', '.tif', '.tiff',
+  '.jpg', '.jpeg', '.png', '.bmp', '.gif', '.webp', '.tif', '.tiff', '.avif',
+  '.heic', '.heif',
 )  # fmt: skip
 ARCHIVE_SUFFIXES = ('.tar.gz', '.tgz', '.tar')
 
@@ -33,11 +35,18 @@ class RawFile:
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-  """Raw pictures: a folder with its files listed, or an archive."""
+  """Raw pictures: a folder with its files listed, or an archive.
+
+  Attributes:
+    path: of the folder or of the archive.
+    files: the pictures of a folder.
+    labels: files beside the pictures that say what they show.
+  """
 
   path: pathlib.Path
   # TFDS formats its configuration for its log: not 20,000 files each time.
   files: tuple[RawFile, ...] = dataclasses.field(default=(), repr=False)
+  labels: tuple[pathlib.Path, ...] = ()
 
   def pictures(self) -> list[RawFile]:
     """Returns the pictures, sorted by name; reads an archive for it.
@@ -47,14 +56,21 @@ class Source:
     """
     return read_archive(self.path) if self.path.is_file() else list(self.files)
 
+  def by_path(self) -> dict[str, RawFile]:
+    """Maps the path of each picture, relative to the folder, to the picture."""
+    return {os.path.relpath(file.path, self.path): file for file in self.files}
+
   def fingerprint(self) -> str:
     """Names the source by what it holds, in twelve hex digits.
 
-    Of a folder the pictures' names and sizes count; of an archive its name,
-    size and last eight bytes, which in gzip are a checksum.
+    Of a folder the pictures' names and sizes count and what label files say;
+    of an archive its name, size and last eight bytes, which in gzip are a
+    checksum.
     """
     if not self.path.is_file():
-      return digest_rows((file.name, file.size) for file in self.files)
+      rows = [(file.name, file.size) for file in self.files]
+      rows += [(path.name, _digest_file(path)) for path in self.labels]
+      return digest_rows(rows)
     with self.path.open('rb') as stream:
       size = stream.seek(0, os.SEEK_END)
       stream.seek(max(0, size - 8))
@@ -100,6 +116,37 @@ def find(source_dir: str, wanted: str) -> Source:
   if not files:
     raise schema.UserError(f'{here} holds no picture; {wanted}')
   return Source(path, tuple(files))
+
+
+def find_labelled(
+  source_dir: str, names: tuple[str, ...], wanted: str, at_least: int = 0
+) -> Source:
+  """Finds a folder of pictures and its label files.
+
+  Args:
+    source_dir: the folder.
+    names: of the label files, which lie in it or one folder below.
+    wanted: what to say to someone who lacks the data.
+    at_least: how many of them are needed; 0 = all.
+
+  Raises:
+    schema.UserError: not given, not there, a file is missing, or no picture.
+  """
+  source = find(source_dir, wanted)
+  here = f'config.data.source_dir "{source_dir}"'
+  if source.path.is_file():
+    raise schema.UserError(
+      f'{here} is or holds an archive: unpack it; {wanted}'
+    )
+  found, missing = [], []
+  for name in names:
+    places = [source.path / name, *sorted(source.path.glob(f'*/{name}'))]
+    paths = [path for path in places if path.is_file()]
+    found += paths[:1]
+    missing += [] if paths else [name]
+  if len(found) < (at_least or len(names)):
+    raise schema.UserError(f'{here} holds no {", no ".join(missing)}; {wanted}')
+  return dataclasses.replace(source, labels=tuple(found))
 
 
 def list_folder(folder: pathlib.Path) -> list[RawFile]:
@@ -155,6 +202,11 @@ def digest_rows(rows) -> str:
   text = ''.join('\t'.join(map(str, row)) + '\n' for row in sorted(rows))
   data = text.encode('utf-8', 'surrogateescape')
   return hashlib.sha256(data).hexdigest()[:12]
+
+
+def _digest_file(path):
+  with path.open('rb') as stream:
+    return hashlib.file_digest(stream, 'sha256').hexdigest()
 
 
 def _is_picture(name):

@@ -45,6 +45,10 @@ class UTKFace(common.FaceBuilder):
       'seed5k_train+seed5k_validation+seed5k_test'
       '+rest_train+rest_validation+rest_test'
     ),
+    # Outside the 5,000: what a run on them may be calibrated on.
+    'rest_train': 'rest_train',
+    'rest_validation': 'rest_validation',
+    'rest_test': 'rest_test',
   }
 
   def extra_features(self):

@@ -1,0 +1,205 @@
+"""How sure a prediction is: age intervals and gender probabilities.
+
+Fitted on held-out pictures, neither trained on nor scored. Ages get
+split-conformal intervals (Vovk, Gammerman & Shafer 2005; Lei et al. 2018):
+of exchangeable pictures at least the level's share lies within, whatever the
+network. Mondrian conformal prediction (Vovk 2005, section 4.5) makes that so
+within each bin of predicted age and the width follow the error there.
+Probabilities of gender get one temperature (Guo et al. 2017).
+"""
+
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+
+import numpy as np
+from scipy import optimize, special
+
+from agegender_jax import files, schema
+
+LEVELS = (0.5, 0.8, 0.9)
+SHOWN_LEVEL = 0.9  # Of age_low and age_high.
+# A bin's coverage strays by sqrt(level (1 - level) / count), 2 points at 90 %
+# with so many, and exceeds the level by 1 / count at most.
+MIN_PER_BIN = 200
+MAX_BINS = 10
+TEMPERATURES = (0.05, 20.0)
+
+
+def conformal_quantile(errors: np.ndarray, level: float) -> float:
+  """Returns the ceil((n + 1) level)-th smallest of n errors, inf past n.
+
+  Lei et al. 2018, algorithm 2: an exchangeable new error is at most this with
+  a probability of at least `level`.
+
+  Args:
+    errors: float [n], not negative.
+    level: in (0, 1).
+  """
+  # Rounded first: 0.9 * 10 is a hair above 9 in binary.
+  rank = int(np.ceil(round((len(errors) + 1) * level, 9)))
+  return float(np.sort(errors)[rank - 1]) if rank <= len(errors) else np.inf
+
+
+def fit_ages(age: np.ndarray, age_pred: np.ndarray) -> dict | None:
+  """Fits intervals to held-out ages.
+
+  Args:
+    age: float [N], years; UNKNOWN is left out.
+    age_pred: float [N], years.
+
+  Returns:
+    `edges` between the bins of predicted age, ascending (a prediction on an
+    edge is in the upper bin), `counts` by bin, and `levels`: level -> half
+    width in years by bin. None with too few known ages for every level.
+  """
+  known = age != schema.UNKNOWN
+  predicted = np.asarray(age_pred[known], np.float64)
+  error = np.abs(predicted - age[known])
+  if not np.isfinite(conformal_quantile(error, max(LEVELS))):
+    return None
+  num_bins = int(np.clip(len(error) // MIN_PER_BIN, 1, MAX_BINS))
+  edges = np.quantile(predicted, np.arange(1, num_bins) / num_bins)
+  bins = np.searchsorted(edges, predicted, side='right')
+  counts = np.bincount(bins, minlength=num_bins)
+  if counts.min() < MIN_PER_BIN // 2:  # Most predictions are alike.
+    edges, bins, counts = edges[:0], np.zeros_like(bins), np.array([len(error)])
+  return {
+    'edges': edges.tolist(),
+    'counts': counts.tolist(),
+    'levels': {
+      str(level): [
+        conformal_quantile(error[bins == row], level)
+        for row in range(len(counts))
+      ]
+      for level in LEVELS
+    },
+  }
+
+
+def age_interval(
+  fitted: Mapping, age_pred: np.ndarray, level: float
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the ends, float [N] years, never below 0, of each interval.
+
+  Args:
+    fitted: see `fit_ages`.
+    age_pred: float [N], years.
+    level: one of LEVELS.
+  """
+  age_pred = np.asarray(age_pred, np.float64)
+  half = np.asarray(fitted['levels'][str(level)])
+  half = half[np.searchsorted(fitted['edges'], age_pred, side='right')]
+  low, high = age_pred - half, age_pred + half
+  return np.maximum(low, 0.0), np.maximum(high, 0.0)
+
+
+def negative_log_likelihood(
+  logit: np.ndarray, female: np.ndarray, temperature: float
+) -> float:
+  """Returns the mean of -log P(true gender); logit [N], female bool [N]."""
+  sign = np.where(female, -1.0, 1.0)
+  return float(np.logaddexp(0.0, sign * logit / temperature).mean())
+
+
+def fit_gender(gender: np.ndarray, logit: np.ndarray) -> dict | None:
+  """Fits the temperature to held-out genders.
+
+  Args:
+    gender: int [N]; UNKNOWN is left out.
+    logit: float [N], log odds of FEMALE as the network gives them.
+
+  Returns:
+    `temperature`, `count`, and the mean negative log-likelihood at
+    temperature 1, `nll_before`, and at the fitted one, `nll_after`. None where
+    no answer is wrong or none is right: then no temperature is best.
+  """
+  known = gender != schema.UNKNOWN
+  logit = np.asarray(logit[known], np.float64)
+  female = gender[known] == schema.FEMALE
+  right = (logit > 0) == female
+  if right.all() or not right.any():
+    return None
+  found = optimize.minimize_scalar(
+    lambda x: negative_log_likelihood(logit, female, np.exp(x)),
+    bounds=np.log(TEMPERATURES),
+    method='bounded',
+    options={'xatol': 1e-6},
+  )
+  temperature = float(np.exp(found.x))
+  return {
+    'temperature': temperature,
+    'count': int(known.sum()),
+    'nll_before': negative_log_likelihood(logit, female, 1.0),
+    'nll_after': negative_log_likelihood(logit, female, temperature),
+  }
+
+
+def fit(table: Mapping[str, np.ndarray]) -> dict:
+  """Fits what a table's columns allow.
+
+  Args:
+    table: columns [N] of held-out pictures: the labels `age`, `gender` and,
+      as far as the network gives them, `age_pred` and `gender_logit`.
+
+  Returns:
+    `num_examples`, `age` as `fit_ages` returns it, `gender` as `fit_gender`
+    does; either is None where it cannot be fitted.
+  """
+  return {
+    'num_examples': len(table['age']),
+    'age': (
+      fit_ages(table['age'], table['age_pred']) if 'age_pred' in table else None
+    ),
+    'gender': (
+      fit_gender(table['gender'], table['gender_logit'])
+      if 'gender_logit' in table
+      else None
+    ),
+  }
+
+
+def apply(fitted: Mapping, columns: Mapping[str, np.ndarray]) -> dict:
+  """Computes what a calibration says of predictions.
+
+  Args:
+    fitted: see `fit`.
+    columns: [N], `age_pred` and `gender_logit` as far as there are any.
+
+  Returns:
+    `age_low` and `age_high` (years, SHOWN_LEVEL) and the calibrated
+    `gender_prob`, float [N], as far as they were fitted.
+  """
+  result = {}
+  if fitted['age'] and 'age_pred' in columns:
+    result['age_low'], result['age_high'] = age_interval(
+      fitted['age'], columns['age_pred'], SHOWN_LEVEL
+    )
+  if fitted['gender'] and 'gender_logit' in columns:
+    temperature = fitted['gender']['temperature']
+    logit = np.asarray(columns['gender_logit'], np.float64)
+    result['gender_prob'] = special.expit(logit / temperature)
+  return result
+
+
+def read(path: str | os.PathLike) -> dict | None:
+  """Returns the calibration in a file, None where there is no such file.
+
+  Raises:
+    schema.UserError: the file is broken.
+  """
+  path = pathlib.Path(path)
+  try:
+    return json.loads(path.read_text())
+  except FileNotFoundError:
+    return None
+  except ValueError as error:
+    raise schema.UserError(
+      f'{path} is broken ({error}); delete it and evaluate the run again'
+    ) from None
+
+
+def write(path: str | os.PathLike, fitted: Mapping) -> None:
+  """Writes a calibration to a file."""
+  files.write_whole(path, json.dumps(fitted, indent=2) + '\n')

@@ -1,0 +1,59 @@
+"""What follows training: calibrates and scores the chosen step, writes."""
+
+import json
+
+import jax
+
+from agegender_jax import (
+  calibration,
+  evaluate,
+  held_out,
+  report,
+  results,
+  saliency,
+  summary,
+)
+
+
+def finish(
+  config, workdir: str, network, variables, step: int, splits, calibrating
+) -> None:
+  """Calibrates, scores and records the step that training chose.
+
+  Args:
+    config: the run's configuration.
+    workdir: output folder.
+    network: see predictor.
+    variables: of the step, replicated over the devices.
+    step: the chosen one.
+    splits: `train` and `test` -> source.
+    calibrating: see held_out.open_held_out.
+  """
+  fitted = held_out.calibrate(config, network, variables, step, *calibrating)
+  if fitted:
+    calibration.write(held_out.path(config, workdir), fitted)
+  scores, table = evaluate.score_step(
+    config,
+    network,
+    variables,
+    splits['test'],
+    config.data.test_split,
+    step,
+    splits['train'].hashes,
+    fitted,
+  )
+  results.write_results(workdir, scores, table, splits['test'], config, fitted)
+  saliency.write_saliency(network, variables, splits['test'], workdir)
+  leaves = jax.tree.leaves(variables['params'])
+  summary.write_json(
+    workdir,
+    'run.json',
+    summary.run_summary(
+      workdir,
+      config.train.batch_size,
+      sum(leaf.size // len(leaf) for leaf in leaves),
+    ),
+  )
+  page = report.write_report(workdir)
+  print(json.dumps(scores, indent=2))
+  print(f'report: {page}')

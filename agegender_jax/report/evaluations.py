@@ -1,0 +1,64 @@
+"""The section on the other data and splits that a run was scored on."""
+
+from agegender_jax.report import blocks
+from agegender_jax.report import run as run_lib
+
+_SHOWN = (
+  ('age_mae', 'Age MAE', 'years'),
+  ('age_group_accuracy', 'Group exact', '%'),
+  ('age_group_one_off', 'One-off', '%'),
+  ('gender_accuracy', 'Gender', '%'),
+)
+
+
+def score_cell(scores, key, unit) -> dict:
+  """Returns a table's cell of a flat scores.json's key."""
+  value = scores.get(key)
+  ends = [scores.get(f'{key}_{end}') for end in ('low', 'high')]
+  return blocks.cell(
+    blocks.number(value, unit),
+    float('nan') if value is None else value,
+    blocks.interval(*ends, unit),
+  )
+
+
+def others(run):
+  """Returns the scores of each evaluation beside the run's own."""
+  own = {'data': run.data_name, **run.scores}
+  kept = [own] if run.scores else []
+  for scores in run.evaluations:
+    if scores and not any(run_lib.is_same(scores, other) for other in kept):
+      kept.append(scores)
+  if len(kept) < 2:
+    return {}
+  shown = [
+    column
+    for column in _SHOWN
+    if any(scores.get(column[0]) is not None for scores in kept)
+  ]
+  rows = []
+  for scores in kept:
+    rows.append([
+      blocks.cell(scores.get('data', ''),
+                  small='this run' if scores is own else ''),
+      blocks.cell(scores.get('split', '')),
+      blocks.cell(*_integer(scores.get('num_examples'))),
+      blocks.cell(*_integer(scores.get('step'))),
+      *(score_cell(scores, key, unit) for key, _, unit in shown),
+    ])  # fmt: skip
+  header = ['Data', 'Split', 'Pictures', 'Step',
+            *(f'{name}, {unit}' for _, name, unit in shown)]  # fmt: skip
+  trained = f'{run.data_name}, {run.config["data"].get("train_split", "")}'
+  return blocks.section(
+    'others', 'Other data',
+    blocks.table(f'Trained on {trained}; with 95 % bootstrap intervals',
+                 header, rows),
+    blocks.note('Data that a network was not trained on are the honest score. '
+                'Rows of different data do not compare with each other.'),
+  )  # fmt: skip
+
+
+def _integer(value):
+  if value is None:
+    return blocks.MISSING, float('nan')
+  return f'{value:,}', value

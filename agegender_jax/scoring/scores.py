@@ -1,0 +1,143 @@
+"""Scores of a table of predictions and of pairs of them, with bounds."""
+
+import collections
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from agegender_jax import schema
+from agegender_jax.scoring import bootstrap, measures
+
+# Scores that can choose the best checkpoint, in the order of preference, and
+# whether more (1) or less (-1) is better.
+BEST_METRICS = {
+  'age_mae': -1,
+  'age_group_accuracy': 1,
+  'gender_accuracy': 1,
+}
+
+
+def score(
+  table: Mapping[str, np.ndarray], num_samples: int, seed: int = 0
+) -> dict[str, float]:
+  """Scores predictions, each score with the bounds of its 95 % interval.
+
+  The interval is the percentile bootstrap over examples (Efron 1979).
+
+  Args:
+    table: columns [N]: labels `age` (years), `age_group`, `gender`, and those
+      that the model gives of `age_pred` (years), `age_group_pred`,
+      `gender_prob` (probability of FEMALE). UNKNOWN and NaN are unknown.
+    num_samples: bootstrap resamples; 0 leaves the bounds out.
+    seed: of the resampling.
+
+  Returns:
+    Name of measures.MEASURES -> value, and `<name>_low`, `<name>_high`. A
+    score that the labels leave undefined is left out: all of those without
+    any known label; of one gender alone the balanced accuracy and the AUC;
+    kappa where all labels and predictions are one group.
+  """
+  views = {name: measures.view(table, name) for name in measures.MEASURES}
+  views = {name: view for name, view in views.items() if view}
+  count = len(next(iter(table.values())))
+  result = {}
+  found = bootstrap.evaluate(views, count, num_samples, seed)
+  for name, (value, samples) in found.items():
+    result[name] = value
+    low, high = bootstrap.bounds(samples)
+    if np.isfinite(low):
+      result[f'{name}_low'], result[f'{name}_high'] = low, high
+  return result
+
+
+def trivial_scores(train_labels, labels) -> dict[str, float]:
+  """Scores the predictor that knows the training labels only.
+
+  Args:
+    train_labels: dict of `age` [N], years, `age_group` and `gender` [N].
+    labels: the same of the examples to score.
+
+  Returns:
+    Scores as `score` gives them, of the median age, the commonest group and
+    the share of females as everyone's P(female).
+  """
+  table = {key: np.asarray(value) for key, value in labels.items()}
+  known = {
+    key: train_labels[key][train_labels[key] != schema.UNKNOWN]
+    for key in ('age', 'age_group', 'gender')
+  }
+  size = len(table['age'])
+  if len(known['age']):
+    table['age_pred'] = np.full(size, np.median(known['age']))
+  if len(known['age_group']):
+    commonest = np.bincount(known['age_group']).argmax()
+    table['age_group_pred'] = np.full(size, commonest)
+  if len(known['gender']):
+    share = np.mean(known['gender'] == schema.FEMALE)
+    table['gender_prob'] = np.full(size, share)
+  return score(table, num_samples=0)
+
+
+def paired_difference(
+  first: Mapping[str, Sequence],
+  second: Mapping[str, Sequence],
+  metric: str,
+  num_samples: int = 1000,
+  seed: int = 0,
+) -> dict[str, float]:
+  """Compares two tables of predictions on the pictures that both scored.
+
+  Args:
+    first: see `score`; with a column `name` in both tables, rows of the same
+      name belong together, without it rows of the same place. Names that are
+      not unique are left out, and so are pictures whose labels differ.
+    second: likewise.
+    metric: key of measures.MEASURES.
+    num_samples: bootstrap resamples of the shared pictures.
+    seed: of the resampling.
+
+  Returns:
+    `value`, second minus first, `low`, `high`, its 95 % interval (NaN where
+    undefined), and `count`, the shared pictures with a known label.
+  """
+  measure = measures.MEASURES[metric]
+  columns = (measure.label, measure.prediction)
+  result = {'value': math.nan, 'low': math.nan, 'high': math.nan, 'count': 0}
+  if any(column not in table for table in (first, second)
+         for column in columns):  # fmt: skip
+    return result
+  tables = [
+    {column: np.asarray(table[column])[rows] for column in columns}
+    for table, rows in zip((first, second), _shared(first, second), strict=True)
+  ]
+  same = tables[0][measure.label] == tables[1][measure.label]
+  for table in tables:
+    for column in columns:
+      same = same & measures.is_known(table[column], column)
+  views = {
+    index: measures.view(table, metric, same)
+    for index, table in enumerate(tables)
+  }
+  if not same.any():
+    return result
+  result['count'] = int(same.sum())
+  found = bootstrap.evaluate(views, len(same), num_samples, seed)
+  if len(found) == 2:
+    result['value'] = found[1][0] - found[0][0]
+    result['low'], result['high'] = bootstrap.bounds(found[1][1] - found[0][1])
+  return result
+
+
+def _shared(first, second):
+  """Returns the rows of each table whose names are unique and in both."""
+  if 'name' not in first or 'name' not in second:
+    return slice(None), slice(None)
+  rows = []
+  for table in (first, second):
+    counts = collections.Counter(table['name'])
+    rows.append({
+      name: row for row, name in enumerate(table['name']) if counts[name] == 1
+    })  # fmt: skip
+  names = [name for name in rows[0] if name in rows[1]]
+  return tuple(np.array([row[n] for n in names], np.int64) for row in rows)

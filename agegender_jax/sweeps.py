@@ -1,0 +1,198 @@
+"""Sweeps: a recipe's list of settings, and the runs that they mean.
+
+A recipe lists its sweeps by `sweep(add)`, which calls
+`add(name_of_the_sweep, arg='...', **{'train.batch_size': 8, ...})` once a
+setting: an argument of the recipe, fields of the configuration, or both.
+"""
+
+import dataclasses
+import json
+import pathlib
+import re
+
+from absl import flags
+from ml_collections import config_flags
+
+from agegender_jax import config as config_lib
+from agegender_jax import files, schema
+
+RECORD = 'sweep.json'
+# What main leaves last: with both, a run is finished.
+LAST_FILES = ('run.json', 'report.html')
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """One training of a sweep.
+
+  Attributes:
+    setting: what sets it apart; repeats of a setting share it.
+    fold: of the recipe's argument, or None.
+    seed: `config.seed`.
+    folder: below the sweep's.
+    flags: of `main`, but for --workdir.
+  """
+
+  setting: str
+  fold: int | None
+  seed: int
+  folder: str
+  flags: tuple[str, ...]
+
+
+def list_sweeps(module) -> dict[str, list[tuple[str, dict]]]:
+  """Returns a recipe's sweeps, by name, each a list of (argument, fields)."""
+  sweeps = {}
+
+  def add(name, arg='', **fields):
+    sweeps.setdefault(name, []).append((arg, fields))
+
+  if hasattr(module, 'sweep'):
+    module.sweep(add)
+  return sweeps
+
+
+def create_runs(
+  path: str, arg: str, settings: list, seeds: list[int], given: list[str]
+) -> list[Run]:
+  """Lists the runs of a sweep, seed by seed and setting by setting.
+
+  Args:
+    path: of the recipe.
+    arg: argument that all runs get; where both name a key, a setting's own
+      counts.
+    settings: see `list_sweeps`.
+    seeds: each repeats every setting.
+    given: the user's own --config.FIELD=VALUE.
+
+  Raises:
+    schema.UserError: the user sets a field that the sweep sets.
+  """
+  own = {'seed'}.union(*(fields for _, fields in settings))
+  for flag in given:
+    name = re.match(r'--(?:no)?config\.([^=]*)', flag)[1]
+    if name in own:
+      way = '--seeds sets it' if name == 'seed' else 'the sweep sets it'
+      raise schema.UserError(f'{flag}: {way}; leave the flag out')
+  parts = [
+    [item for item in own_arg.split(',') if item]
+    + [f'{name}={value}' for name, value in fields.items()]
+    for own_arg, fields in settings
+  ]
+  # What all settings share tells none of them apart; a fold is a repeat.
+  shared = set.intersection(*map(set, parts))
+  recipe = pathlib.Path(path).stem
+  names = [
+    ' '.join(
+      item
+      for item in items
+      if item not in shared and not re.fullmatch(r'fold=\d+', item)
+    )
+    or recipe
+    for items in parts
+  ]
+  return [
+    _create_run(path, ','.join(filter(None, (arg, own_arg))), name, seed,
+                given, fields)
+    for seed in seeds
+    for name, (own_arg, fields) in zip(names, settings, strict=True)
+  ]  # fmt: skip
+
+
+def _create_run(path, arg, setting, seed, given, fields):
+  """Returns the Run of a setting's full argument and fields."""
+  folds = re.findall(r'(?:^|,)fold=(\d+)', arg)
+  folder = re.sub(r'[^\w.=+-]+', '_', setting).replace('=_', '=').strip('_')
+  return Run(
+    setting=setting,
+    fold=int(folds[-1]) if folds else None,
+    seed=seed,
+    folder=folder + (f'_fold{folds[-1]}' if folds else '') + f'_seed{seed}',
+    flags=(
+      f'--config={path}' + (f':{arg}' if arg else ''),
+      *given,
+      *(f'--config.{name}={value}' for name, value in fields.items()),
+      f'--config.seed={seed}',
+    ),
+  )
+
+
+def resolve(run: Run):
+  """Returns a run's configuration, as main would parse it.
+
+  Raises:
+    schema.UserError: a flag that names no field, or no value of it.
+  """
+  values, argv = flags.FlagValues(), ['sweep', *run.flags]
+  config_flags.DEFINE_config_file(
+    'config', flag_values=values, lock_config=True, sys_argv=argv
+  )
+  try:
+    values(argv)
+    config_lib.check_values(values.config)
+    return values.config
+  except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as bad:
+    text = ' '.join(str(bad).split())
+    raise schema.UserError(f'{" ".join(run.flags)}: {text}') from None
+
+
+def is_finished(folder: pathlib.Path) -> bool:
+  """Says whether a run's folder holds all that main leaves."""
+  return all((folder / name).exists() for name in LAST_FILES)
+
+
+def check_same(run: Run, folder: pathlib.Path) -> str:
+  """Says what a finished run was trained with otherwise, '' if nothing."""
+  try:
+    config_lib.save_config(resolve(run), str(folder))
+    return ''
+  except schema.UserError as error:
+    return str(error)
+
+
+def write_record(folder: pathlib.Path, head: dict, runs: list, errors: dict):
+  """Writes sweep.json: which run of which setting lies where.
+
+  Args:
+    folder: of the sweep.
+    head: `recipe` and `sweep`.
+    runs: of this call; those of earlier calls are kept.
+    errors: folder -> the last line of a failed run.
+
+  Raises:
+    schema.UserError: the folder holds another sweep.
+  """
+  path = folder / RECORD
+  earlier = read_record(folder) if path.exists() else head
+  if any(earlier[key] != head[key] for key in head):
+    raise schema.UserError(
+      f'{folder} holds the sweep "{earlier["sweep"]}" of {earlier["recipe"]}: '
+      'choose another --workdir'
+    )
+  rows = {
+    run.folder: dataclasses.asdict(run) | {'error': errors.get(run.folder, '')}
+    for run in runs
+  }
+  for row in earlier.get('runs', []):
+    rows.setdefault(row['folder'], row)
+  folder.mkdir(parents=True, exist_ok=True)
+  content = {**head, 'runs': list(rows.values())}
+  files.write_whole(path, json.dumps(content, indent=2) + '\n')
+
+
+def read_record(folder: pathlib.Path) -> dict:
+  """Reads sweep.json.
+
+  Returns:
+    `recipe`, `sweep`, and `runs`: Run's fields and `error`, a dict a run.
+
+  Raises:
+    schema.UserError: the folder holds no sweep.
+  """
+  try:
+    return json.loads((folder / RECORD).read_text())
+  except (OSError, ValueError):
+    raise schema.UserError(
+      f'no sweep in "{folder}": {RECORD} is missing or broken; name the '
+      '--workdir of scripts/sweep.py'
+    ) from None

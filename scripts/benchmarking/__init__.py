@@ -1,0 +1,1 @@
+"""What benchmark.py is made of: see docs/performance.md."""

@@ -1,0 +1,193 @@
+"""What a worker process times of ours: steps, predictions, input."""
+
+import collections
+import time
+from importlib import metadata
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from clu import parameter_overview
+
+from agegender_jax import (
+  augment,
+  build,
+  flops,
+  labelled,
+  parallel,
+  predictor,
+)
+from agegender_jax.data import input_pipeline
+from agegender_jax.models import layers
+from benchmarking import made_up
+
+PICTURES = 4000  # Of an epoch, for schedules that count in epochs.
+# As in training: bounds what waits on the device.
+_STEPS_IN_FLIGHT = 4
+
+
+def put(batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+  """Brings a batch to the devices, [devices, B / devices, ...] each."""
+  mesh = jax.sharding.Mesh(np.array(jax.local_devices()), (parallel.AXIS,))
+  spec = jax.sharding.PartitionSpec(parallel.AXIS)
+  sharding = jax.sharding.NamedSharding(mesh, spec)
+  return jax.device_put(parallel.shard(batch), sharding)
+
+
+class _Job:
+  """What all jobs say of themselves."""
+
+  def __init__(self, task: dict, config):
+    layers.set_formulation(task.get('formulation'))
+    device = jax.devices()[0]
+    self.config = config
+    self.facts = {
+      'peer': 'ours',
+      'formulation': layers.formulation(),
+      'platform': device.platform,
+      'device_kind': device.device_kind,
+      'devices': jax.device_count(),
+      'versions': {
+        name: metadata.version(name) for name in ('jax', 'jaxlib', 'flax')
+      },
+      'images': config.train.batch_size,
+    }
+
+  def device_memory(self) -> float | None:
+    """Returns the first device's peak in GiB, None on CPU."""
+    statistics = jax.local_devices()[0].memory_stats() or {}
+    peak = statistics.get('peak_bytes_in_use')
+    return None if peak is None else peak / 2**30
+
+
+class Step(_Job):
+  """The train step on a batch that is on the devices."""
+
+  def __init__(self, task, config):
+    super().__init__(task, config)
+    parallel.check_batch_size('train.batch_size', config.train.batch_size)
+    network = predictor.Predictor(config)
+    run = build.create_run(config, network, PICTURES)
+    self.state = parallel.replicate(run.state)
+    batch = task.get('batch') or made_up.create_batch(config)
+    self.batch = put(batch)
+    self.key = jax.random.key(0)
+    start = time.perf_counter()
+    self.step = run.train_step.lower(self.state, self.batch, self.key).compile()
+    seconds = time.perf_counter() - start
+    cost = self.step.cost_analysis() or {}
+    cost = cost[0] if isinstance(cost, list) else cost
+    images = config.train.batch_size / jax.device_count()
+    table = flops.layer_table(
+      network.model, network.input_size, network.is_frozen
+    )
+    self.facts |= {
+      'compile_seconds': seconds,
+      'parameters': int(parameter_overview.count_parameters(run.state.params)),
+      'flops_per_image': sum(row['train_flops'] for row in table),
+      # By XLA's count, of what it reads and writes between its fusions.
+      'bytes_per_image': cost.get('bytes accessed', 0) / images or None,
+    }
+
+  def take_step(self) -> dict:
+    """Takes a step and returns its metrics, not waited for."""
+    self.state, report = self.step(self.state, self.batch, self.key)
+    return report
+
+  def run(self, count: int) -> float:
+    """Returns seconds a step, over `count` steps."""
+    in_flight = collections.deque()
+    start = time.perf_counter()
+    for _ in range(count):
+      in_flight.append(self.take_step()['loss'][0])
+      if len(in_flight) > _STEPS_IN_FLIGHT:
+        in_flight.popleft().block_until_ready()
+    jax.block_until_ready(self.state)
+    return (time.perf_counter() - start) / count
+
+
+class Predict(_Job):
+  """The predictor, logits and decoded values brought to the host."""
+
+  def __init__(self, task, config):
+    super().__init__(task, config)
+    self.network = predictor.Predictor(config)
+    run = build.create_run(config, self.network, PICTURES)
+    self.variables = parallel.replicate(run.state.variables)
+    self.batch = made_up.create_batch(config)
+    start = time.perf_counter()
+    self.run(1)
+    table = flops.layer_table(self.network.model, self.network.input_size)
+    self.facts |= {
+      'compile_seconds': time.perf_counter() - start,
+      'parameters': int(parameter_overview.count_parameters(run.state.params)),
+      'flops_per_image': sum(row['flops'] for row in table),
+    }
+
+  def run(self, count: int) -> float:
+    """Returns seconds a batch, over `count` batches."""
+    start = time.perf_counter()
+    self.network.predict_all(self.variables, [self.batch] * count)
+    return (time.perf_counter() - start) / count
+
+
+class Input(_Job):
+  """A stage of the way from the data set to the network's input."""
+
+  def __init__(self, task, config):
+    super().__init__(task, config)
+    self.call = getattr(self, f'create_{task["stage"]}')()
+
+  def create_gather(self):
+    """Returns a function that gathers a random batch's pixels and labels."""
+    source = labelled.open_split(self.config, self.config.data.train_split)
+    positions, size = np.arange(self.config.train.batch_size), len(source)
+
+    def call():
+      nonlocal positions
+      rows = input_pipeline.train_rows(positions, size, seed=0)
+      positions = positions + len(positions)
+      return input_pipeline.make_batch(source, rows)
+
+    return call
+
+  def create_batches(self):
+    """Returns a function that takes the next batch that Grain read ahead."""
+    batches = input_pipeline.train_batches(
+      labelled.open_split(self.config, self.config.data.train_split),
+      batch_size=self.config.train.batch_size,
+      seed=0,
+      num_steps=2**40,
+      num_workers=self.config.data.num_workers,
+    )
+    return lambda: next(batches)
+
+  def create_shard(self):
+    """Returns a function that brings a batch to the devices."""
+    batch = made_up.create_batch(self.config)
+    return lambda: jax.block_until_ready(put(batch))
+
+  def create_augment(self):
+    """Returns a function that augments and normalises on one device."""
+    network = predictor.Predictor(self.config)
+    augment_fn = augment.create_augment(
+      augment.create_strengths(self.config.data), self.config.data.crop_size
+    )
+    image = jnp.asarray(made_up.create_batch(self.config)['image'])
+    keys = jax.random.split(jax.random.key(0), len(image))
+
+    @jax.jit
+    def compute(keys, image):
+      return network.normalize_fn(augment_fn(keys, image))
+
+    return lambda: compute(keys, image).block_until_ready()
+
+  def run(self, count: int) -> float:
+    """Returns seconds a batch, over `count` batches."""
+    start = time.perf_counter()
+    for _ in range(count):
+      self.call()
+    return (time.perf_counter() - start) / count
+
+
+JOBS = {'step': Step, 'predict': Predict, 'input': Input}

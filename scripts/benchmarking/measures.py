@@ -1,0 +1,146 @@
+"""What `benchmark.py` can measure: which processes take turns, and at what."""
+
+from benchmarking import rounds, runs, tables, workbench
+
+_STAGES = ('gather', 'batches', 'shard', 'augment')
+
+
+def measure_step(bench: workbench.Workbench) -> dict:
+  """Times the train step: formulations, allocators, devices, the peer."""
+  options, config = bench.options, bench.config
+  if not options.augment:
+    config = workbench.without_augmentation(config)
+  ours, theirs = [], []
+  for malloc in options.mallocs:
+    for formulation in options.formulations:
+      for count in options.cpu_devices:
+        task = {'malloc': malloc, 'cpu_devices': count}
+        task['formulation'] = formulation or None
+        ours.append(bench.start('jax', 'step', config, **task))
+    if options.peer:
+      theirs.append(bench.start(options.peer, 'step', config, malloc=malloc))
+      theirs[-1].facts['flops_per_image'] = ours[0].facts['flops_per_image']
+    if ours[0].facts['platform'] != 'cpu':
+      break  # The allocator is the host's.
+  workers, peaks = [*ours, *theirs], bench.start_peaks(config)
+  workbench.check_parameters(workers)
+  bench.alternate([*workers, peaks])
+  limits = workbench.read_peaks(peaks)
+  pairs = [(ours[0], other) for other in ours[1:]]
+  pairs += [
+    (one, other)
+    for one in ours
+    for other in theirs
+    # Ours comes with a tuned allocator, PyTorch with the stock one.
+    if one.task['malloc'] in ('tuned', other.task['malloc'])
+  ]
+  return {
+    'rows': [
+      tables.create_row(worker, config, limits['matmul']) for worker in workers
+    ],
+    'ratios': [tables.create_ratio(*pair) for pair in pairs],
+    'peaks': limits,
+  }
+
+
+def measure_run(bench: workbench.Workbench) -> dict:
+  """Times training from the command line beside its bare step."""
+  config = bench.config
+  step = bench.start('jax', 'step', config)
+  step.name = 'bare step'
+  whole = runs.WholeRun('whole run', config)
+  host = start_stages(bench, ('batches', 'shard'))
+  bench.alternate([whole, step, *host])
+  return {
+    'rows': [
+      tables.create_row(worker, config) for worker in (whole, step, *host)
+    ],
+    'ratios': [tables.create_ratio(whole, step)],
+  }
+
+
+def start_stages(bench: workbench.Workbench, stages) -> list:
+  """Starts a worker for each stage of the input, see jax_jobs.Input."""
+  workers = []
+  for stage in stages:
+    workers.append(bench.start('jax', 'input', bench.config, stage=stage))
+    workers[-1].name = f'input: {stage}'
+  return workers
+
+
+def measure_input(bench: workbench.Workbench) -> dict:
+  """Times the stages from the data set to the network's input."""
+  workers = start_stages(bench, _STAGES)
+  bench.alternate(workers)
+  return {
+    'rows': [tables.create_row(worker, bench.config) for worker in workers],
+    'ratios': [],
+  }
+
+
+def measure_startup(bench: workbench.Workbench) -> dict:
+  """Times starts up to the first step, the first with nothing compiled."""
+  options = bench.options
+  starts = runs.time_starts(options.recipe_flags, options.rounds)
+  bench.device, bench.versions = starts[0]['device'], starts[0]['versions']
+  return {'starts': [start['seconds'] for start in starts]}
+
+
+def measure_predict(bench: workbench.Workbench) -> dict:
+  """Times prediction at several batch sizes."""
+  workers = []
+  for size in bench.options.batch_sizes or (1, 8, 32, 64, 128, 256):
+    config = workbench.without_augmentation(
+      bench.config, train__batch_size=size, train__eval_batch_size=size
+    )
+    workers += [(worker, config) for worker in bench.start_both(
+      'predict', config)]  # fmt: skip
+  bench.alternate([worker for worker, _ in workers])
+  return {
+    'rows': [tables.create_row(*pair) for pair in workers],
+    'ratios': [],
+  }
+
+
+def measure_scaling(bench: workbench.Workbench) -> dict:
+  """Times the step at many sizes, one after the other: memory has one use."""
+  options, rows = bench.options, []
+  batch_sizes = options.batch_sizes or [2**power for power in range(2, 10)]
+  sweeps = [('batch_size', 'train__batch_size', size) for size in batch_sizes]
+  sweeps += [
+    ('image_size', 'data__image_size', size) for size in options.image_sizes
+  ]
+  limits = bench.measure_peaks()
+  for sweep, field, size in sweeps:
+    config = workbench.without_augmentation(bench.config, **{field: size})
+    try:
+      workers = bench.start_both('step', config)
+      bench.alternate(workers)
+    except rounds.WorkerDied as error:
+      rows.append(
+        {
+          'name': str(error).splitlines()[0],
+          'net': tables.net_name(config),
+          'peer': '',
+          'sweep': sweep,
+          'batch_size': config.train.batch_size,
+          'image_size': config.data.image_size,
+          'dtype': config.model.dtype,
+        }
+      )
+      continue
+    rows += [
+      tables.create_row(worker, config, limits['matmul']) | {'sweep': sweep}
+      for worker in workers
+    ]
+  return {'rows': rows, 'ratios': [], 'peaks': limits}
+
+
+MEASURES = {
+  'step': measure_step,
+  'run': measure_run,
+  'input': measure_input,
+  'startup': measure_startup,
+  'predict': measure_predict,
+  'scaling': measure_scaling,
+}

@@ -1,0 +1,49 @@
+"""Starts a recipe as `main` does, up to its first step, and says when.
+
+python -m benchmarking.startup --config=... [--config.overrides]
+
+The batch is made up: data preparation is left out. Prints JSON: `marks`, one
+clock reading (seconds since the epoch) a stage; `device`; `versions`.
+"""
+
+import json
+import sys
+import time
+
+marks = {'python': time.time()}
+
+
+def main() -> None:
+  """Goes through the stages."""
+  from absl import flags
+
+  import agegender_jax.main  # noqa: F401, it defines the flags.
+  from agegender_jax import runtime
+
+  flags.FLAGS(sys.argv)
+  config = flags.FLAGS.config
+  runtime.tune_malloc()
+  runtime.set_up_compilation_cache()
+  marks['flags'] = time.time()
+
+  # What `main` imports to train.
+  import jax
+
+  from agegender_jax import parallel, predictor, train
+  from benchmarking import made_up
+
+  marks['imports'] = time.time()
+  run = train.build.create_run(config, predictor.Predictor(config), 4000)
+  state = parallel.replicate(run.state)
+  jax.block_until_ready(state)
+  marks['state'] = time.time()
+  batch = parallel.shard(made_up.create_batch(config))
+  jax.block_until_ready(run.train_step(state, batch, jax.random.key(0)))
+  marks['first step'] = time.time()
+  device = f'{jax.device_count()} x {jax.devices()[0].device_kind}'
+  versions = {'jax': jax.__version__}
+  print(json.dumps({'marks': marks, 'device': device, 'versions': versions}))
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,195 @@
+"""Mean and standard deviation of each setting of one or several sweeps.
+
+python scripts/summarise.py --workdir=runs/batch_size
+python scripts/summarise.py --workdir=runs/resnet_folds,runs/levi_folds \\
+  --paired=adience_levi_hassner
+
+Prints a Markdown table and writes summary.md, summary.csv and summary.png into
+the first folder (or --output). The deviation is that of the runs of a setting,
+its folds and seeds (n - 1). `--paired=SETTING` adds each other setting's
+difference from that one, picture by picture on the folds and seeds that both
+have: a picture that several seeds scored counts once, with their mean.
+Milliseconds a batch are the median over a run's logged intervals, so neither
+compilation nor evaluation counts; seconds an epoch follow from them.
+"""
+
+import argparse
+import csv
+import functools
+import math
+import pathlib
+import statistics
+import sys
+
+import numpy as np
+
+from agegender_jax import files, repeats, schema
+from agegender_jax.report import canvas
+
+
+def table(settings: list[repeats.Setting]) -> str:
+  """Returns a Markdown table of the settings of one protocol."""
+  shown = [
+    key for key in repeats.COLUMNS if any(s.values(key) for s in settings)
+  ]
+  head = [
+    f'{repeats.COLUMNS[key].title}, {repeats.COLUMNS[key].unit}'
+    for key in shown
+  ]
+  lines = [['setting', 'runs', *head], ['---'] * (2 + len(shown))]
+  for setting in settings:
+    cells = [setting.name, setting.repeats()]
+    for key in shown:
+      values, digits = setting.values(key), repeats.COLUMNS[key].decimals
+      text = f'{statistics.mean(values):.{digits}f}' if values else ''
+      if len(values) > 1:
+        text += f' ± {repeats.spread(values):.{digits}f}'
+      cells.append(text)
+    lines.append(cells)
+  return '\n'.join('| ' + ' | '.join(cells) + ' |' for cells in lines)
+
+
+def paired_table(
+  reference: repeats.Setting, others: list[repeats.Setting]
+) -> str:
+  """Returns a Markdown table of differences from one setting."""
+  lines = [
+    f'Minus {reference.name}, on the same pictures, 95 % bootstrap interval '
+    'over the pictures:\n',
+    '| setting | score | difference | pictures |\n|---|---|---|---|',
+  ]
+  for other in others:
+    for key, value, low, high, count in repeats.paired(reference, other):
+      title, unit, _, digits = repeats.SCORES[key]
+      lines.append(
+        f'| {other.name} | {title}, {unit} | {value:+.{digits}f} '
+        f'[{low:+.{digits}f}, {high:+.{digits}f}] | {count:,} |'
+      )
+  return '\n'.join(lines)
+
+
+def short_names(settings: list[repeats.Setting]) -> tuple[list[str], str]:
+  """Returns the settings' names, and the one field that they all vary or ''."""
+  names = [setting.name for setting in settings]
+  fields = {name.partition('=')[0] for name in names}
+  if len(fields) > 1 or not all('=' in name for name in names):
+    return names, ''
+  return [name.partition('=')[2] for name in names], fields.pop()
+
+
+def draw(axes, settings: list[repeats.Setting], key: str, scored: str) -> None:
+  """Draws a column's mean and deviation against the settings."""
+  chosen = [s for s in settings if s.values(key)]
+  means = [statistics.mean(s.values(key)) for s in chosen]
+  bars = [np.nan_to_num(repeats.spread(s.values(key))) for s in chosen]
+  names, field = short_names(chosen)
+  places, column = range(len(names)), repeats.COLUMNS[key]
+  style = {'fmt': 'o', 'capsize': 4, 'color': canvas.BLUE}
+  axes.set_title(f'{column.title} ({scored})' if scored else column.title)
+  if field:
+    axes.errorbar(places, means, bars, **style)
+    axes.set_xticks(places, names)
+    axes.set(xlabel=field, ylabel=column.unit, xlim=(-0.5, len(names) - 0.5))
+  else:  # Names of any length have room beside a row each.
+    axes.errorbar(means, places, xerr=bars, **style)
+    axes.set_yticks(places, [name.replace(' ', '\n') for name in names])
+    axes.set(xlabel=column.unit, ylim=(len(names) - 0.5, -0.5))
+
+
+def write_csv(path: pathlib.Path, settings: list[repeats.Setting]) -> None:
+  """Writes a row a setting: mean, deviation and runs of every column."""
+  with path.open('w', newline='', encoding='utf-8') as file:
+    writer = csv.writer(file)
+    names = [
+      f'{key}_{what}' for key in repeats.COLUMNS for what in ('mean', 'std')
+    ]
+    writer.writerow(['protocol', 'setting', 'runs', *names])
+    for setting in settings:
+      cells = []
+      for key in repeats.COLUMNS:
+        values = setting.values(key)
+        mean = statistics.mean(values) if values else math.nan
+        cells += [
+          '' if math.isnan(x) else f'{x:.6g}'
+          for x in (mean, repeats.spread(values))
+        ]
+      writer.writerow(
+        [setting.protocol, setting.name, len(setting.runs), *cells]
+      )
+
+
+def summarise(
+  folders: list[pathlib.Path], output: pathlib.Path, reference: str
+) -> str:
+  """Writes summary.md, summary.csv and summary.png.
+
+  Args:
+    folders: of sweeps.
+    output: where to.
+    reference: setting of the paired differences, '' = none.
+
+  Returns:
+    The Markdown.
+
+  Raises:
+    schema.UserError: no finished run, or no such setting.
+  """
+  settings = repeats.read_settings(folders)
+  names = list(dict.fromkeys(setting.name for setting in settings))
+  if reference and reference not in names:
+    raise schema.UserError(
+      f'--paired={reference}: no such setting; known: {"; ".join(names)}'
+    )
+  parts, panels = [], []
+  protocols = list(dict.fromkeys(setting.protocol for setting in settings))
+  for protocol in protocols:
+    scored = protocol if len(protocols) > 1 else ''
+    chosen = [s for s in settings if s.protocol == protocol]
+    parts += [f'Scored on {protocol}:', table(chosen)]
+    for key in (*repeats.SCORES, 'batch_ms'):
+      if any(s.values(key) for s in chosen):
+        panels.append(
+          functools.partial(draw, settings=chosen, key=key, scored=scored)
+        )
+    if first := [s for s in chosen if s.name == reference]:
+      others = [s for s in chosen if s.name != reference]
+      parts.append(paired_table(first[0], others))
+  devices = sorted({
+    run.info.get('device', '') for s in settings for run in s.runs.values()
+  })  # fmt: skip
+  place = '; '.join(filter(None, devices)) or 'an unnamed device'
+  parts.append(
+    f'± is the standard deviation over the runs. Times were taken on {place}.'
+  )
+  text = '\n\n'.join(parts) + '\n'
+  output.mkdir(parents=True, exist_ok=True)
+  files.write_whole(output / 'summary.md', text)
+  write_csv(output / 'summary.csv', settings)
+  height = max(canvas.PANEL[1], 1 + 0.45 * len(settings))
+  size = canvas.PANEL[0], height
+  columns = min(3, len(panels))
+  canvas.save_png(output / 'summary.png', panels, size, columns)
+  return text
+
+
+def main(argv: list[str]) -> None:
+  """Parses the flags, prints the table and where the files lie."""
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument('--workdir', required=True, help='A or A,B,... of sweeps')
+  parser.add_argument('--output', help='folder to write; the first --workdir')
+  parser.add_argument('--paired', default='', help='setting to compare with')
+  values = parser.parse_args(argv)
+  folders = [pathlib.Path(name) for name in values.workdir.split(',') if name]
+  output = pathlib.Path(values.output or folders[0])
+  print(summarise(folders, output, values.paired))
+  print(f'written to {output}/summary.md, .csv and .png')
+
+
+if __name__ == '__main__':
+  try:
+    main(sys.argv[1:])
+  except schema.UserError as error:
+    print(f'error: {error}', file=sys.stderr)
+    sys.exit(2)
