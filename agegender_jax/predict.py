@@ -94,6 +94,13 @@ def _print(write: Callable, line: str) -> None:
     sys.stdout = open(os.devnull, 'w')
 
 
+def _create_bar(count: int, batch_size: int) -> tqdm.tqdm:
+  """Creates a progress bar, shown on a terminal and if there is time for it."""
+  # None: where stderr is a terminal.
+  disable = True if count <= batch_size else None
+  return tqdm.tqdm(total=count, unit='img', file=sys.stderr, disable=disable)
+
+
 def predict(config, workdir: str, patterns: Sequence[str], output: str):
   """Predicts pictures, as a table on stdout and as CSV.
 
@@ -122,11 +129,7 @@ def predict(config, workdir: str, patterns: Sequence[str], output: str):
       paths, batch_size, data.image_size, pictures.create_read(data), errors
     ),
   )
-  # On a terminal only (None), and only if there is time to look at it.
-  disable = True if len(paths) <= batch_size else None
-  bar = tqdm.tqdm(
-    total=len(paths), unit='img', file=sys.stderr, disable=disable
-  )
+  bar = _create_bar(len(paths), batch_size)
   show = functools.partial(_print, print if bar.disable else bar.write)
   width = min(NAME_WIDTH, max(map(len, paths)))
   os.makedirs(os.path.dirname(os.path.abspath(output)), exist_ok=True)
