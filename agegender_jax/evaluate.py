@@ -106,6 +106,9 @@ def evaluate(config, workdir: str) -> dict:
   fitted = held_out.find_calibration(
     config, workdir, network, variables, step, train, source
   )
+  trained_on = len(set(source.names) & set(train.names)) if train else 0
+  if trained_on:
+    print(f'{trained_on} of the {len(source)} pictures were trained on')
   scores, table = score_step(
     config,
     network,
@@ -116,6 +119,7 @@ def evaluate(config, workdir: str) -> dict:
     None if train is None else train.hashes,
     fitted,
   )
+  scores['num_trained_on'] = trained_on
   name = f'{config.data.name}_{split}_{step}{held_out.variant(config, workdir)}'
   folder = pathlib.Path(workdir) / 'eval' / name
   results.write_results(folder, scores, table, source, config, fitted)

@@ -105,7 +105,7 @@ def read_settings(folders: list[pathlib.Path]) -> list[Setting]:
     rows, here = sweeps.read_record(folder)['runs'], set()
     for row in rows:
       place = folder / row['folder']
-      if not (place / 'run.json').exists():
+      if row['error'] or not (place / 'run.json').exists():
         why = row['error'] or 'not finished'
         print(f'left out: {place}: {why}', file=sys.stderr)
         continue

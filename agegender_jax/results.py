@@ -146,7 +146,8 @@ def contradictory_rows(table, count: int) -> np.ndarray:
     found = np.flatnonzero((beyond > 0) & (age != schema.UNKNOWN))
     share = beyond[found] / np.maximum(high - low, 1e-9)[found]
     found = found[np.argsort(-share, kind='stable')].tolist()
-    rows += [row for row in found if row not in set(rows)]
+    seen = set(rows)
+    rows += [row for row in found if row not in seen]
   return np.asarray(rows[:count], np.int64)
 
 

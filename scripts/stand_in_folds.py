@@ -119,6 +119,6 @@ def main(argv: list[str]) -> None:
 if __name__ == '__main__':
   try:
     main(sys.argv[1:])
-  except schema.UserError as error:
+  except (schema.UserError, OSError) as error:
     print(f'error: {error}', file=sys.stderr)
     sys.exit(2)

@@ -230,10 +230,11 @@ def _interrupt(number, frame):
 
 
 if __name__ == '__main__':
-  signal.signal(signal.SIGTERM, _interrupt)
+  for number in (signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, _interrupt)
   try:
     sys.exit(main(sys.argv[1:]))
-  except schema.UserError as error:
+  except (schema.UserError, OSError) as error:
     print(f'error: {error}', file=sys.stderr)
     sys.exit(2)
   except KeyboardInterrupt:

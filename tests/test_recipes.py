@@ -8,7 +8,14 @@ import jax
 import numpy as np
 import pytest
 
-from agegender_jax import checkpoint, recipe, schema, sweeps, train
+from agegender_jax import (
+  checkpoint,
+  recipe,
+  saliency,
+  schema,
+  sweeps,
+  train,
+)
 from agegender_jax import config as config_lib
 from agegender_jax.data import sources, synthetic_faces
 
@@ -22,12 +29,14 @@ RUNS = [
   ('utk_cnn', 'runlocal', None),
   ('utk_fourconv', 'runlocal', None),
   ('utk_resnet', 'runlocal,scratch,backbone=resnet18', None),
-  ('utk_vgg', 'runlocal,scratch', 2 * 131_585),
+  pytest.param('utk_vgg', 'runlocal,scratch', 2 * 131_585,
+               marks=pytest.mark.slow),
   ('utk_vgg', 'runlocal,scratch,gender', 131_585),
   ('adience_levi_hassner', 'runlocal,fold=1', None),
-  ('adience_resnet', 'runlocal,scratch,fold=4', None),
-  ('fairface_resnet', 'runlocal', None),
-]
+  pytest.param('adience_resnet', 'runlocal,scratch,fold=4', None,
+               marks=pytest.mark.slow),
+  pytest.param('fairface_resnet', 'runlocal', None, marks=pytest.mark.slow),
+]  # fmt: skip
 
 
 def load(name, arg=''):
@@ -63,6 +72,12 @@ def drawn(tmp_path_factory):
       writer.writerows(labels)
   stand_in_folds.write_folds(folder / 'fairface', folder / 'adience', 0)
   return folder
+
+
+@pytest.fixture(autouse=True)
+def no_saliency(monkeypatch):
+  """Leaves out what is compiled once more a network and no recipe changes."""
+  monkeypatch.setattr(saliency, 'write_saliency', lambda *args: None)
 
 
 def use(config, drawn):

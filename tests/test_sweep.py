@@ -155,16 +155,18 @@ def test_a_sweep_goes_on_after_a_failure_and_is_summarised(
   config = json.loads((done / 'config.json').read_text())['config']
   assert config['model']['layers'] == 'conv:4 pool'
   assert config['data']['image_size'] == 16
-  # Again: what is finished stays, or is refused where it is another run.
-  assert sweep.main([*flags, '--config.train.num_steps=4']) == 2
-  assert 'num_steps was 3, is 4' in capsys.readouterr().err
-  assert before == {file: file.stat().st_mtime_ns for file in done.iterdir()}
   summarise.main([f'--workdir={tmp_path / "s"}'])
   shown = capsys.readouterr()
   assert 'unknown layer "conf:4"' in shown.err  # Why it is left out.
   rows = [line for line in shown.out.splitlines() if line.startswith('| model')]
   assert len(rows) == 2 and all('1 seed' in row for row in rows)
   assert (tmp_path / 's' / 'summary.png').stat().st_size > 10_000
+  # Again: what is finished stays, or is refused where it is another run.
+  assert sweep.main([*flags, '--config.train.num_steps=4']) == 2
+  assert 'num_steps was 3, is 4' in capsys.readouterr().err
+  assert before == {file: file.stat().st_mtime_ns for file in done.iterdir()}
+  # Another configuration's runs are not averaged with this one's.
+  assert summarise.main([f'--workdir={tmp_path / "s"}']) == 2
 
 
 def test_ctrl_c_stops_the_run_and_says_how_to_go_on(path, tmp_path):

@@ -121,6 +121,8 @@ def differences(runs):
     pair = [runs[first], runs[second]]
     if pair[0].protocol[:2] != pair[1].protocol[:2]:
       continue
+    if pair[0].group_names != pair[1].group_names:
+      continue  # Their rows of groups mean other ages.
     if any(run.predictions is None for run in pair):
       continue
     tables = [run.predictions.table for run in pair]

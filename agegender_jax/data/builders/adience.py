@@ -174,7 +174,8 @@ def label_rows(
   examples = []
   for row in rows:
     age, interval, problem = parse_age(row['age'])
-    counts[problem] += bool(problem)
+    if problem:
+      counts[problem] += 1
     group = schema.group_of_interval(*interval, 'adience')
     if interval[0] != schema.UNKNOWN and group == schema.UNKNOWN:
       counts['ungrouped_age'] += 1

@@ -91,7 +91,8 @@ def label_rows(tables, files: dict[str, raw.RawFile], where):
     for row in folder.read_table(path, _COLUMNS, WANTED)[1]:
       counts['label_rows'] += 1
       interval, problem = parse_age(row['age'])
-      counts[problem] += bool(problem)
+      if problem:
+        counts[problem] += 1
       gender = folder.parse_gender(row['gender'])
       counts['bad_gender'] += gender is None
       counts['unknown_gender'] += gender == schema.UNKNOWN

@@ -28,7 +28,7 @@ GENDERS = {
 _COLUMNS = ('path', 'age', 'gender')
 _RESERVED = (
   'image', 'name', 'mask', 'row', 'hash', 'conflict', 'age_group', 'age_low',
-  'age_high',
+  'age_high', 'age_pred', 'age_group_pred', 'gender_prob',
 )  # fmt: skip
 
 
