@@ -61,6 +61,8 @@ def score_step(
     'split': split,
     'num_examples': len(source),
     'step': step,
+    'age_groups': config.data.age_groups,
+    'oversample': config.data.oversample,
     **labelled.score_split(network, table, config.train.bootstrap_samples),
   }
   if fitted and fitted['age'] and 'age_pred' in table:
@@ -119,7 +121,8 @@ def evaluate(config, workdir: str) -> dict:
     None if train is None else train.hashes,
     fitted,
   )
-  scores['num_trained_on'] = trained_on
+  if trained_on:
+    scores['num_trained_on'] = trained_on
   name = f'{config.data.name}_{split}_{step}{held_out.variant(config, workdir)}'
   folder = pathlib.Path(workdir) / 'eval' / name
   results.write_results(folder, scores, table, source, config, fitted)

@@ -75,10 +75,17 @@ def _from_run(config, variables, source, excuse):
   network = predictor.Predictor(theirs)
   with predictor.open_selected(theirs, network, source) as (checkpoints, step):
     found = checkpoints.read_variables(step)
-  return {'source': source, 'step': step}, {
+  return {'source': source, 'step': step, **_terms(source)}, {
     key: take_over(found.get(key) or {}, tree, excuse)
     for key, tree in variables.items()
   }
+
+
+def _terms(source):
+  """Says on which data, under which licence, a run of ours was trained."""
+  path = pathlib.Path(source) / 'data.json'
+  data = json.loads(path.read_text()) if path.exists() else {}
+  return {key: data[key] for key in ('name', 'licence') if data.get(key)}
 
 
 def take_over(found, wanted, excuse):

@@ -6,10 +6,9 @@ cards for model reporting"; every figure comes from the workdir's files.
 
 import math
 import pathlib
-import shlex
 
 from agegender_jax import files
-from agegender_jax.report import card_facts, details, measures
+from agegender_jax.report import card_facts, details, measures, record
 from agegender_jax.report import run as run_lib
 
 # Worst of a handful is no finding: smaller groups are in the table only.
@@ -60,7 +59,7 @@ def write_card(workdir) -> str:
     gender=card_facts.gender(run),
     least=LEAST_PICTURES,
     worst=worst_groups(run),
-    commands=_commands(run),
+    commands=record.commands(run),
   )
   path = run.workdir / 'model_card.md'
   files.write_whole(path, text)
@@ -191,14 +190,3 @@ def worst_groups(run: run_lib.Run) -> list[str]:
       f'{worst["count"]:,} pictures.'
     )
   return result
-
-
-def _commands(run) -> str:
-  """Returns how to train and score again."""
-  name = run.workdir.resolve().name
-  recipe = shlex.quote(f'agegender_jax/config.py:{name}')
-  again, name = shlex.quote(f'{name}_again'), shlex.quote(name)
-  return (
-    f'python -m agegender_jax.main --config={recipe} --workdir={again}\n'
-    f'python -m agegender_jax.main --mode=evaluate --workdir={name}'
-  )

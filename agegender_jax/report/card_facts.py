@@ -96,7 +96,11 @@ def licence(run) -> str:
   terms = run.data.get('licence') or 'not stated in the files of this run'
   text = f'bound by that of the training data, {run.data_name}: {terms}'
   if _block(run, 'model').get('init_from'):
+    origin = stored.read_json(run.workdir / 'init.json')
+    of = f'{origin["name"]}: ' if origin.get('name') else ''
     text += '; and by that of the first weights'
+    if origin.get('licence'):
+      text += f', trained on {of}{origin["licence"]}'
   return text
 
 

@@ -39,8 +39,7 @@ def others(run):
   rows = []
   for scores in kept:
     rows.append([
-      blocks.cell(scores.get('data', ''),
-                  small='this run' if scores is own else ''),
+      blocks.cell(scores.get('data', ''), small=_how(scores, scores is own)),
       blocks.cell(scores.get('split', '')),
       blocks.cell(*_integer(scores.get('num_examples'))),
       blocks.cell(*_integer(scores.get('step'))),
@@ -56,6 +55,18 @@ def others(run):
     blocks.note('Data that a network was not trained on are the honest score. '
                 'Rows of different data do not compare with each other.'),
   )  # fmt: skip
+
+
+def _how(scores, is_own):
+  """Says what tells an evaluation from others of the same pictures."""
+  said = ['this run'] if is_own else []
+  if scores.get('age_groups'):
+    said.append(f'groups of {scores["age_groups"]}')
+  if scores.get('oversample'):
+    said.append('over-sampled')
+  if scores.get('num_trained_on'):
+    said.append(f'{scores["num_trained_on"]:,} trained on')
+  return ', '.join(said)
 
 
 def _integer(value):

@@ -32,7 +32,10 @@ _DRAWN = (
 )
 _TWINS = '_without_twins'
 # What a run is, rather than how good.
-_FACTS = ('data', 'split', 'num_examples', 'step', 'num_twins')
+_FACTS = (
+  'data', 'split', 'num_examples', 'step', 'num_twins', 'num_trained_on',
+  'age_groups', 'oversample',
+)  # fmt: skip
 
 
 def name(key) -> str:

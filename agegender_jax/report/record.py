@@ -153,26 +153,30 @@ def cost(run):
   )  # fmt: skip
 
 
-def reproduce(run):
-  """Returns the commands, the configuration and the versions."""
-  name = run.workdir.resolve().name
+def commands(run) -> str:
+  """Returns how to train and score a run again, its workdir as it was given."""
+  name = str(run.workdir)
   # config.py makes a recipe of a workdir, with all that flags overrode.
   recipe = shlex.quote(f'agegender_jax/config.py:{name}')
-  again = shlex.quote(f'{name}_again')
-  name = shlex.quote(name)
-  text = (
+  again, name = shlex.quote(f'{name}_again'), shlex.quote(name)
+  return (
     f'python -m agegender_jax.main --config={recipe} \\\n'
     f'  --workdir={again}\n'
     f'python -m agegender_jax.main --mode=evaluate --workdir={name}'
   )
+
+
+def reproduce(run):
+  """Returns the commands, the configuration and the versions."""
   versions = ' '.join(f'{key}=={run.versions[key]}' for key in run.versions)
   said = (
     'The first trains the configuration below anew, the second scores the '
-    'checkpoint again; both from the folder that holds the workdir and the '
-    'package.'
+    "checkpoint again; both from the package's repository, where this report "
+    'was asked for.'
   )
   return blocks.section(
-    'reproduce', 'How to reproduce', blocks.code(text), blocks.note(said),
+    'reproduce', 'How to reproduce', blocks.code(commands(run)),
+    blocks.note(said),
     blocks.code(json.dumps(run.config, indent=2), 'Resolved configuration'),
     blocks.code(versions, 'Library versions') if versions else None,
     blocks.link('Model card: data, intended use, limits, licence',
