@@ -389,7 +389,13 @@ def _sample(stage):
   return np.append(flat[places], np.abs(flat).max())
 
 
-@pytest.mark.parametrize('name', GOLDEN_NETS)
+@pytest.mark.parametrize(
+  'name',
+  [
+    pytest.param(name, marks=[pytest.mark.slow] if name == 'vgg16' else [])
+    for name in GOLDEN_NETS
+  ],
+)
 def test_stages_equal_values_recorded_from_torch(name):
   state = _fill(_golden_shapes(name))
   ours = _stages(_golden_net(name), state, _image(1, GOLDEN_SIZE))

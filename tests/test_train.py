@@ -271,6 +271,7 @@ def test_reports_compare_runs(finished, tmp_path):
   assert output.stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_patience_stops_a_run_that_no_longer_improves(tmp_path, data_flags):
   flags = (*data_flags, '--config.train.num_epochs=8',
            '--config.train.patience_evaluations=1',
