@@ -92,6 +92,7 @@ def test_a_wrong_value(flags, words, tmp_path, faces):
   )
 
 
+@pytest.mark.slow
 def test_missing_and_empty_source_dir_then_mended(tmp_path, faces):
   # One workdir: a refused run leaves nothing in the way of the mended one.
   flags = (UTK, f'--workdir={tmp_path / "w"}',
@@ -113,6 +114,7 @@ def test_missing_and_empty_source_dir_then_mended(tmp_path, faces):
   assert run(*evaluate).returncode == 0
 
 
+@pytest.mark.slow
 def test_labels_that_are_not_there(tmp_path, faces):
   (tmp_path / 'faces.csv').write_text(
     'path,age,gender\n'

@@ -114,6 +114,7 @@ def read_params(workdir):
   return tree['params']
 
 
+@pytest.mark.slow
 def test_transfer_trains_a_new_last_layer_and_no_other(drawn, tmp_path):
   workdirs = [str(tmp_path / name) for name in ('first', 'second', 'third')]
   first = load('adience_transfer', 'runlocal,stage=pretrain,source=fairface')
