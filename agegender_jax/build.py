@@ -26,14 +26,15 @@ class Run:
     plan: when the run does what.
     schedule: step -> learning rate.
     state: the first state, on one device.
-    train_step: compiled; (state, batch, key) as parallel.pmap_train_step says.
+    train_steps: compiled; takes and returns what steps.create_train_steps
+      says, with the axis of the devices first.
   """
 
   network: predictor.Predictor
   plan: durations.Durations
   schedule: optax.Schedule
   state: state_lib.TrainState
-  train_step: Callable
+  train_steps: Callable
 
 
 def create_run(config, network: predictor.Predictor, num_examples: int) -> Run:
@@ -75,6 +76,5 @@ def create_run(config, network: predictor.Predictor, num_examples: int) -> Run:
     network.normalize_fn,
     network.is_frozen,
   )
-  return Run(
-    network, plan, schedule, state, parallel.pmap_train_step(train_step)
-  )
+  train_steps = parallel.pmap_train_steps(steps.create_train_steps(train_step))
+  return Run(network, plan, schedule, state, train_steps)

@@ -38,7 +38,9 @@ def default_config() -> config_dict.ConfigDict:
   data.age_groups = 'adience'  # Key of schema.AGE_GROUPS.
   # Train without pictures that an identical one contradicts in age or gender.
   data.drop_conflicts = False
-  data.cache = 'memmap'  # memmap: decode once to disk; none: every time.
+  # memmap: decode once, to disk; none: decode every time; device: decode once,
+  # and training's pictures lie in the memory of each device.
+  data.cache = 'memmap'
   data.num_workers = 0  # Grain worker processes; 0 = threads.
   data.normalize = 'unit'  # unit: [0, 1]; imagenet: mean 0, deviation 1.
   # Pixels, height and width, cut at random out of image_size in training and
@@ -71,8 +73,13 @@ def default_config() -> config_dict.ConfigDict:
   # Weights to start from: a .pth, .safetensors or .npz file in torchvision's
   # naming or hf:owner/name for the backbone; or the workdir of a run of ours.
   model.init_from = ''
-  # Names or beginnings of names, apart by blanks, that init_from may lack,
-  # have in excess, or is not asked for: `fc`, `branch_age branch_gender`.
+  # What init_from need not fit, apart by blanks. Of a file: modules of the
+  # backbone, or of the file, by name (`fc`, `layer4_1/conv2`; no wildcards),
+  # that may be missing, left over or of another shape; they are still loaded
+  # where they fit, and a name that is not there is no error. Of a workdir:
+  # patterns of parameter paths as in optimizer.freeze (`branch_*`,
+  # `backbone/fc7`), which keep their new values even where they would fit; a
+  # pattern has to name a parameter of either run.
   model.init_excuse = ''
 
   tasks = config.tasks = config_dict.ConfigDict()
@@ -107,6 +114,7 @@ def default_config() -> config_dict.ConfigDict:
   train.eval_every_steps = 0  # Evaluate and checkpoint: exactly one.
   train.eval_every_epochs = 1.0
   train.log_every_steps = 50
+  train.steps_per_call = 1  # Steps in one dispatch: more pay on fast devices.
   # Best checkpoint by validation: '' = age_mae, else age_group_accuracy, else
   # gender_accuracy.
   train.best_metric = ''
@@ -189,8 +197,9 @@ def check_values(config: config_dict.ConfigDict) -> None:
     is_number = isinstance(value, int | float)
     if is_number and not 0 <= value < float('inf'):
       raise schema.UserError(f'config field {name} = {value} must be 0 or more')
-  if config.train.log_every_steps < 1:
-    raise schema.UserError('train.log_every_steps must be 1 or more')
+  for name in ('log_every_steps', 'steps_per_call'):
+    if config.train[name] < 1:
+      raise schema.UserError(f'train.{name} must be 1 or more')
 
 
 def check_network(config: config_dict.ConfigDict, workdir: str) -> None:
@@ -212,7 +221,8 @@ def save_config(
 ) -> None:
   """Saves the configuration and the versions of the libraries, once.
 
-  Where a run has checkpoints already, its own file stays and is compared.
+  Where a run has checkpoints or is finished, its own file stays and is
+  compared.
 
   Args:
     config: the resolved configuration.
@@ -223,7 +233,10 @@ def save_config(
     schema.UserError: the folder holds a run of another configuration.
   """
   path = config_path(workdir)
-  if any((path.parent / 'checkpoints').glob('[0-9]*')):
+  # Of a finished run the checkpoints may have been deleted.
+  if (path.parent / 'run.json').exists() or any(
+    (path.parent / 'checkpoints').glob('[0-9]*')
+  ):
     fields = [k for k in flatten(config) if k not in _FREE_FIELDS]
     changed = _differences(load_config(workdir), config, fields)
     if changed:

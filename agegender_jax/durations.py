@@ -20,6 +20,25 @@ class Durations:
   per_epoch: float
   evaluations: frozenset[int]
 
+  def calls(self, start: int, steps_per_call: int) -> list[range]:
+    """Divides the steps from `start` on into dispatches.
+
+    Args:
+      start: steps done.
+      steps_per_call: steps a dispatch has. What an evaluation leaves over is
+        run step by step: a shorter dispatch would be compiled anew.
+
+    Returns:
+      The steps of each dispatch, counted from 0; none crosses an evaluation.
+    """
+    calls = []
+    for end in sorted(step for step in self.evaluations if step > start):
+      while start < end:
+        count = steps_per_call if start + steps_per_call <= end else 1
+        calls.append(range(start, start + count))
+        start += count
+    return calls
+
 
 def create_durations(config, num_examples: int) -> Durations:
   """Converts the durations of `config.train` into steps.

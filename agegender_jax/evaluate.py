@@ -3,6 +3,8 @@
 import json
 import pathlib
 
+import numpy as np
+
 from agegender_jax import (
   calibration,
   coverage,
@@ -15,6 +17,7 @@ from agegender_jax import (
   scoring,
   summary,
 )
+from agegender_jax import config as config_lib
 from agegender_jax.data import splits
 
 
@@ -45,7 +48,8 @@ def score_step(
   Returns:
     The scores, and the table of `labelled.predict_split` behind them; with a
     calibration its gender_prob is the calibrated one, gender_raw the
-    network's own, and age_low and age_high (years) are there.
+    network's own, and age_low and age_high (years) are there; with hashes
+    `twin` is 1 where the second score leaves the picture out.
   """
   if not len(source):
     raise schema.UserError(f'split "{split}" has no examples to score')
@@ -71,6 +75,7 @@ def score_step(
   if train_hashes is not None:
     alone = ~splits.has_twin(source.hashes, train_hashes)
     rest = {name: column[alone] for name, column in table.items()}
+    table['twin'] = (~alone).astype(np.int32)
     scores['num_twins'] = int((~alone).sum())
     if alone.any():
       found = scoring.score(rest, num_samples=0)
@@ -102,11 +107,15 @@ def evaluate(config, workdir: str) -> dict:
   network, variables, step = predictor.restore(config, workdir)
   split = config.data.eval_split
   source = labelled.open_split(config, split)
-  train = None
+  own, train = config, None
   if summary.fingerprint(workdir) == source.fingerprint:
-    train = labelled.open_split(config, config.data.train_split)
+    # UTKFace's pictures may be read as a `folder` now: the same pictures, but
+    # the run's splits are those of the name that it read them under.
+    own = config.copy_and_resolve_references()
+    own.data.name = config_lib.load_config(workdir).data.name
+    train = labelled.open_split(own, own.data.train_split)
   fitted = held_out.find_calibration(
-    config, workdir, network, variables, step, train, source
+    own, workdir, network, variables, step, train, source
   )
   trained_on = len(set(source.names) & set(train.names)) if train else 0
   if trained_on:

@@ -45,15 +45,11 @@ def finish(
   results.write_results(workdir, scores, table, splits['test'], config, fitted)
   saliency.write_saliency(network, variables, splits['test'], workdir)
   leaves = jax.tree.leaves(variables['params'])
-  summary.write_json(
-    workdir,
-    'run.json',
-    summary.run_summary(
-      workdir,
-      config.train.batch_size,
-      sum(leaf.size // len(leaf) for leaf in leaves),
-    ),
+  speed = summary.run_summary(
+    workdir, config, sum(leaf.size // len(leaf) for leaf in leaves)
   )
+  summary.write_json(workdir, 'run.json', speed)
   page = report.write_report(workdir)
   print(json.dumps(scores, indent=2))
+  summary.print_speed(speed)
   print(f'report: {page}')

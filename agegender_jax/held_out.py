@@ -135,7 +135,8 @@ def find_calibration(
 
   A stored one is taken if it is of the same step and of the calibration
   split that is asked for, if any. Otherwise one is fitted, and stored unless
-  train.restore_step asks for another step than the run's own.
+  train.restore_step asks for another step than the run's own. On other data
+  no split can be asked for: it could be of these data or of the run's own.
 
   Args:
     config: of the run, with its overrides.
@@ -152,11 +153,19 @@ def find_calibration(
     on pictures that are not scored now.
 
   Raises:
-    schema.UserError: see `open_held_out`.
+    schema.UserError: see `open_held_out`; a split is asked for on other data.
   """
   place = path(config, workdir)
   stored = calibration.read(place)
   asked = config.data.calibration_split
+  if train is None and asked:
+    if asked != config_lib.load_config(workdir).data.calibration_split:
+      raise schema.UserError(
+        f'data.calibration_split = "{asked}" needs the data that the run '
+        'trained on, and other data are scored: leave it out, and the '
+        "run's calibration is used as it is"
+      )
+    asked = ''
   if stored and stored['step'] == step and asked in ('', stored['split']):
     if stored['fingerprint'] == scored.fingerprint and are_shared(
       labelled.open_split(config, stored['split']), scored

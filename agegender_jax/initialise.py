@@ -1,6 +1,7 @@
 """Where a run's first weights come from, when not from its seed."""
 
 import json
+import os
 import pathlib
 
 import jax
@@ -29,8 +30,9 @@ def initialise(config, state, workdir: str):
   """
   source = config.model.init_from
   excuse = config.model.init_excuse.split()
-  if pathlib.Path(source).is_dir():
-    origin, variables = _from_run(config, state.variables, source, excuse)
+  folder = os.path.expanduser(source)
+  if os.path.isdir(folder):
+    origin, variables = _from_run(config, state.variables, folder, excuse)
   else:
     origin, variables = _from_file(config, state.variables, source, excuse)
   path = pathlib.Path(workdir) / 'init.json'
@@ -75,10 +77,8 @@ def _from_run(config, variables, source, excuse):
   network = predictor.Predictor(theirs)
   with predictor.open_selected(theirs, network, source) as (checkpoints, step):
     found = checkpoints.read_variables(step)
-  return {'source': source, 'step': step, **_terms(source)}, {
-    key: take_over(found.get(key) or {}, tree, excuse)
-    for key, tree in variables.items()
-  }
+  origin = {'source': source, 'step': step, **_terms(source)}
+  return origin, take_over(found, variables, excuse)
 
 
 def _terms(source):
@@ -92,14 +92,26 @@ def take_over(found, wanted, excuse):
   """Returns `wanted` with the leaves of `found`, but for what is excused.
 
   Args:
-    found: a tree of arrays.
-    wanted: a tree of arrays.
+    found: {'params': tree, 'batch_stats': tree}; either may be absent or None.
+    wanted: likewise, both there.
     excuse: patterns of paths that keep their values in `wanted`.
 
   Raises:
-    schema.UserError: what is not excused differs in names or shapes.
+    schema.UserError: what is not excused differs in names or shapes, or a
+      pattern names nothing in either.
   """
-  found, wanted = partition.flatten(found), partition.flatten(wanted)
+  found = {key: partition.flatten(found.get(key) or {}) for key in wanted}
+  wanted = {key: partition.flatten(tree) for key, tree in wanted.items()}
+  paths = set().union(*found.values(), *wanted.values())
+  partition.check_patterns('model.init_excuse', excuse, paths)
+  return {
+    key: _take_over_flat(found[key], tree, excuse)
+    for key, tree in wanted.items()
+  }
+
+
+def _take_over_flat(found, wanted, excuse):
+  """Does what `take_over` says with one collection, each path -> leaf."""
 
   def is_asked(path):
     return not any(partition.matches(pattern, path) for pattern in excuse)

@@ -3,7 +3,8 @@
 import jax.numpy as jnp
 import numpy as np
 
-from agegender_jax import predictor, schema, scoring
+from agegender_jax import config as config_lib
+from agegender_jax import predictor, schema, scoring, summary
 from agegender_jax.data import input_pipeline, sources
 
 
@@ -42,6 +43,81 @@ def open_split(config, split: str) -> sources.Source:
     synthetic_examples=data.synthetic_examples,
     synthetic_seed=data.synthetic_seed,
   )
+
+
+def check_labels(config, run_tasks, splits, ranking) -> None:
+  """Checks that training has what its tasks and its ranking need.
+
+  Args:
+    config: the run's configuration.
+    run_tasks: its tasks.
+    splits: `train` and `validation` -> source.
+    ranking: see predictor.create_ranking.
+
+  Raises:
+    schema.UserError: a task that no label teaches or scores.
+  """
+
+  def has(key, label):
+    return (splits[key].labels[label] != schema.UNKNOWN).any()
+
+  for task in run_tasks:
+    if not has('train', task.label):
+      raise schema.UserError(
+        f'no example of data.train_split = "{config.data.train_split}" has a '
+        f'known {task.label}: leave the task out by '
+        f'--config.tasks.{task.name}.kind='
+      )
+  labels = {
+    'age_mae': 'age',
+    'age_group_accuracy': 'age_group',
+    'gender_accuracy': 'gender',
+  }
+  names = [name.removeprefix('validation/') for name, _ in ranking]
+  if not any(has('validation', labels[name]) for name in names):
+    raise schema.UserError(
+      f'data.validation_split = "{config.data.validation_split}" has no known '
+      f'label for {" or ".join(names)}: choose another train.best_metric'
+    )
+
+
+def check_finished_data(config, workdir: str) -> None:
+  """Checks that a finished run saw the data that `config.data` names.
+
+  Moved data are the same by their fingerprint. Where it is not to be had, the
+  place that the run itself was given is taken for the same, and a line says so.
+
+  Args:
+    config: what is asked for now.
+    workdir: of the finished run.
+
+  Raises:
+    schema.UserError: the data are others, or lie elsewhere and cannot be
+      compared.
+  """
+  places = [
+    data.source_dir or data.data_dir
+    for data in (config_lib.load_config(workdir).data, config.data)
+  ]
+  before = summary.fingerprint(workdir)
+  found, why = '', 'the run has recorded no fingerprint'
+  if before:
+    try:
+      found = sources.create_builder(config.data).builder_config.name
+    except schema.UserError as error:
+      why = str(error)
+  if before and found:
+    if found != before:
+      raise schema.UserError(
+        f'the run in "{workdir}" is finished, on other data (fingerprint '
+        f'{before}, now {found}): name its own or choose another --workdir'
+      )
+  elif places[0] != places[1]:
+    raise schema.UserError(
+      f'the data of the finished run in "{workdir}" cannot be compared: {why}'
+    )
+  else:
+    print(f'the data of "{workdir}" are not compared: {why}')
 
 
 def predictions(output, age_groups: str) -> dict[str, np.ndarray]:
@@ -101,11 +177,12 @@ def score_split(
 ) -> dict[str, float]:
   """Scores predictions as `scoring.score`, with the loss as in training."""
   scores = scoring.score(table, num_samples)
-  total = 0.0
+  losses = []
   for task in network.tasks:
     known = table[task.label] != schema.UNKNOWN
     if known.any():
       mean = float(table[f'{task.name}_loss'][known].mean(dtype=np.float64))
       scores[f'{task.name}_loss'] = mean
-      total += task.weight * mean
-  return {**scores, 'loss': total}
+      losses.append(task.weight * mean)
+  # Of no known label it is undefined, like other scores.
+  return scores | ({'loss': sum(losses)} if losses else {})

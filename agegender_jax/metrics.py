@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from agegender_jax import schema, tasks
 
@@ -47,11 +48,11 @@ def batch_sums(
 
 
 def mean_metrics(rows: list[dict]) -> dict[str, float]:
-  """Joins steps' metrics {name: (sum, count)} into `train/<name>` means."""
+  """Joins steps' {name: (sums, counts)} into `train/<name>` means."""
   result = {}
   for name in rows[0]:
-    total = sum(float(row[name][0]) for row in rows)
-    count = sum(float(row[name][1]) for row in rows)
+    total = sum(np.sum(row[name][0], dtype=np.float64) for row in rows)
+    count = sum(np.sum(row[name][1], dtype=np.float64) for row in rows)
     if count:
-      result[f'train/{name}'] = total / count
+      result[f'train/{name}'] = float(total / count)
   return result

@@ -33,9 +33,11 @@ def replicate(tree, devices: Sequence[jax.Device] | None = None):
   sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))
 
   def copy(leaf):
-    # A fresh array: what jax aliases here may be donated.
-    leaf = np.repeat(np.asarray(leaf)[None], len(devices), axis=0)
-    return jax.device_put(leaf, sharding)
+    leaf = np.asarray(leaf)
+    # A fresh copy a device: what jax aliases here may be donated.
+    return jax.make_array_from_callback(
+      (len(devices), *leaf.shape), sharding, lambda _: np.array(leaf)[None]
+    )
 
   return jax.tree.map(copy, tree)
 
@@ -50,10 +52,13 @@ def check_batch_size(name: str, batch_size: int) -> None:
     )
 
 
-def pmap_train_step(step: Callable) -> Callable:
-  """Compiles `step(state, batch, key)`; state is donated, key shared."""
+def pmap_train_steps(steps: Callable) -> Callable:
+  """Compiles `steps(state, data, batches, key)`, see steps.create_train_steps.
+
+  The state is donated, the key shared.
+  """
   return jax.pmap(
-    step, axis_name=AXIS, in_axes=(0, 0, None), donate_argnums=(0,)
+    steps, axis_name=AXIS, in_axes=(0, 0, 0, None), donate_argnums=(0,)
   )
 
 
@@ -64,9 +69,18 @@ def pmap_predict_step(step: Callable) -> Callable:
 
 def shard(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
   """Reshapes each [B, ...] to [devices, B / devices, ...], no copy."""
+  return {key: value[:, 0] for key, value in shard_steps(batch, 1).items()}
+
+
+def shard_steps(
+  batch: dict[str, np.ndarray], num_steps: int
+) -> dict[str, np.ndarray]:
+  """Reshapes each [steps * B, ...] to [devices, steps, B / devices, ...]."""
   count = jax.local_device_count()
   return {
-    key: value.reshape((count, value.shape[0] // count) + value.shape[1:])
+    key: np.swapaxes(
+      value.reshape((num_steps, count, -1) + value.shape[1:]), 0, 1
+    )
     for key, value in batch.items()
   }
 
@@ -81,6 +95,11 @@ def global_index(batch_size: int) -> jax.Array:
   """Returns int32 [b]: the rows of this device's shard in the global batch."""
   start = jax.lax.axis_index(AXIS) * batch_size
   return start + jnp.arange(batch_size)
+
+
+def mean_over(value, axis_name: str):
+  """Averages a value over the devices of an axis, each holding its own."""
+  return jax.lax.pmean(value, axis_name)
 
 
 psum = functools.partial(jax.lax.psum, axis_name=AXIS)

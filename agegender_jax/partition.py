@@ -30,11 +30,17 @@ def parse_multipliers(text: str) -> dict[str, float]:
   """Parses `optimizer.lr_multipliers` into pattern -> factor.
 
   Raises:
-    schema.UserError: a word that is not PATTERN=FACTOR, FACTOR above 0.
+    schema.UserError: a word that is not PATTERN=FACTOR, FACTOR above 0, or a
+      pattern given twice.
   """
   result = {}
   for word in text.split():
     pattern, _, factor = word.partition('=')
+    if pattern in result:
+      raise schema.UserError(
+        f'optimizer.lr_multipliers: "{pattern}" is given twice, as '
+        f'{result[pattern]:g} and {factor}: leave one'
+      )
     try:
       result[pattern] = float(factor)
     except ValueError:

@@ -11,17 +11,22 @@ from ml_collections import config_dict
 from agegender_jax import schema
 
 ADIENCE_FOLDS = 5
+RESNETS = ('resnet18', 'resnet34', 'resnet50')
 
 
 def load(path: str | os.PathLike) -> types.ModuleType:
   """Loads a recipe's module from its file.
 
   Raises:
-    schema.UserError: there is no such file.
+    schema.UserError: there is no such file, or it is no .py file.
   """
   path = pathlib.Path(path)
   if not path.is_file():
     raise schema.UserError(f'--config={path}: no such recipe; see configs/')
+  if path.suffix != '.py':
+    raise schema.UserError(
+      f'--config={path}: a recipe is a .py file; see configs/'
+    )
   spec = importlib.util.spec_from_file_location(path.stem, path)
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)

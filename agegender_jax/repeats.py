@@ -47,7 +47,8 @@ class Setting:
 
   Attributes:
     name: of the setting.
-    protocol: what was scored; settings of different ones share no table.
+    protocol: what was scored, and by which groups; settings of different ones
+      share no table.
     runs: (fold or None, seed) -> the run, finished ones only.
     planned: how many runs the sweeps list.
   """
@@ -94,37 +95,72 @@ def measure(run: run_lib.Run) -> dict[str, float]:
   return result
 
 
+def is_stand_in(run: run_lib.Run) -> bool:
+  """Says whether a run's data are only laid out as the data set they name."""
+  return (run.data.get('licence') or '').startswith(schema.STAND_IN)
+
+
+def name_protocols(runs: list[run_lib.Run]) -> list[str]:
+  """Names what each run was scored on.
+
+  Where one split of a data set was scored by other age groups, or is of other
+  data by their fingerprint, the names say so, and a line on stderr whose.
+
+  Returns:
+    A name a run; equal ones are comparable.
+  """
+  places = collections.defaultdict(lambda: collections.defaultdict(list))
+  facts = []
+  for run in runs:
+    # The folds of a cross-validation are one protocol.
+    split = re.sub(r'^fold\d+', 'folds', run.test_split)
+    data = run.data_name
+    if is_stand_in(run):
+      data = f'{schema.STAND_IN.upper()} FOR {data} (other pictures)'
+    groups = run.config['data']['age_groups']
+    part = f'groups of {groups}, data {run.data.get("fingerprint", "unknown")}'
+    facts.append((f'{data}, {split}', part))
+    places[facts[-1][0]][part].append(str(run.workdir))
+  for name, parts in places.items():
+    if len(parts) > 1:
+      said = '; '.join(f'{k}: {", ".join(v)}' for k, v in parts.items())
+      print(f'kept apart: {name}: {said}', file=sys.stderr)
+  return [
+    f'{name}, {part}' if len(places[name]) > 1 else name for name, part in facts
+  ]
+
+
 def read_settings(folders: list[pathlib.Path]) -> list[Setting]:
   """Reads the finished runs of sweeps.
 
   Raises:
     schema.UserError: no sweep in a folder, or no finished run in any.
   """
-  settings = {}
+  found, planned = [], collections.Counter()
   for folder in folders:
-    rows, here = sweeps.read_record(folder)['runs'], set()
-    for row in rows:
+    for row in sweeps.read_record(folder)['runs']:
       place = folder / row['folder']
+      planned[folder, row['setting']] += 1
       if row['error'] or not (place / 'run.json').exists():
         why = row['error'] or 'not finished'
         print(f'left out: {place}: {why}', file=sys.stderr)
-        continue
-      run = run_lib.read_run(place)
-      # The folds of a cross-validation are one protocol.
-      split = re.sub(r'^fold\d+', 'folds', run.test_split)
-      protocol = f'{run.data_name}, {split}'
-      setting = settings.setdefault(
-        (protocol, row['setting']), Setting(row['setting'], protocol, {})
+      else:
+        found.append((folder, row, run_lib.read_run(place)))
+  settings, counted = {}, set()
+  names = name_protocols([run for _, _, run in found])
+  for protocol, (folder, row, run) in zip(names, found, strict=True):
+    name, repeat = row['setting'], (row['fold'], row['seed'])
+    key = protocol, name
+    setting = settings.setdefault(key, Setting(name, protocol, {}))
+    if repeat in setting.runs:
+      raise schema.UserError(
+        f'two runs of "{name}", fold {row["fold"]}, seed {row["seed"]}: '
+        f'{run.workdir} is one; name the sweeps that differ'
       )
-      if (row['fold'], row['seed']) in setting.runs:
-        raise schema.UserError(
-          f'two runs of "{row["setting"]}", fold {row["fold"]}, seed '
-          f'{row["seed"]}: {place} is one; name the sweeps that differ'
-        )
-      setting.runs[row['fold'], row['seed']] = run
-      here.add((protocol, row['setting']))
-    for key in here:
-      settings[key].planned += sum(row['setting'] == key[1] for row in rows)
+    setting.runs[repeat] = run
+    if (folder, *key) not in counted:
+      counted.add((folder, *key))
+      setting.planned += planned[folder, name]
   if not settings:
     raise schema.UserError(
       f'no run is finished in {", ".join(map(str, folders))}'

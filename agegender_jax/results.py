@@ -56,16 +56,18 @@ def details(
     fitted: see calibration.fit; None without one.
 
   Returns:
-    scoring.details with, in `calibration`: `gender` -> bins `raw` and
-    `calibrated`; `gender_scores` -> likewise expected calibration error,
-    Brier score and negative log-likelihood; `intervals`, see coverage.measure,
-    by its groups and by `predicted age`.
+    scoring.details with, in `calibration`: `fitted`, what the table was
+    calibrated with, {} for nothing; `gender` -> bins `raw` and `calibrated`;
+    `gender_scores` -> likewise expected calibration error, Brier score and
+    negative log-likelihood; `intervals`, see coverage.measure, by its groups
+    and by `predicted age`.
   """
   names = schema.age_group_names(age_groups)
   result = scoring.details(table, extras, names, num_samples)
-  if fitted is None:
-    return result
   section = result['calibration']
+  section['fitted'] = fitted or {}
+  if not fitted:
+    return result
   if fitted['gender'] and 'gender_logit' in table:
     section['gender'], section['gender_scores'] = {}, {}
     for kind, column in (('raw', 'gender_raw'), ('calibrated', 'gender_prob')):
@@ -78,7 +80,7 @@ def details(
         if name in found
       }
   if fitted['age'] and 'age_pred' in table:
-    columns = scoring.split_groups(table, extras, names, None)
+    columns = scoring.split_groups(table, extras, names)
     columns['predicted age'] = coverage.predicted_age_bins(
       fitted['age'], table['age_pred']
     )
@@ -97,14 +99,16 @@ def _write_predictions(path, table, source):
 
   with path.open('w', newline='') as file:
     writer = csv.writer(file)
-    writer.writerow((*CSV_COLUMNS, *source.extras))
+    twin = ['twin'] if 'twin' in table else []
+    writer.writerow((*CSV_COLUMNS, *source.extras, *twin))
     for row, name in enumerate(source.names):
       values = [text(column, row) for column in CSV_COLUMNS[1:]]
       extras = [
         '' if column[row] == schema.UNKNOWN else column[row]
         for column in source.extras.values()
       ]
-      writer.writerow((name, *values, *extras))
+      twins = [text(column, row) for column in twin]
+      writer.writerow((name, *values, *extras, *twins))
 
 
 def worst_rows(table, count: int) -> np.ndarray:
@@ -127,7 +131,7 @@ def contradictory_rows(table, count: int) -> np.ndarray:
   """Returns the rows, int [<= count], whose labels the network denies.
 
   First wrong genders, the surest first; then ages outside of their interval,
-  the farthest first, in half widths of it.
+  the farthest from it first, in widths of it.
 
   Args:
     table: see evaluate.score_step.

@@ -77,10 +77,10 @@ def _last_map(jaxpr) -> int | None:
 
 
 def _is_relu(equation) -> bool:
-  """Says whether an equation is `jax.nn.relu`."""
+  """Says whether an equation is `jax.nn.relu`, or layers.relu around it."""
   inner = equation.params.get('call_jaxpr')
   return inner is not None and any(
-    part.params.get('name') == 'relu' for part in inner.eqns
+    part.params.get('name') == 'relu' or _is_relu(part) for part in inner.eqns
   )
 
 

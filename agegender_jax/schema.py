@@ -18,6 +18,9 @@ UNKNOWN = -1
 MALE, FEMALE = 0, 1
 GENDERS = ('male', 'female')
 
+# How the licence of data begins that fill a data set's layout with others.
+STAND_IN = 'a stand-in'
+
 BATCH_KEYS = ('image', 'age', 'age_group', 'gender', 'mask', 'row')
 
 # First and last year of each group; the last group is open-ended.

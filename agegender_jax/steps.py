@@ -62,9 +62,9 @@ def create_train_step(
       parameter is computed.
 
   Returns:
-    A pure function for `parallel.pmap_train_step`: state, batch (the device's
-    shard), key of the run -> new state, metrics {name: (sum, count)} and
-    `loss` over the global batch.
+    A pure function of state, batch (the device's shard) and key of the run,
+    which returns the new state and {name: (sum, count)} of the metrics and of
+    `loss` over the global batch. See `create_train_steps`.
   """
 
   def train_step(state: state_lib.TrainState, batch, key):
@@ -111,6 +111,35 @@ def create_train_step(
     )
 
   return train_step
+
+
+def create_train_steps(train_step: Callable) -> Callable:
+  """Creates the function that runs several steps in one dispatch.
+
+  Args:
+    train_step: see `create_train_step`.
+
+  Returns:
+    A pure function for `parallel.pmap_train_steps`: state; data, whole splits
+    by batch key, out of which each batch takes its rows (see resident), or {};
+    batches, [steps, B, ...] of the device; key of the run -> new state, the
+    metrics as (sum, count) of float32 [steps] each.
+  """
+
+  def train_steps(state, data, batches, key):
+    def run(state, batch):
+      taken = {name: values[batch['row']] for name, values in data.items()}
+      return train_step(state, batch | taken, key)
+
+    if len(batches['row']) == 1:
+      state, report = run(state, {k: v[0] for k, v in batches.items()})
+      return state, jax.tree.map(lambda x: x[None], report)
+    # XLA on CPU is many times slower at convolutions inside of a loop.
+    return jax.lax.scan(
+      run, state, batches, unroll=jax.default_backend() == 'cpu'
+    )
+
+  return train_steps
 
 
 def create_predict_step(

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import sys
 
 import jax
@@ -78,46 +79,58 @@ def write_data_summary(config, workdir: str, splits: dict) -> None:
 
 def print_overview(params, is_frozen) -> None:
   """Prints the parameters of each block, trained and frozen."""
-  rows, total = [], [0, 0]
-  for name, block in params.items():
-    counts = [
-      sum(leaf.size for leaf in part.values())
-      for part in partition.split({name: block}, is_frozen)
-    ]
-    rows.append((name, *counts))
-    total = [sum(pair) for pair in zip(total, counts, strict=True)]
-  print(f'{"parameters":16}{"trained":>12}{"frozen":>12}')
-  for name, trained, frozen in [*rows, ('total', *total)]:
-    print(f'{name:16}{trained:12,}{frozen:12,}')
+  rows, total = {}, [0, 0]
+  for path, leaf in partition.flatten(params).items():
+    for counts in (rows.setdefault(_block(path), [0, 0]), total):
+      counts[is_frozen(path)] += leaf.size
+  print(f'{"parameters":20}{"trained":>12}{"frozen":>12}')
+  for name, (trained, frozen) in [*rows.items(), ('total', total)]:
+    print(f'{name:20}{trained:12,}{frozen:12,}')
 
 
-def write_layers(workdir: str, network) -> None:
+def _block(path):
+  """Returns `backbone/layer1` for backbone/layer1_0/conv1/kernel."""
+  top, *inside = path.split('/')
+  if top != 'backbone':
+    return top
+  return f'{top}/{re.sub("_[0-9]+$", "", inside[0])}'
+
+
+def write_layers(workdir: str, network) -> int:
   """Writes layers.json, see flops.layer_table.
 
   Args:
     workdir: output folder.
     network: see predictor.
+
+  Returns:
+    FLOPs of training on one picture.
   """
   rows = flops.layer_table(network.model, network.input_size, network.is_frozen)
   write_json(workdir, 'layers.json', rows)
+  return sum(row['train_flops'] for row in rows)
 
 
-def run_summary(workdir: str, batch_size: int, num_parameters: int) -> dict:
+def run_summary(workdir: str, config, num_parameters: int) -> dict:
   """Computes run.json from the records, so that resumed runs count whole.
 
   Args:
     workdir: output folder.
-    batch_size: of training.
+    config: of the run.
     num_parameters: of the network.
 
   Returns:
-    Steps, seconds (with and without evaluations), images/s, device, memory
-    and, where layers.json is there, what `_speed` says.
+    Steps, seconds (with and without evaluations; a step's, and of it what it
+    waited for its batch), images/s, device, memory and, where layers.json is
+    there, what `_speed` says.
   """
-  seconds, evaluation, last = 0.0, 0.0, 0
+  batch_size = config.train.batch_size
+  seconds, waited, evaluation, last = 0.0, 0.0, 0.0, 0
   for row in writer.read_metrics(workdir):
     images = (row['step'] - last) * batch_size
     seconds += images / row['train/images_per_second']
+    wait = row.get('train/input_wait_seconds', 0.0)
+    waited += wait * (row['step'] - last)
     evaluation += row.get('validation/seconds', 0.0)
     last = row['step']
   images_per_second = last * batch_size / seconds
@@ -127,10 +140,12 @@ def run_summary(workdir: str, batch_size: int, num_parameters: int) -> dict:
     'seconds': round(seconds + evaluation, 1),
     'train_seconds': round(seconds, 1),
     'images_per_second': round(images_per_second, 1),
+    'step_seconds': float(f'{seconds / last:.4g}'),
+    'input_wait_seconds': float(f'{waited / last:.4g}'),
     'num_parameters': num_parameters,
     'device': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
     **_peak_memory(),
-    **_speed(workdir, images_per_second),
+    **_speed(workdir, images_per_second, config.model.dtype),
   }
 
 
@@ -153,7 +168,23 @@ def _peak_memory() -> dict:
   return result
 
 
-def _speed(workdir: str, images_per_second: float) -> dict:
+def print_speed(found: dict) -> None:
+  """Prints what `run_summary` found of the speed, in a line."""
+  wait = found['input_wait_seconds'] / found['step_seconds']
+  text = (
+    f'{found["images_per_second"]:g} images/s: {found["step_seconds"]:.3g} s a '
+    f'step, {wait:.1%} of it waiting for input'
+  )
+  if 'tflops' in found:
+    text += f'; {found["tflops"]["training"]:.3g} TFLOP/s'
+  if 'mfu' in found:
+    text += f", {found['mfu']:.0%} of a matrix product's (MFU)"
+  if 'peak_memory_bytes' in found:
+    text += f'; peak memory {found["peak_memory_bytes"] / 1e9:.1f} GB'
+  print(text)
+
+
+def _speed(workdir: str, images_per_second: float, dtype: str) -> dict:
   """Sets the run's arithmetic beside what the machine can do.
 
   Returns:
@@ -171,7 +202,7 @@ def _speed(workdir: str, images_per_second: float) -> dict:
   result = {'flops_per_image': {'forward': forward, 'training': training}}
   tflops = result['tflops'] = {'training': training * images_per_second / 1e12}
   try:
-    tflops['matrix_product'] = flops.matmul_peak() / 1e12
+    tflops['matrix_product'] = flops.matmul_peak(dtype) / 1e12
   except RuntimeError as error:
     # Such as a device without room for it: a measurement ends no run.
     print(f'the speed of a matrix product is not measured: {error}')

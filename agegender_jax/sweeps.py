@@ -19,6 +19,11 @@ from agegender_jax import files, schema
 RECORD = 'sweep.json'
 # What main leaves last: with both, a run is finished.
 LAST_FILES = ('run.json', 'report.html')
+# Flags in which the repeats of a setting may differ: none changes a score.
+FREE_FLAGS = (
+  'seed', 'data.source_dir', 'data.data_dir', 'data.cache',
+  'data.num_workers', 'train.eval_batch_size',
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,13 +146,38 @@ def is_finished(folder: pathlib.Path) -> bool:
   return all((folder / name).exists() for name in LAST_FILES)
 
 
-def check_same(run: Run, folder: pathlib.Path) -> str:
-  """Says what a finished run was trained with otherwise, '' if nothing."""
-  try:
-    config_lib.save_config(resolve(run), str(folder))
-    return ''
-  except schema.UserError as error:
-    return str(error)
+def check_repeats(folder: pathlib.Path, earlier: list, runs: list) -> None:
+  """Raises schema.UserError if settings go on with other flags than before.
+
+  Args:
+    folder: of the sweep.
+    earlier: the record's rows.
+    runs: of this call; those that it names again are checked on their own.
+  """
+  asked = {run.setting: _shared_flags(run.flags) for run in runs}
+  again = {run.folder for run in runs}
+  for row in earlier:
+    before = _shared_flags(row['flags'])
+    now = asked.get(row['setting'], before)
+    if before != now and not row['error'] and row['folder'] not in again:
+      was, is_ = (' '.join(sorted(x)) for x in (before - now, now - before))
+      raise schema.UserError(
+        f'{folder / row["folder"]} has {was or "fewer flags"}, its setting is '
+        f'now asked with {is_ or "fewer"}: choose another --workdir'
+      )
+
+
+def _shared_flags(flags) -> set[str]:
+  """Returns the flags that all repeats of a setting have in common."""
+  result = set()
+  for flag in flags:
+    name = re.match(r'--(?:no)?config\.?([^=]*)', flag)[1]
+    if not name:  # The recipe: a fold of its argument is a repeat.
+      path, _, arg = flag.partition(':')
+      result |= {path, *re.split(r',|\bfold=\d+', arg)} - {''}
+    elif name not in FREE_FLAGS:
+      result.add(flag)
+  return result
 
 
 def write_record(folder: pathlib.Path, head: dict, runs: list, errors: dict):
@@ -160,7 +190,8 @@ def write_record(folder: pathlib.Path, head: dict, runs: list, errors: dict):
     errors: folder -> the last line of a failed run.
 
   Raises:
-    schema.UserError: the folder holds another sweep.
+    schema.UserError: the folder holds another sweep, or runs of the same
+      settings with other flags.
   """
   path = folder / RECORD
   earlier = read_record(folder) if path.exists() else head
@@ -169,6 +200,7 @@ def write_record(folder: pathlib.Path, head: dict, runs: list, errors: dict):
       f'{folder} holds the sweep "{earlier["sweep"]}" of {earlier["recipe"]}: '
       'choose another --workdir'
     )
+  check_repeats(folder, earlier.get('runs', []), runs)
   rows = {
     run.folder: dataclasses.asdict(run) | {'error': errors.get(run.folder, '')}
     for run in runs
@@ -187,12 +219,33 @@ def read_record(folder: pathlib.Path) -> dict:
     `recipe`, `sweep`, and `runs`: Run's fields and `error`, a dict a run.
 
   Raises:
-    schema.UserError: the folder holds no sweep.
+    schema.UserError: the folder holds no sweep, or a broken record.
   """
+  path = folder / RECORD
   try:
-    return json.loads((folder / RECORD).read_text())
-  except (OSError, ValueError):
+    record = json.loads(path.read_text())
+  except OSError:
     raise schema.UserError(
-      f'no sweep in "{folder}": {RECORD} is missing or broken; name the '
-      '--workdir of scripts/sweep.py'
+      f'no sweep in "{folder}": it holds no {RECORD}; name the --workdir of '
+      'scripts/sweep.py'
     ) from None
+  except ValueError:
+    record = None
+  if not _is_record(record):
+    raise schema.UserError(
+      f'{path} is broken: delete it and start the sweep again, which leaves '
+      'finished runs alone'
+    )
+  return record
+
+
+def _is_record(value) -> bool:
+  """Says whether a JSON value is what `write_record` writes."""
+  keys = {field.name for field in dataclasses.fields(Run)} | {'error'}
+  return (
+    isinstance(value, dict)
+    and {'recipe', 'sweep', 'runs'} <= value.keys()
+    and isinstance(value['runs'], list)
+    and all(isinstance(row, dict) and keys <= row.keys()
+            for row in value['runs'])
+  )  # fmt: skip

@@ -18,15 +18,17 @@ from agegender_jax import (
   metrics,
   parallel,
   predictor,
+  resident,
   schema,
   summary,
+  sweeps,
   writer,
 )
 from agegender_jax import config as config_lib
 from agegender_jax.data import input_pipeline
 
-# Steps whose results the host leaves unread: bounds what waits on the device.
-STEPS_IN_FLIGHT = 4
+# Calls whose results the host leaves unread: bounds what waits on the device.
+CALLS_IN_FLIGHT = 4
 
 
 def check_finite(
@@ -48,32 +50,6 @@ def check_finite(
         f'the {name} is {loss} at step {step}; {kept} kept; lower '
         'optimizer.learning_rate or set optimizer.clip_norm'
       )
-
-
-def check_labels(config, run_tasks, splits, ranking) -> None:
-  """Raises schema.UserError for a task that no label teaches or scores."""
-
-  def has(key, label):
-    return (splits[key].labels[label] != schema.UNKNOWN).any()
-
-  for task in run_tasks:
-    if not has('train', task.label):
-      raise schema.UserError(
-        f'no example of data.train_split = "{config.data.train_split}" has a '
-        f'known {task.label}: leave the task out by '
-        f'--config.tasks.{task.name}.kind='
-      )
-  labels = {
-    'age_mae': 'age',
-    'age_group_accuracy': 'age_group',
-    'gender_accuracy': 'gender',
-  }
-  names = [name.removeprefix('validation/') for name, _ in ranking]
-  if not any(has('validation', labels[name]) for name in names):
-    raise schema.UserError(
-      f'data.validation_split = "{config.data.validation_split}" has no known '
-      f'label for {" or ".join(names)}: choose another train.best_metric'
-    )
 
 
 class Trainer:
@@ -100,7 +76,7 @@ class Trainer:
         raise schema.UserError(
           f'data.{key}_split = "{config.data[f"{key}_split"]}" is empty'
         )
-    check_labels(config, self.network.tasks, self.splits, self.ranking)
+    labelled.check_labels(config, self.network.tasks, self.splits, self.ranking)
     # Opened before the long work: what is wrong with it is said at once.
     self.held_out = held_out.open_held_out(
       config, self.splits['train'], self.splits['test']
@@ -132,12 +108,15 @@ class Trainer:
         return len(scores) - 1 - np.argmax(scores) >= patience
     return False
 
-  def train(self, state, checkpoints: checkpoint.Checkpoints) -> None:
+  def train(
+    self, state, checkpoints: checkpoint.Checkpoints, flops_per_image: int
+  ) -> None:
     """Trains from the latest checkpoint to the end.
 
     Args:
       state: the first state, from which a fresh run starts.
       checkpoints: of the workdir.
+      flops_per_image: of training.
 
     Raises:
       schema.UserError: the loss is no longer finite.
@@ -150,46 +129,57 @@ class Trainer:
       if self.is_patience_spent(start):
         return
     state = parallel.replicate(state)
+    is_resident = config.data.cache == 'device'
+    data = resident.load(self.splits['train']) if is_resident else {}
     key = jax.random.key(config.seed)
+    calls = plan.calls(start, config.train.steps_per_call)
     batches = input_pipeline.train_batches(
       self.splits['train'],
+      calls,
       batch_size=config.train.batch_size,
       seed=config.seed,
-      start_step=start,
-      num_steps=plan.total,
+      rows_only=is_resident,
       num_workers=config.data.num_workers,
       process_index=jax.process_index(),
       process_count=jax.process_count(),
     )
     log = writer.Writer(self.workdir, start, plan.total)
     in_flight, unread, since_evaluation = collections.deque(), [], []
-    clock = time.monotonic()
+    logged, waited, clock = start, 0.0, time.monotonic()
     try:
-      for step, batch in enumerate(batches, start + 1):
-        state, report = self.run.train_step(state, parallel.shard(batch), key)
+      for call in calls:
+        asked = time.monotonic()
+        batch = parallel.shard_steps(next(batches), len(call))
+        waited += time.monotonic() - asked
+        state, report = self.run.train_steps(state, data, batch, key)
+        step = call.stop
         unread.append(report)
         in_flight.append(report['loss'][0])
-        if len(in_flight) > STEPS_IN_FLIGHT:
+        if len(in_flight) > CALLS_IN_FLIGHT:
           in_flight.popleft().block_until_ready()
         evaluates = step in plan.evaluations
-        if not evaluates and len(unread) < config.train.log_every_steps:
+        if not evaluates and step - logged < config.train.log_every_steps:
           continue
         rows = [jax.device_get(parallel.unreplicate(row)) for row in unread]
         unread.clear()
         latest = checkpoints.latest_step()
-        losses = [float(row['loss'][0]) for row in rows]
+        losses = [float(loss) for row in rows for loss in row['loss'][0]]
         check_finite('loss', losses, step, latest)
         since_evaluation += rows
         scalars = metrics.mean_metrics(since_evaluation if evaluates else rows)
         scalars['train/learning_rate'] = float(self.run.schedule(step - 1))
-        scalars['train/images_per_second'] = (
-          len(rows) * config.train.batch_size / (time.monotonic() - clock)
-        )
+        seconds = (time.monotonic() - clock) / (step - logged)
+        speed = config.train.batch_size / seconds
+        scalars |= {
+          'train/images_per_second': speed,
+          'train/step_seconds': seconds,
+          'train/input_wait_seconds': waited / (step - logged),
+          'train/tflops': flops_per_image * speed / 1e12,
+        }
         if evaluates:
           scalars |= self.validate(state)
-          check_finite(
-            'validation loss', [scalars['validation/loss']], step, latest
-          )
+          loss = [scalars.get('validation/loss', 0.0)]
+          check_finite('validation loss', loss, step, latest)
           since_evaluation.clear()
         # Recorded before it is saved: a resumed run drops what is ahead.
         log.write(step, step / plan.per_epoch, scalars)
@@ -199,7 +189,7 @@ class Trainer:
           if self.is_patience_spent(step):
             print(f'early stopping after step {step}')
             break
-        clock = time.monotonic()
+        logged, waited, clock = step, 0.0, time.monotonic()
     finally:
       batches.close()
       log.close()
@@ -219,8 +209,8 @@ def train_and_evaluate(config, workdir: str, recipe: str = '') -> None:
     schema.UserError: anything that the user can mend, in one line.
   """
   config_lib.save_config(config, workdir, recipe)
-  last = ('run.json', 'report.html')
-  if all((pathlib.Path(workdir) / name).exists() for name in last):
+  if sweeps.is_finished(pathlib.Path(workdir)):
+    labelled.check_finished_data(config, workdir)
     print(f'workdir "{workdir}" holds this run, finished: nothing to do')
     return
   trainer = Trainer(config, workdir)
@@ -233,9 +223,9 @@ def train_and_evaluate(config, workdir: str, recipe: str = '') -> None:
       summary.write_data_summary(config, workdir, trainer.splits)
       if config.model.init_from:
         state = initialise.initialise(config, state, workdir)
-    summary.write_layers(workdir, trainer.network)
+    flops_per_image = summary.write_layers(workdir, trainer.network)
     summary.print_overview(state.params, trainer.network.is_frozen)
-    trainer.train(state, checkpoints)
+    trainer.train(state, checkpoints, flops_per_image)
     step = predictor.selected_step(config, checkpoints)
     variables = checkpoints.restore_variables(step, state.variables)
   finally:

@@ -1,18 +1,19 @@
-"""Seed 004: ResNet-34 with ImageNet weights on Adience's age groups.
+r"""Seed 004: ResNet-34 with ImageNet weights on Adience's age groups.
 
-python -m agegender_jax.main --config=configs/adience_resnet.py:fold=0 \\
+python -m agegender_jax.main --config=configs/adience_resnet.py:fold=0 \
   --workdir=runs/adience_resnet --config.data.source_dir=PATH_TO_ADIENCE
-python scripts/sweep.py --config=configs/adience_resnet.py --sweep=folds \\
+python scripts/sweep.py --config=configs/adience_resnet.py --sweep=folds \
   --workdir=runs/resnet_folds --config.data.source_dir=PATH_TO_ADIENCE
-python scripts/summarise.py --paired=adience_levi_hassner \\
+python scripts/summarise.py --paired=adience_levi_hassner \
   --workdir=runs/resnet_folds,runs/levi_hassner_folds
 
 Exact and one-off accuracy of eight age groups; the last command answers the
-seed's question, ResNet-34 against Levi-Hassner on the same folds, where the
-latter's ran with `:target=age`. The seed prints neither figures nor settings:
+seed's question, ResNet-34 against Levi-Hassner on the same folds, with
+`:target=both` for genders too. The seed prints neither figures nor settings:
 SGD with momentum, rate 1e-3 for the backbone and 1e-2 for the new layer, cosine
 decay, 20 epochs are our reading. --config.model.init_from also takes the
-workdir of a run of ours with the same backbone.
+workdir of a run of ours with the same backbone, together with
+--config.model.init_excuse='branch_*'.
 
 Arguments: `fold=0` to `4`, `target=age|gender|both`, `scratch` (no weights),
 `runlocal`. Sweep: `folds`.

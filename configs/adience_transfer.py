@@ -1,10 +1,10 @@
-"""Seed 003: pre-train on many faces, then a new last layer for a small set.
+r"""Seed 003: pre-train on many faces, then a new last layer for a small set.
 
-python -m agegender_jax.main --workdir=runs/pretrained \\
-  --config=configs/adience_transfer.py:stage=pretrain,source=fairface \\
+python -m agegender_jax.main --workdir=runs/pretrained \
+  --config=configs/adience_transfer.py:stage=pretrain,source=fairface \
   --config.data.source_dir=PATH_TO_FAIRFACE
-python scripts/sweep.py --sweep=transfer --workdir=runs/transfer \\
-  --config=configs/adience_transfer.py:init=runs/pretrained,data=utkface \\
+python scripts/sweep.py --sweep=transfer --workdir=runs/transfer \
+  --config=configs/adience_transfer.py:init=runs/pretrained,data=utkface \
   --seeds=0,1,2 --config.data.source_dir=PATH_TO_UTKFACE
 python scripts/summarise.py --workdir=runs/transfer --paired=stage=scratch
 
@@ -18,7 +18,8 @@ Adam and 30 epochs are ours: at this size SGD hardly leaves the start.
 
 Arguments: `stage=...`, `source=...`, `init=WORKDIR`, `data=adience|utkface`
 (UTKFace as years, 3,463 pictures of seed5k to train on), `fold=0` to `4` of
-Adience, `target=age|gender|both`, `runlocal`. Sweep: `transfer`.
+Adience, `target=age|gender|both` (of the small set: what `pretrain` learns is
+its source's), `runlocal`. Sweep: `transfer`.
 """
 
 from agegender_jax import config as config_lib

@@ -1,6 +1,6 @@
-"""ResNet-18 from scratch on FairFace: nine age groups and gender.
+r"""ResNet-18 from scratch on FairFace: nine age groups and gender.
 
-python -m agegender_jax.main --config=configs/fairface_resnet.py \\
+python -m agegender_jax.main --config=configs/fairface_resnet.py \
   --workdir=runs/fairface_resnet --config.data.source_dir=PATH_TO_FAIRFACE
 
 The owners' val is scored; the best epoch is chosen on a tenth of their train.
@@ -19,6 +19,7 @@ def get_config(arg=''):
   arg = recipe.parse_arg(
     arg, backbone='resnet18', target='both', runlocal=False
   )
+  recipe.check_choice('backbone', arg.backbone, recipe.RESNETS)
   config = config_lib.default_config()
   config.data.name = 'fairface'
   config.data.age_groups = 'fairface'

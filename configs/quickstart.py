@@ -1,6 +1,6 @@
-"""The embedded synthetic faces, in minutes on two cores.
+r"""The embedded synthetic faces, in minutes on two cores.
 
-python -m agegender_jax.main --config=configs/quickstart.py \\
+python -m agegender_jax.main --config=configs/quickstart.py \
   --workdir=runs/quickstart
 """
 

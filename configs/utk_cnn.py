@@ -1,6 +1,6 @@
-"""Seed 000: a deeper multi-branch CNN with batch norm, UTKFace, 50 epochs.
+r"""Seed 000: a deeper multi-branch CNN with batch norm, UTKFace, 50 epochs.
 
-python -m agegender_jax.main --config=configs/utk_cnn.py \\
+python -m agegender_jax.main --config=configs/utk_cnn.py \
   --workdir=runs/utk_cnn --config.data.source_dir=PATH_TO_UTKFACE
 
 0.1 x MSE + BCE, Adam, batch 64. The seed prints no widths, dropout rates or

@@ -1,6 +1,6 @@
-"""Seed 002, step A: four conv layers 32-64-128-256 and a dense layer, UTKFace.
+r"""Seed 002, step A: four conv layers 32-64-128-256 and a dense layer, UTKFace.
 
-python -m agegender_jax.main --config=configs/utk_fourconv.py \\
+python -m agegender_jax.main --config=configs/utk_fourconv.py \
   --workdir=runs/utk_fourconv --config.data.source_dir=PATH_TO_UTKFACE
 
 MAE + BCE 1 : 1, Adam, batch 128, 10 epochs (the seed wished for 30:

@@ -1,6 +1,6 @@
-"""Seed 001: the multi-branch CNN on 5,000 UTKFace pictures, 60 epochs.
+r"""Seed 001: the multi-branch CNN on 5,000 UTKFace pictures, 60 epochs.
 
-python -m agegender_jax.main --config=configs/utk_multibranch.py \\
+python -m agegender_jax.main --config=configs/utk_multibranch.py \
   --workdir=runs/utk_multibranch --config.data.source_dir=PATH_TO_UTKFACE
 
 Two shared conv layers, then per branch a conv, a dense and an output layer;
@@ -9,9 +9,11 @@ widths, dropout rates nor the learning rate: those are our reading. It reports
 MAE 8.11 and 87.70 % on its test part, which its curves show as validation.
 
 Arguments: `protocol=full` trains on all of UTKFace's training split, selects
-on validation and scores test; `runlocal` is a check of minutes. Sweep `ideas`,
-20 epochs at 64 pixels: seed 003's proposals, which are age by regression or by
-classification, two models instead of one, denoising and thresholding.
+on validation and scores test; `runlocal` is a check of minutes. Sweeps, 20
+epochs at 64 pixels: `ideas`, seed 003's proposals, which are age by regression
+or by classification, two models instead of one, denoising and thresholding; and
+`conflicts`, without the pictures that an identical one contradicts (to run with
+`protocol=full`: `seed5k` keeps what it scores).
 """
 
 from agegender_jax import config as config_lib
@@ -53,3 +55,5 @@ def sweep(add):
   add('ideas', **short, **{'tasks.age.kind': ''})
   for name in ('gaussian', 'otsu'):
     add('ideas', **short, **{'data.filter': name})
+  for drop in (False, True):
+    add('conflicts', **short, **{'data.drop_conflicts': drop})

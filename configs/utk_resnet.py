@@ -1,6 +1,6 @@
-"""Seed 000: ResNet-50 with ImageNet weights and two dense branches, UTKFace.
+r"""Seed 000: ResNet-50 with ImageNet weights and two dense branches, UTKFace.
 
-python -m agegender_jax.main --config=configs/utk_resnet.py \\
+python -m agegender_jax.main --config=configs/utk_resnet.py \
   --workdir=runs/utk_resnet --config.data.source_dir=PATH_TO_UTKFACE
 
 0.1 x MSE + BCE, Adam, batch 64, 50 epochs. The weights are downloaded from the
@@ -21,6 +21,7 @@ def get_config(arg=''):
   arg = recipe.parse_arg(
     arg, backbone='resnet50', scratch=False, protocol='seed5k', runlocal=False
   )
+  recipe.check_choice('backbone', arg.backbone, recipe.RESNETS)
   config = config_lib.default_config()
   recipe.set_utk_protocol(config, arg.protocol)
   config.data.flip = True

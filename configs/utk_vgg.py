@@ -1,6 +1,6 @@
-"""Seed 002, step B: VGG16 frozen, global average pooling, dense 256, UTKFace.
+r"""Seed 002, step B: VGG16 frozen, global average pooling, dense 256, UTKFace.
 
-python -m agegender_jax.main --config=configs/utk_vgg.py \\
+python -m agegender_jax.main --config=configs/utk_vgg.py \
   --workdir=runs/utk_vgg --config.data.source_dir=PATH_TO_UTKFACE
 
 MAE + BCE 1 : 1, Adam, batch 128, 10 epochs, a branch a task. The weights are

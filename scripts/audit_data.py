@@ -1,4 +1,4 @@
-"""Audits a data set as its owners distribute it; nothing is prepared.
+r"""Audits a data set as its owners distribute it; nothing is prepared.
 
 python scripts/audit_data.py --config=configs/utk_multibranch.py \
   --config.data.source_dir=PATH_TO_UTKFACE --output=audit/utkface
@@ -21,8 +21,8 @@ import time
 from absl import app, flags
 from ml_collections import config_flags
 
+from agegender_jax import command_line, files, runtime, schema
 from agegender_jax import config as config_lib
-from agegender_jax import files, runtime, schema
 from agegender_jax.data import audit as audit_lib
 from agegender_jax.data import findings, sources
 from agegender_jax.report import audit_page
@@ -35,29 +35,8 @@ _BITS = flags.DEFINE_integer(
 )  # fmt: skip
 
 
-def create_builder(data):
-  """Creates the builder that `config.data` names.
-
-  Raises:
-    schema.UserError: it is unknown, or its raw data are absent.
-  """
-  if data.name not in sources.SOURCES:
-    known = sources.SOURCES
-    raise schema.UserError(
-      f'unknown data set "{data.name}"{schema.nearest(data.name, known)}; '
-      f'known: {", ".join(sorted(known))}'
-    )
-  return sources.SOURCES[data.name](
-    source_dir=data.source_dir,
-    data_dir=data.data_dir or None,
-    num_examples=data.synthetic_examples,
-    seed=data.synthetic_seed,
-  )
-
-
 def write(audit, output: pathlib.Path, page: str) -> None:
-  """Writes the three files into a folder, which it makes if need be."""
-  output.mkdir(parents=True, exist_ok=True)
+  """Writes the three files into a folder."""
   stream = io.StringIO(newline='')
   table = csv.DictWriter(stream, findings.COLUMNS, lineterminator='\n')
   table.writeheader()
@@ -75,34 +54,32 @@ def parse_flags(argv) -> list[str]:
   # ml_collections raises any of these for a field or a recipe that is none.
   except (flags.Error, schema.UserError, OSError, AttributeError, KeyError,
           TypeError, ValueError) as error:  # fmt: skip
-    fail(error)
-
-
-def fail(error) -> None:
-  """Ends with status 2 and one line on stderr."""
-  print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
-  sys.exit(2)
+    command_line.fail(error)
 
 
 def main(argv) -> None:
   """Audits, writes, and prints the counts."""
-  del argv
   try:
+    if argv[1:]:
+      raise schema.UserError(f'unexpected argument "{argv[1]}"; see --help')
     if _CONFIG.value is None:
       raise schema.UserError('--config=configs/NAME.py is needed')
     config_lib.check_values(_CONFIG.value)
     runtime.set_up_logging()
     data = _CONFIG.value.data
     start = time.perf_counter()
-    audit = audit_lib.audit(create_builder(data), _BITS.value)
+    builder = sources.create_builder(data)
+    # Said before the long work.
+    output = command_line.create_folder('--output', _OUTPUT.value)
+    audit = audit_lib.audit(builder, _BITS.value)
     command = shlex.join(['python', *sys.argv])
     page = audit_page.render(audit, data.source_dir, command, _BITS.value)
-    write(audit, pathlib.Path(_OUTPUT.value), page)
+    write(audit, output, page)
     for key, number in findings.numbers(audit)['counts'].items():
       print(f'{key}: {number:,}')
-    print(f'{_OUTPUT.value}/audit.html, {time.perf_counter() - start:.1f} s')
+    print(f'{output}/audit.html, {time.perf_counter() - start:.1f} s')
   except (schema.UserError, OSError) as error:
-    fail(error)
+    command_line.fail(error)
 
 
 if __name__ == '__main__':

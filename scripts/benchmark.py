@@ -1,12 +1,13 @@
-"""Times a recipe: its step, whole run, input, start, prediction, scaling.
+r"""Times a recipe: its step, whole run, input, start, prediction, scaling.
 
-python scripts/benchmark.py --measure=step --peer=torch \\
+python scripts/benchmark.py --measure=step --peer=torch \
   --config=configs/utk_multibranch.py --output=runs/benchmark/multibranch
 
 What is compared runs in processes of its own, alternating round by round.
 Pictures are made up, but for `run` and `input`, which take the recipe's data.
 Prints Markdown; --output also keeps it, with the numbers as JSON and figures.
-`roofline` joins the benchmark.json files of `step`. Use an idle machine:
+`roofline` joins the benchmark.json files of `step`; `convolution` times one
+layer, direct and in the Fourier domain. Use an idle machine:
 single rounds mislead, and so does a load. docs/performance.md says more.
 """
 
@@ -56,7 +57,7 @@ _BATCH_SIZES = flags.DEFINE_list(
 )
 _IMAGE_SIZES = flags.DEFINE_list(
   'image_sizes', ['64', '96', '128', '160', '192', '224', '256'],
-  'For scaling, pixels.',
+  'For scaling and convolution, pixels.',
 )  # fmt: skip
 _RESULTS = flags.DEFINE_string(
   'results', None, 'For roofline: glob of benchmark.json files of `step`.'

@@ -1,6 +1,6 @@
-"""Lays out FairFace pictures as Adience's five folds: a stand-in, not Adience.
+r"""Lays out FairFace pictures as Adience's five folds: a stand-in, not Adience.
 
-python scripts/stand_in_folds.py --source_dir=PATH_TO_FAIRFACE \\
+python scripts/stand_in_folds.py --source_dir=PATH_TO_FAIRFACE \
   --output=data/stand_in_folds
 
 Adience's pictures are given out after registration only. This writes the files
@@ -9,14 +9,12 @@ the commands for the five folds run without it; with the owners' files the same
 commands give the real figures.
 """
 
-import argparse
 import hashlib
 import os
 import pathlib
 import shutil
-import sys
 
-from agegender_jax import schema
+from agegender_jax import command_line, schema
 from agegender_jax.data.builders import adience, fairface, folder
 
 COLUMNS = (
@@ -52,7 +50,8 @@ def write_folds(source: pathlib.Path, output: pathlib.Path, count: int) -> int:
     The pictures written.
 
   Raises:
-    schema.UserError: no FairFace there, or the folder is not empty.
+    schema.UserError: no FairFace or no picture of it there, or the folder is
+      not empty or cannot be written.
   """
   if output.exists() and any(output.iterdir()):
     raise schema.UserError(f'--output={output} is not empty; name a new folder')
@@ -66,12 +65,18 @@ def write_folds(source: pathlib.Path, output: pathlib.Path, count: int) -> int:
     for path in tables
     for row in folder.read_table(path, ('file', 'age', 'gender'), '')[1]
   ]
-  rows = [row for row in rows if (source / row['file']).is_file()]
-  rows = sorted(rows, key=_digest)[: count or None]
+  found = [row for row in rows if (source / row['file']).is_file()]
+  if not found:
+    raise schema.UserError(
+      f'--source_dir={source} holds none of the {len(rows)} pictures of its '
+      f'label files; {fairface.WANTED}'
+    )
+  command_line.create_folder('--output', output)
+  rows = sorted(found, key=_digest)[: count or None]
   folds = [['\t'.join(COLUMNS)] for _ in range(adience.NUM_FOLDS)]
   for number, row in enumerate(rows, 1):
     fold = int(_digest(row)[:8], 16) % adience.NUM_FOLDS
-    user = f'{10_000_000 + fold}@N00'  # An album is in one fold only.
+    user = adience.STAND_IN_ALBUMS[fold]  # An album is in one fold only.
     image = row['file'].replace('/', '_')
     low, high = fairface.parse_age(row['age'])[0]
     age = 'None' if low == schema.UNKNOWN else f'({low}, {high})'
@@ -105,9 +110,7 @@ def _link(source, place):
 
 def main(argv: list[str]) -> None:
   """Parses the flags and writes the folds."""
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
+  parser = command_line.Parser(__doc__)
   parser.add_argument('--source_dir', type=pathlib.Path, required=True)
   parser.add_argument('--output', type=pathlib.Path, required=True)
   parser.add_argument('--examples', type=int, default=0, help='0 = all')
@@ -117,8 +120,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == '__main__':
-  try:
-    main(sys.argv[1:])
-  except (schema.UserError, OSError) as error:
-    print(f'error: {error}', file=sys.stderr)
-    sys.exit(2)
+  command_line.run(main)

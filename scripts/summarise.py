@@ -1,29 +1,29 @@
-"""Mean and standard deviation of each setting of one or several sweeps.
+r"""Mean and standard deviation of each setting of one or several sweeps.
 
 python scripts/summarise.py --workdir=runs/batch_size
-python scripts/summarise.py --workdir=runs/resnet_folds,runs/levi_folds \\
+python scripts/summarise.py --workdir=runs/resnet_folds,runs/levi_folds \
   --paired=adience_levi_hassner
 
 Prints a Markdown table and writes summary.md, summary.csv and summary.png into
 the first folder (or --output). The deviation is that of the runs of a setting,
 its folds and seeds (n - 1). `--paired=SETTING` adds each other setting's
 difference from that one, picture by picture on the folds and seeds that both
-have: a picture that several seeds scored counts once, with their mean.
+have: a picture that several seeds scored counts once, with their mean. Runs
+on other data (by their fingerprint) or by other age groups have other tables.
 Milliseconds a batch are the median over a run's logged intervals, so neither
 compilation nor evaluation counts; seconds an epoch follow from them.
 """
 
-import argparse
 import csv
 import functools
 import math
 import pathlib
 import statistics
-import sys
+import textwrap
 
 import numpy as np
 
-from agegender_jax import files, repeats, schema
+from agegender_jax import command_line, files, repeats, schema
 from agegender_jax.report import canvas
 
 
@@ -85,7 +85,8 @@ def draw(axes, settings: list[repeats.Setting], key: str, scored: str) -> None:
   names, field = short_names(chosen)
   places, column = range(len(names)), repeats.COLUMNS[key]
   style = {'fmt': 'o', 'capsize': 4, 'color': canvas.BLUE}
-  axes.set_title(f'{column.title} ({scored})' if scored else column.title)
+  # Narrower than the panel, which has others beside it.
+  axes.set_title('\n'.join([column.title, *textwrap.wrap(scored, 32)]))
   if field:
     axes.errorbar(places, means, bars, **style)
     axes.set_xticks(places, names)
@@ -132,7 +133,8 @@ def summarise(
     The Markdown.
 
   Raises:
-    schema.UserError: no finished run, or no such setting.
+    schema.UserError: no finished run, no such setting, or `output` cannot be
+      written.
   """
   settings = repeats.read_settings(folders)
   names = list(dict.fromkeys(setting.name for setting in settings))
@@ -143,10 +145,12 @@ def summarise(
   parts, panels = [], []
   protocols = list(dict.fromkeys(setting.protocol for setting in settings))
   for protocol in protocols:
-    scored = protocol if len(protocols) > 1 else ''
     chosen = [s for s in settings if s.protocol == protocol]
+    # A figure is passed on without its table.
+    is_stand_in = any(map(repeats.is_stand_in, chosen[0].runs.values()))
+    scored = protocol if len(protocols) > 1 or is_stand_in else ''
     parts += [f'Scored on {protocol}:', table(chosen)]
-    for key in (*repeats.SCORES, 'batch_ms'):
+    for key in (*repeats.SCORES, 'batch_ms', 'epoch_seconds'):
       if any(s.values(key) for s in chosen):
         panels.append(
           functools.partial(draw, settings=chosen, key=key, scored=scored)
@@ -162,7 +166,7 @@ def summarise(
     f'± is the standard deviation over the runs. Times were taken on {place}.'
   )
   text = '\n\n'.join(parts) + '\n'
-  output.mkdir(parents=True, exist_ok=True)
+  command_line.create_folder('--output', output)
   files.write_whole(output / 'summary.md', text)
   write_csv(output / 'summary.csv', settings)
   height = max(canvas.PANEL[1], 1 + 0.45 * len(settings))
@@ -174,22 +178,18 @@ def summarise(
 
 def main(argv: list[str]) -> None:
   """Parses the flags, prints the table and where the files lie."""
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
+  parser = command_line.Parser(__doc__)
   parser.add_argument('--workdir', required=True, help='A or A,B,... of sweeps')
   parser.add_argument('--output', help='folder to write; the first --workdir')
   parser.add_argument('--paired', default='', help='setting to compare with')
   values = parser.parse_args(argv)
   folders = [pathlib.Path(name) for name in values.workdir.split(',') if name]
+  if not folders:
+    raise schema.UserError('--workdir=A or A,B,... of sweeps is needed')
   output = pathlib.Path(values.output or folders[0])
   print(summarise(folders, output, values.paired))
   print(f'written to {output}/summary.md, .csv and .png')
 
 
 if __name__ == '__main__':
-  try:
-    main(sys.argv[1:])
-  except (schema.UserError, OSError) as error:
-    print(f'error: {error}', file=sys.stderr)
-    sys.exit(2)
+  command_line.run(main)

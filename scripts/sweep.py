@@ -1,18 +1,17 @@
-"""Runs the settings that a recipe's `sweep` lists, one after the other.
+r"""Runs the settings that a recipe's `sweep` lists, one after the other.
 
-python scripts/sweep.py --config=configs/adience_levi_hassner.py:target=age \\
-  --sweep=batch_size --workdir=runs/batch_size \\
+python scripts/sweep.py --config=configs/adience_levi_hassner.py:target=age \
+  --sweep=batch_size --workdir=runs/batch_size \
   --config.data.source_dir=PATH_TO_ADIENCE
 
 Each run is a training of its own process in a folder below --workdir, with its
 output in log.txt; further --config.FIELD=VALUE go to every run. `--seeds=0,1,2`
 repeats each setting, as does a recipe's argument `fold=K`. Run again, the same
-command leaves finished runs alone and resumes what was killed. A failed run is
-reported and the rest go on; the exit status is then 2. `scripts/summarise.py`
-reads the sweep.json that is left.
+command leaves finished runs alone, unless they saw other data, and resumes what
+was killed. A failed run is reported and the rest go on; the exit status is then
+2. `scripts/summarise.py` reads the sweep.json that is left.
 """
 
-import argparse
 import datetime
 import json
 import os
@@ -23,7 +22,8 @@ import subprocess
 import sys
 import time
 
-from agegender_jax import recipe, schema, sweeps
+from agegender_jax import command_line, recipe, schema, sweeps
+from agegender_jax import config as config_lib
 
 SHOWN_SCORES = ('age_mae', 'age_group_accuracy', 'gender_accuracy')
 SECONDS_TO_STOP = 20  # That a run gets before it is killed.
@@ -35,7 +35,9 @@ class Progress:
 
   def __init__(self, runs: int):
     """Starts the clock for so many runs."""
-    self._start, self._left, self._done = time.monotonic(), runs, 0.0
+    self._left, self._start = runs, time.monotonic()
+    # Of the runs behind: how many there were to do, and their seconds.
+    self._done, self._seconds = 0.0, 0.0
     self._spoken, self._first = time.monotonic(), 0.0
     self._open_line = False
 
@@ -44,8 +46,9 @@ class Progress:
     done = self._done + fraction - self._first
     if done <= 0:
       return 'unknown'
-    seconds = (time.monotonic() - self._start) / done * (self._left - fraction)
-    return str(datetime.timedelta(seconds=round(seconds)))
+    seconds = self._seconds + time.monotonic() - self._start
+    left = seconds / done * (self._left - fraction)
+    return str(datetime.timedelta(seconds=round(left)))
 
   def show(self, title: str, log: str) -> None:
     """Shows the last line of progress in a run's output."""
@@ -64,10 +67,13 @@ class Progress:
       print(text, flush=True)
       self._spoken = time.monotonic()
 
-  def end(self, text: str) -> None:
-    """Ends a run with a line about it."""
-    self._done += 1 - self._first
-    self._left, self._first = self._left - 1, 0.0
+  def end(self, text: str, failed: bool = False) -> None:
+    """Ends a run with a line about it; a failed one tells no run's time."""
+    now = time.monotonic()
+    if not failed:
+      self._done += 1 - self._first
+      self._seconds += now - self._start
+    self._left, self._first, self._start = self._left - 1, 0.0, now
     if self._left:
       text += f'  sweep left {self.time_left()}'
     print(('\r\033[K' if self._open_line else '') + text, flush=True)
@@ -137,6 +143,20 @@ def describe(folder: pathlib.Path) -> str:
   )
 
 
+def check_finished(run: sweeps.Run, folder: pathlib.Path) -> str:
+  """Says what a finished run was trained with otherwise, '' if nothing."""
+  # Imported late: only finished runs need JAX here.
+  from agegender_jax import labelled
+
+  try:
+    config = sweeps.resolve(run)
+    config_lib.save_config(config, str(folder))
+    labelled.check_finished_data(config, str(folder))
+    return ''
+  except schema.UserError as error:
+    return str(error)
+
+
 def run_all(runs: list, folder: pathlib.Path, head: dict) -> dict[str, str]:
   """Trains what is not finished, one run after the other.
 
@@ -148,24 +168,28 @@ def run_all(runs: list, folder: pathlib.Path, head: dict) -> dict[str, str]:
   Returns:
     Folder -> why it failed.
   """
-  errors = {}
-  sweeps.write_record(folder, head, runs, errors)
   waiting = [run for run in runs if not sweeps.is_finished(folder / run.folder)]
+  # Before any training, so that no stopped sweep lists another's runs as its.
+  errors = {
+    run.folder: error
+    for run in runs
+    if run not in waiting
+    and (error := check_finished(run, folder / run.folder))
+  }
+  sweeps.write_record(folder, head, runs, errors)
   progress = Progress(len(waiting))
   for number, run in enumerate(runs, 1):
     title = f'[{number}/{len(runs)}] {run.folder}'
     place = folder / run.folder
     if run in waiting:
       print(title, flush=True)
-      error = train(run, place, title, progress)
-    else:
-      error = sweeps.check_same(run, place)
-    if error:
-      errors[run.folder] = error
-      sweeps.write_record(folder, head, runs, errors)
+      if error := train(run, place, title, progress):
+        errors[run.folder] = error
+        sweeps.write_record(folder, head, runs, errors)
+    error = errors.get(run.folder, '')
     ending = f'failed: {error}' if error else describe(place)
     if run in waiting:
-      progress.end(f'{title}  {ending}')
+      progress.end(f'{title}  {ending}', failed=bool(error))
     else:
       print(f'{title}  finished before  {ending}', flush=True)
   return errors
@@ -177,11 +201,7 @@ def parse_flags(argv: list[str]):
   Raises:
     schema.UserError: what is needed is absent, or a flag is unknown.
   """
-  parser = argparse.ArgumentParser(
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-    allow_abbrev=False,
-  )
+  parser = command_line.Parser(__doc__)
   parser.add_argument('--config', default='', help='configs/NAME.py[:arg]')
   parser.add_argument('--sweep', default='', help='name of the sweep')
   parser.add_argument('--workdir', default='', help='folder of the sweep')
@@ -212,7 +232,7 @@ def main(argv: list[str]) -> int:
   runs = sweeps.create_runs(path, arg, known[values.sweep], seeds, given)
   for run in runs:
     sweeps.resolve(run)  # A typing error should show before the first run.
-  folder = pathlib.Path(values.workdir)
+  folder = command_line.create_folder('--workdir', values.workdir)
   head = {'recipe': path, 'sweep': values.sweep}
   errors = run_all(runs, folder, head)
   for name, error in errors.items():
@@ -233,10 +253,7 @@ if __name__ == '__main__':
   for number in (signal.SIGTERM, signal.SIGHUP):
     signal.signal(number, _interrupt)
   try:
-    sys.exit(main(sys.argv[1:]))
-  except (schema.UserError, OSError) as error:
-    print(f'error: {error}', file=sys.stderr)
-    sys.exit(2)
+    command_line.run(main)
   except KeyboardInterrupt:
     print('\nstopped; the same command goes on from there', file=sys.stderr)
     sys.exit(130)

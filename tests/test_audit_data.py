@@ -39,6 +39,17 @@ def test_the_script_writes_a_page_that_needs_nothing_else(tmp_path):
   assert not (tmp_path / 'utkface').exists()  # Nothing was prepared.
 
 
+def test_an_output_that_cannot_be_written_is_said_first(tmp_path):
+  dirty_faces.write(tmp_path / 'raw')
+  (tmp_path / 'file').write_text('')
+  done = run_script(
+    '--config=configs/utk_multibranch.py', f'--output={tmp_path}/file',
+    f'--config.data.source_dir={tmp_path}/raw',
+  )  # fmt: skip
+  assert (done.returncode, done.stderr.count('\n')) == (2, 1)
+  assert 'file cannot be written (File exists): name another' in done.stderr
+
+
 @pytest.mark.parametrize(
   'flags, words',
   [
@@ -46,6 +57,7 @@ def test_the_script_writes_a_page_that_needs_nothing_else(tmp_path):
     (['--config.data.name=utkfaces'], 'did you mean "utkface"'),
     (['--config.data.source=x'], 'source'),
     (['--bits=100'], 'bits'),
+    (['stray', '--config.data.source_dir=x'], 'unexpected argument "stray"'),
   ],
 )
 def test_what_can_be_mended_is_one_line(flags, words):

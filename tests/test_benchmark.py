@@ -146,6 +146,43 @@ def test_scaling_goes_on_where_memory_ends():
   assert 'ms' not in rows[1] and rows[2]['ms']['median'] == 250
 
 
+def test_convolutions_are_set_beside_each_other():
+  asked = []
+
+  def start(peer, job, config, kernel):
+    asked.append((config.model.conv, config.data.image_size, kernel))
+    return worker(seconds=[len(asked)])
+
+  bench = types.SimpleNamespace(
+    config=config_lib.default_config(),
+    options=workbench.Options(image_sizes=(8, 16)),
+    measure_peaks=lambda: {'matmul': 1e12, 'memory': 1e10},
+    alternate=lambda workers: None,
+    start=start,
+  )
+  found = measures.measure_convolution(bench)
+  assert asked[:2] == [('direct', 8, 3), ('fourier', 8, 3)]
+  assert len(found['rows']) == len(asked) == 2 * len(found['ratios'])
+  assert found['ratios'][0]['name'] == '8 px: 3x3 fourier / 3x3 direct'
+  assert found['ratios'][0]['median'] == 0.5
+
+
+@pytest.mark.parametrize('conv', ['direct', 'fourier'])
+def test_a_convolution_is_timed_with_both_gradients(conv):
+  from benchmarking import jax_jobs
+
+  config = config_lib.default_config()
+  config.model.conv, config.train.batch_size = conv, 2
+  config.data.image_size = 8
+  job = jax_jobs.Convolution({'kernel': 3}, config)
+  assert job.run(2) > 0
+  gradients, image = job.compute(job.variables, job.image)
+  assert gradients['params']['kernel'].shape == (3, 3, 64, 64)
+  assert image.shape == (2, 8, 8, 64)
+  # A multiplication and an addition a tap, in three passes.
+  assert job.facts['flops_per_image'] == 3 * 2 * 8 * 8 * 9 * 64 * 64
+
+
 def run_script(*args):
   """Runs the benchmark in a process of its own."""
   return subprocess.run(

@@ -47,7 +47,7 @@ def rows_of(found, **keys):
 
 
 def test_groups_say_who_is_in_them():
-  found = groups.split(TABLE, EXTRAS, NAMES, {'race': {'0': 'zero'}})
+  found = groups.split(TABLE, EXTRAS, NAMES)
   named = {
     column: {name: np.flatnonzero(chosen).tolist() for name, chosen in parts}
     for column, parts in found.items()
@@ -60,7 +60,7 @@ def test_groups_say_who_is_in_them():
       'female, 0-9': [1], 'female, 20-29': [3],
     },
     # One value alone ("fold") makes no groups.
-    'race': {'zero': [0, 2, 4], '1': [1, 3]},
+    'race': {'0': [0, 2, 4], '1': [1, 3]},
   }  # fmt: skip
 
 

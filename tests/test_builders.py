@@ -86,7 +86,7 @@ def test_utkface_splits_are_the_rule(tmp_path, monkeypatch):
     age, gender, race, _ = name.split('_')
     assert source.labels['age'][row] == float(age)
     assert source.labels['gender'][row] == int(gender)
-    assert source.extras['race'][row] == int(race)
+    assert source.extras['race'][row] == utkface.RACES[int(race)]
   assert source.labels['age'].dtype == np.float32
   assert source.labels['gender'].dtype == np.int32
 
@@ -271,8 +271,20 @@ def test_folder_reads_a_table(tmp_path):
 
 def test_folder_reads_names(tmp_path):
   names = faces_on_disk.write_utkface(tmp_path / 'raw', 5)
-  source = open_all('folder', tmp_path, source_dir=str(tmp_path / 'raw'))
-  assert sorted(source.names) == sorted(names)
+  # Whichever name the data are given: the pictures and their labels are the
+  # same, and so is the fingerprint of the source.
+  source, other = (
+    open_all(name, tmp_path, source_dir=str(tmp_path / 'raw'))
+    for name in ('folder', 'utkface')
+  )
+  assert sorted(source.names) == sorted(names) == sorted(other.names)
+  assert source.fingerprint == other.fingerprint
+
+  def labels(source):
+    columns = (*source.labels.values(), source.extras['race'])
+    return dict(zip(source.names, zip(*columns, strict=True), strict=True))
+
+  assert labels(source) == labels(other)
 
 
 @pytest.mark.parametrize(

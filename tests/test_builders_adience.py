@@ -147,6 +147,22 @@ def test_aligned_is_preferred_and_faces_will_do(tmp_path):
   assert source.preparation['missing_picture'] == 1
 
 
+def test_a_stand_in_says_so_in_its_licence(tmp_path):
+  write(tmp_path / 'raw')
+  assert open_split(tmp_path, 'all').licence == adience.Adience.LICENCE
+  for path in [*tmp_path.glob('raw/fold_*'), *tmp_path.glob('raw/aligned/*')]:
+    if path.is_dir():
+      path.rename(path.with_name(path.name.replace('0@N00', '10000000@N00')))
+    else:
+      path.write_text(path.read_text().replace('0@N00', '10000000@N00'))
+  source = open_split(tmp_path, 'all')
+  assert source.licence.startswith('a stand-in')
+  assert 'not Adience' in source.licence
+  assert not {'seed003_mislabelled_age', 'ungrouped_age'} & set(
+    source.preparation
+  )
+
+
 def test_labels_count_in_the_fingerprint(tmp_path):
   write(tmp_path / 'raw')
   first = open_split(tmp_path, 'all')

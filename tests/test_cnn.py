@@ -1,20 +1,26 @@
+import functools
+import pathlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from agegender_jax import config as config_lib
-from agegender_jax import models, schema
+from agegender_jax import models, recipe, schema
 from agegender_jax.models import cnn, dropout
 
-SEED_001 = {
-  'layers': 'conv:32 pool conv:64 pool drop:0.25',
-  'branch': 'conv:128 pool flatten dense:128 drop:0.5',
-}
-SEED_000 = {
-  'layers': 'conv:32 conv:32 pool norm conv:64 pool',
-  'branch': 'conv:64 pool norm conv:128 pool norm conv:128 flatten dense:64',
-}
+CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
+
+
+def layers_of(name):
+  """Returns the lines of layers of a recipe."""
+  model = recipe.load(CONFIGS / f'{name}.py').get_config().model
+  return {'layers': model.layers, 'branch': model.branch}
+
+
+SEED_000 = layers_of('utk_cnn')
+SEED_001 = layers_of('utk_multibranch')
 
 
 def conv_params(inputs, outputs):
@@ -30,7 +36,13 @@ def create(size=128, outputs=None, **fields):
   config.update(fields)
   model = models.create_model(config, outputs or {'age': 1, 'gender': 1})
   image = jnp.zeros((2, size, size, 3))
-  return model, model.init(jax.random.key(0), image, train=False), image
+  init = jax.jit(functools.partial(model.init, train=False))
+  return model, init(jax.random.key(0), image), image
+
+
+def shapes(size, **fields):
+  """Returns the variables' shapes, computing nothing."""
+  return jax.eval_shape(lambda: create(size, **fields)[1])
 
 
 def count(tree):
@@ -38,7 +50,7 @@ def count(tree):
 
 
 def test_seed_001_has_its_parameters():
-  _, variables, _ = create(**SEED_001)
+  variables = shapes(128, **SEED_001)
   shared = conv_params(3, 32) + conv_params(32, 64)
   branch = (
     conv_params(64, 128) + dense_params(16 * 16 * 128, 128)
@@ -52,19 +64,23 @@ def test_seed_001_has_its_parameters():
 
 
 def test_seed_000_is_the_same_class_with_batch_norm():
-  _, variables, _ = create(64, **SEED_000)
-  shared = conv_params(3, 32) + conv_params(32, 32) + conv_params(32, 64) + 64
+  variables = shapes(64, **SEED_000)
+  shared = (
+    conv_params(3, 16) + conv_params(16, 32) + 2 * 32 + conv_params(32, 64)
+  )  # fmt: skip
   branch = (
     conv_params(64, 64) + 2 * 64 + conv_params(64, 128) + 2 * 128
-    + conv_params(128, 128) + dense_params(4 * 4 * 128, 64)
-    + dense_params(64, 1)
+    + conv_params(128, 128) + dense_params(4 * 4 * 128, 128)
+    + dense_params(128, 64) + dense_params(64, 1)
   )  # fmt: skip
   assert count(variables['params']) == shared + 2 * branch
   assert set(variables['batch_stats']['branch_age']) == {'norm1', 'norm2'}
 
 
 def test_evaluation_needs_no_rng_and_does_not_mix_examples():
-  model, variables, image = create(32, **SEED_001)
+  model, variables, image = create(
+    16, layers='conv:4 pool', branch='flatten drop:0.5'
+  )
   image = jax.random.uniform(jax.random.key(1), image.shape)
   both = model.apply(variables, image, train=False)
   one = model.apply(variables, image[:1], train=False)

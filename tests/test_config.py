@@ -105,3 +105,14 @@ def test_only_a_network_of_groups_keeps_its_groups(tmp_path, kind, is_refused):
     return
   with pytest.raises(schema.UserError, match="groups was 'adience'"):
     config_lib.check_network(config, str(tmp_path))
+
+
+def test_a_finished_run_keeps_its_config_without_checkpoints(tmp_path):
+  config = config_lib.default_config()
+  config_lib.save_config(config, str(tmp_path))
+  (tmp_path / 'run.json').write_text('{}')
+  before = (tmp_path / 'config.json').read_text()
+  config.optimizer.learning_rate = 0.5
+  with pytest.raises(schema.UserError, match='optimizer.learning_rate was'):
+    config_lib.save_config(config, str(tmp_path))
+  assert (tmp_path / 'config.json').read_text() == before

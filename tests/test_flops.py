@@ -145,11 +145,18 @@ def test_matmul_peak_is_what_a_product_takes(monkeypatch):
   assert flops.matmul_peak() == pytest.approx(2 * 256**3 / 0.5)
 
 
+def of_batch(size):
+  config = config_lib.default_config()
+  config.train.batch_size = size
+  return config
+
+
 def write_run(workdir):
   rows = [
-    {'step': 10, 'train/images_per_second': 50.0},
+    {'step': 10, 'train/images_per_second': 50.0,
+     'train/input_wait_seconds': 0.04},
     {'step': 20, 'train/images_per_second': 50.0, 'validation/seconds': 3.0},
-  ]
+  ]  # fmt: skip
   text = ''.join(json.dumps(row) + '\n' for row in rows)
   (workdir / 'metrics.jsonl').write_text(text)
 
@@ -158,9 +165,10 @@ def test_run_summary_sets_the_arithmetic_beside_the_peak(tmp_path, monkeypatch):
   write_run(tmp_path)
   config = config_lib.default_config()
   summary.write_layers(str(tmp_path), predictor.Predictor(config))
-  monkeypatch.setattr(flops, 'matmul_peak', lambda: 2e11)
-  found = summary.run_summary(str(tmp_path), 5, 7)
+  monkeypatch.setattr(flops, 'matmul_peak', lambda dtype: 2e11)
+  found = summary.run_summary(str(tmp_path), of_batch(5), 7)
   assert found['seconds'] == 5.0 and found['images_per_second'] == 50.0
+  assert found['step_seconds'] == 0.1 and found['input_wait_seconds'] == 0.02
   counts = found['flops_per_image']
   assert counts['forward'] == pytest.approx(0.498 * GIGA, abs=GIGA / 2000)
   want = 50 * counts['training'] / 1e12
@@ -174,13 +182,13 @@ def test_a_peak_below_the_training_is_no_peak(tmp_path, monkeypatch):
   write_run(tmp_path)
   network = predictor.Predictor(config_lib.default_config())
   summary.write_layers(str(tmp_path), network)
-  monkeypatch.setattr(flops, 'matmul_peak', lambda: 1e9)
-  found = summary.run_summary(str(tmp_path), 5, 7)
+  monkeypatch.setattr(flops, 'matmul_peak', lambda dtype: 1e9)
+  found = summary.run_summary(str(tmp_path), of_batch(5), 7)
   assert 'mfu' not in found and found['tflops']['matrix_product'] == 0.001
 
 
 def test_run_summary_outlives_a_failed_measurement(tmp_path, monkeypatch):
-  def fail():
+  def fail(dtype):
     raise RuntimeError('out of memory')
 
   write_run(tmp_path)
@@ -188,12 +196,12 @@ def test_run_summary_outlives_a_failed_measurement(tmp_path, monkeypatch):
     str(tmp_path), predictor.Predictor(config_lib.default_config())
   )
   monkeypatch.setattr(flops, 'matmul_peak', fail)
-  found = summary.run_summary(str(tmp_path), 5, 7)
+  found = summary.run_summary(str(tmp_path), of_batch(5), 7)
   assert 'mfu' not in found and 'matrix_product' not in found['tflops']
   assert found['tflops']['training'] > 0
 
 
 def test_run_summary_without_layers_has_no_arithmetic(tmp_path):
   write_run(tmp_path)
-  found = summary.run_summary(str(tmp_path), 5, 7)
+  found = summary.run_summary(str(tmp_path), of_batch(5), 7)
   assert not {'mfu', 'tflops', 'flops_per_image'} & set(found)

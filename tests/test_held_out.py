@@ -145,6 +145,20 @@ def test_other_data_without_a_stored_calibration_get_none(run, capsys):
   assert 'own data first' in capsys.readouterr().out and not run.fits
 
 
+def test_a_split_asked_for_on_other_data_is_refused(run):
+  other = source('z', fingerprint='other')
+  stored = find(run, 7, SPLITS['test'])
+  # Also one that the run's data and these may both have.
+  for split in ('rest', 'validation'):
+    run.config.data.calibration_split = split
+    with pytest.raises(schema.UserError, match=f'"{split}".*leave it out'):
+      find(run, 7, other, train=None)
+  # The run's own field names a split of the run's own data.
+  config_lib.save_config(run.config, run.workdir)
+  assert find(run, 7, other, train=None) == stored
+  assert run.fits == ['validation']
+
+
 @pytest.mark.parametrize(
   'columns, words',
   [

@@ -10,11 +10,13 @@ PACKAGE = pathlib.Path(__file__).parent.parent / 'agegender_jax'
 # A file imports smaller ranks only; within a room see its __init__.
 RANKS = {
   'schema': 0, 'files': 0, 'config': 1, 'recipe': 1, 'scoring': 1,
-  'runtime': 2, 'losses': 2, 'pixels': 2, 'partition': 2, 'parallel': 2,
+  'command_line': 1,
+  'runtime': 2, 'losses': 2, 'pixels': 2, 'partition': 2, 'parallel': 1,
   'writer': 2, 'sweeps': 2, 'models': 2, 'data': 2, 'calibration': 2,
   'augment': 3,
   'optimizers': 3, 'tasks': 3, 'checkpoint': 3, 'coverage': 3,
-  'pictures': 3, 'flops': 3, 'saliency': 4, 'durations': 4, 'metrics': 4,
+  'pictures': 3, 'flops': 3, 'resident': 3, 'saliency': 4, 'durations': 4,
+  'metrics': 4,
   'state': 4, 'results': 4, 'steps': 5,
   'summary': 5, 'predictor': 6, 'build': 7, 'initialise': 7, 'labelled': 7,
   'report': 7, 'held_out': 8, 'repeats': 8, 'evaluate': 9, 'predict': 9,
@@ -26,6 +28,11 @@ ON_THE_HOST = ('data', 'report', 'scoring', 'config', 'schema')
 FILES = sorted(
   path for path in PACKAGE.rglob('*.py') if path != PACKAGE / '__init__.py'
 )
+
+ROOT = PACKAGE.parent
+COMMANDS = [
+  *FILES, *ROOT.glob('configs/*.py'), *ROOT.glob('scripts/*.py')
+]  # fmt: skip
 
 
 def room_of(path):
@@ -82,6 +89,16 @@ def test_only_parallel_names_the_axis():
     text = path.read_text()
     for word in ('jax.pmap', 'lax.pmean', 'lax.psum', 'lax.axis_index'):
       assert word not in text, f'{word} in {path.name}'
+
+
+@pytest.mark.parametrize(
+  'path',
+  COMMANDS,
+  ids=lambda p: str(p.name),
+)
+def test_a_command_is_copied_from_the_source_as_from_the_help(path):
+  text = path.read_text()
+  assert ast.get_docstring(ast.parse(text), clean=False) in text
 
 
 def test_there_is_no_utils():

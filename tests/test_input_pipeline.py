@@ -29,9 +29,15 @@ class Numbered:
     ).copy()
 
 
-def train(source=None, **options):
-  options = {'batch_size': 8, 'seed': 3, 'num_steps': 12} | options
-  with input_pipeline.train_batches(source or Numbered(), **options) as it:
+def single(steps, start=0):
+  return [range(step, step + 1) for step in range(start, steps)]
+
+
+def train(source=None, calls=None, **options):
+  options = {'batch_size': 8, 'seed': 3} | options
+  with input_pipeline.train_batches(
+    source or Numbered(), single(12) if calls is None else calls, **options
+  ) as it:
     return list(it)
 
 
@@ -62,7 +68,7 @@ def test_train_batches_follow_the_contract():
 
 def test_every_epoch_has_every_example_once_in_a_new_order():
   # 8 x 23 / 8 = 23 steps are exactly eight epochs, borders inside batches.
-  rows = np.concatenate([b['row'] for b in train(num_steps=23)])
+  rows = np.concatenate([b['row'] for b in train(calls=single(23))])
   epochs = rows.reshape(8, N)
   for epoch in epochs:
     np.testing.assert_array_equal(np.sort(epoch), np.arange(N))
@@ -75,7 +81,8 @@ def test_order_depends_on_the_seed_only():
 
 
 def test_batch_larger_than_the_split():
-  rows = np.concatenate([b['row'] for b in train(batch_size=50, num_steps=3)])
+  batches = train(calls=single(3), batch_size=50)
+  rows = np.concatenate([batch['row'] for batch in batches])
   for start in range(0, 150 - N, N):
     part = rows[start : start + N]
     np.testing.assert_array_equal(np.sort(part), np.arange(N))
@@ -83,7 +90,7 @@ def test_batch_larger_than_the_split():
 
 @pytest.mark.parametrize('start', [0, 1, 5, 11, 12, 13])
 def test_resumed_stream_goes_on_where_it_was(start):
-  assert_equal(train(start_step=start), train()[start:])
+  assert_equal(train(calls=single(12, start)), train()[start:])
 
 
 def test_processes_share_each_batch():
@@ -97,9 +104,27 @@ def test_processes_share_each_batch():
     train(process_count=3)
 
 
+def test_a_call_has_the_batches_of_its_steps():
+  calls = [range(0, 4), range(4, 5), range(5, 9)]
+  found, expected = train(calls=calls), train()
+  for call, batch in zip(calls, found, strict=True):
+    for key, values in batch.items():
+      np.testing.assert_array_equal(
+        values, np.concatenate([expected[step][key] for step in call])
+      )
+
+
+def test_rows_alone_are_those_of_the_batches():
+  for rows, batch in zip(train(rows_only=True), train(), strict=True):
+    assert sorted(rows) == ['mask', 'row']
+    for key, values in rows.items():
+      np.testing.assert_array_equal(values, batch[key])
+      assert values.dtype == batch[key].dtype
+
+
 def test_batches_are_fresh_arrays():
   with input_pipeline.train_batches(
-    Numbered(), batch_size=8, seed=3, num_steps=12
+    Numbered(), single(12), batch_size=8, seed=3
   ) as batches:
     kept = [next(batches) for _ in range(6)]
     for batch in kept[:5]:
@@ -148,7 +173,7 @@ def test_workers_change_no_batch(tmp_path, kind):
 
 def test_closing_early_ends_the_stream():
   batches = input_pipeline.train_batches(
-    Numbered(), batch_size=8, seed=0, num_steps=1000
+    Numbered(), single(1000), batch_size=8, seed=0
   )
   next(batches)
   batches.close()

@@ -149,6 +149,64 @@ def test_local_response_norm_keeps_bfloat16():
   assert y.dtype == jnp.bfloat16
 
 
+def test_relu_has_flax_values_and_gradients():
+  x = jnp.array([[-2.0, -0.0, 0.0, 3.0], [1e-30, -1e-30, jnp.nan, 5.0]])
+  weights = jnp.arange(8.0).reshape(2, 4)
+
+  def total(function):
+    return lambda x: (weights * function(x)).sum()
+
+  np.testing.assert_array_equal(layers.relu(x), nn.relu(x))
+  for dtype in (jnp.float32, jnp.bfloat16):
+    found, expected = (
+      jax.grad(total(function))(x.astype(dtype))
+      for function in (layers.relu, nn.relu)
+    )
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
+def test_batch_norm_equals_flax(dtype):
+  shape = (6, 5, 4, 3)
+  x = (3 + 2 * jax.random.normal(jax.random.key(0), shape)).astype(dtype)
+  variables = {
+    'params': {'scale': jnp.array([0.5, 1.0, 2.0]), 'bias': jnp.arange(3.0)},
+    'batch_stats': {'mean': jnp.full(3, 2.0), 'var': jnp.full(3, 5.0)},
+  }
+  weights = jax.random.normal(jax.random.key(1), shape)
+  ours = layers.BatchNorm(dtype=dtype)
+  flax = nn.BatchNorm(momentum=0.9, epsilon=1e-5, dtype=dtype)
+  made = ours.init(jax.random.key(0), x, use_running_average=False)
+  assert jax.tree.map(jnp.shape, made) == jax.tree.map(jnp.shape, variables)
+  tolerance = {jnp.float32: 2e-6, jnp.bfloat16: 2e-2}[dtype]
+
+  def close(left, right):
+    scale = max(float(jnp.abs(right).max()), 1e-3)
+    np.testing.assert_allclose(
+      left.astype(jnp.float32), right, atol=tolerance * scale, rtol=0
+    )
+
+  for average in (False, True):
+
+    def run(net, params, x, average=average):
+      y, updates = net.apply(
+        variables | {'params': params}, x, use_running_average=average,
+        mutable=['batch_stats'],
+      )  # fmt: skip
+      return (y * weights).sum().astype(jnp.float32), (y, updates)
+
+    found, expected = (
+      jax.value_and_grad(run, argnums=(1, 2), has_aux=True)(
+        net, variables['params'], x
+      )
+      for net in (ours, flax)
+    )
+    assert found[0][1][0].dtype == dtype
+    jax.tree.map(close, found[0][1], expected[0][1])
+    jax.tree.map(close, found[1], expected[1])
+
+
 def test_batch_norm_statistics_move_as_in_torch():
   x = jnp.array([[1.0], [3.0]])
   norm = layers.BatchNorm()

@@ -56,6 +56,12 @@ def test_levi_hassner_names_the_least_image_size():
     _shapes(levi_hassner.LeviHassner(), 34)
 
 
+@pytest.mark.parametrize('lrn_after', [(0,), (1, 4)])
+def test_levi_hassner_refuses_to_normalise_after_no_convolution(lrn_after):
+  with pytest.raises(schema.UserError, match='lrn_after.*from 1, 2, 3'):
+    _shapes(levi_hassner.LeviHassner(lrn_after=lrn_after))
+
+
 def test_levi_hassner_starts_from_a_truncated_gaussian():
   init = levi_hassner.LeviHassner().kernel_init
   kernel = np.asarray(init(jax.random.key(0), (3, 3, 256, 384)))

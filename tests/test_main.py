@@ -158,6 +158,7 @@ def test_unreadable_pictures(tmp_path, faces):
   refused(*flags, f'--workdir={tmp_path / "b"}', words=['read'])
 
 
+@pytest.mark.slow
 def test_one_unreadable_picture_among_many_is_skipped(tmp_path, faces):
   for row, path in enumerate(sorted(faces.iterdir())):
     for copy in range(3):
@@ -202,6 +203,7 @@ def test_a_workdir_without_run(tmp_path, mode):
   refused(f'--workdir={tmp_path / "none"}', f'--mode={mode}', words=['none'])
 
 
+@pytest.mark.slow
 def test_a_second_source_dir_is_prepared_anew(tmp_path, faces):
   flags = (UTK, f'--config.data.data_dir={tmp_path / "data"}')
   half = tmp_path / 'half'

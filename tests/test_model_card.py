@@ -96,7 +96,11 @@ def test_groups_gaps_and_calibration_are_listed(folder):
   assert '| 90 % | 91.0 % [89.0 to 92.5] | 27.50 years |' in text
   assert '(ECE): 3.2 %' in text
   assert 'Temperature of gender: not measured' in text
+  # That of what the scores were computed with, not of a later one.
   update(folder / 'calibration.json', gender={'temperature': 1.3456})
+  assert 'Temperature of gender: not measured' in write(folder)
+  fitted = {'gender': {'temperature': 1.3456}}
+  update(folder / 'details.json', calibration={'fitted': fitted})
   assert 'Temperature of gender: 1.35' in write(folder)
 
 

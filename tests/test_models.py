@@ -1,13 +1,17 @@
 """Exact parameter counts, and that every backbone has a row and a use."""
 
+import pathlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from agegender_jax import config as config_lib
-from agegender_jax import models, schema
+from agegender_jax import models, recipe, schema
 from agegender_jax.models import fourier
+
+CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
 
 # Parameters of the features, at 227 pixels: torchvision's totals less `fc` or
 # `classifier`; Levi-Hassner's 11,415,048 with eight ages less its last layer.
@@ -34,6 +38,10 @@ def create(size, **fields):
   )
 
 
+def dtypes_of(tree):
+  return {leaf.dtype.name for leaf in jax.tree.leaves(tree)}
+
+
 def test_every_backbone_has_a_row():
   assert set(PARAMETERS) == set(models.BACKBONES)
 
@@ -54,14 +62,44 @@ def test_too_small_an_image_is_refused(name):
 
 
 def test_the_seeds_four_convolutions_count_as_printed():
-  _, variables = create(
-    128, layers='conv:32 pool conv:64 pool conv:128 pool conv:256 pool'
-  )
+  config = recipe.load(CONFIGS / 'utk_fourconv.py').get_config()
+  _, variables = create(128, layers=config.model.layers, branch='')
   counts = [
     sum(leaf.size for leaf in layer.values())
-    for layer in variables['params']['backbone'].values()
+    for name, layer in variables['params']['backbone'].items()
+    if name.startswith('conv')
   ]
   assert counts == [896, 18_496, 73_856, 295_168]
+
+
+@pytest.mark.parametrize('name', models.BACKBONES)
+def test_bfloat16_is_for_activations_alone(name):
+  branch = '' if name == 'levi_hassner' else 'gap'
+  model, variables = create(64, backbone=name, branch=branch, dtype='bfloat16')
+  assert dtypes_of(variables) == {'float32'}
+  image = jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.float32)
+
+  def apply(variables, image):
+    return model.apply(
+      variables, image, train=False, capture_intermediates=True
+    )
+
+  logits, seen = jax.eval_shape(apply, variables, image)
+  assert dtypes_of(logits) == {'float32'}
+  assert dtypes_of(seen['intermediates']['backbone']) == {'bfloat16'}
+
+
+def test_levi_hassners_fields_reach_the_network():
+  model, variables = create(
+    64, backbone='levi_hassner', branch='', lrn_after=(3,),
+    dense_features=(32, 16, 8),
+  )  # fmt: skip
+  # What this does to the features: test_levi_hassner.py.
+  assert model.backbone.lrn_after == (3,)
+  params = variables['params']
+  widths = [params['backbone'][f'fc{row}']['bias'].size for row in (6, 7, 8)]
+  assert widths == [32, 16, 8]
+  assert params['branch_gender']['logits']['kernel'].shape == (8, 1)
 
 
 def test_fourier_convolutions_give_the_same_network():

@@ -2,15 +2,19 @@
 
 No ImageNet file is needed: torchvision's own nets get random weights and
 random batch statistics, are saved in their naming, and brought in by
-`pretrained.port`. `python tests/test_parity.py` (with torch) records
-parity_golden.npz anew and prints the table of the README.
+`pretrained.port`. With torch, `python tests/test_parity.py` prints the table of
+the README, and with `--record` records parity_golden.npz anew instead.
 """
 
+import argparse
+import collections
 import contextlib
 import copy
 import functools
 import json
+import os
 import pathlib
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -46,9 +50,14 @@ NUM_CLASSES = 12
 @pytest.fixture(scope='session')
 def torchvision():
   """Returns torchvision, or skips the test."""
+  if os.environ.get('AGEGENDER_TORCH') == 'required':
+    return _import_torchvision()
   with contextlib.suppress(ImportError, RuntimeError):
     return _import_torchvision()
-  pytest.skip('needs torch and torchvision: pip install -e .[parity]')
+  pytest.skip(
+    'needs torch and torchvision: pip install -e .[parity] and '
+    'pip install --no-deps torchvision'
+  )
 
 
 @functools.cache
@@ -288,7 +297,6 @@ def test_gradients_equal_torch_in_float64(torchvision):
   theirs, ours = _train_step()
   np.testing.assert_allclose(ours['loss'], theirs['loss'], rtol=1e-10)
   assert jax.tree.leaves(ours['grads'])[0].dtype == np.float64
-  # Float32 sums of the fast form's kernel gradients leave 5e-8; lax's 5e-14.
   jax.tree.map(
     functools.partial(_close, tolerance=1e-10), ours['grads'], theirs['grads']
   )
@@ -430,19 +438,84 @@ def record():
   np.savez_compressed(GOLDEN, **arrays)
 
 
+COLUMNS = (
+  ('conv1', 'layer1', 'layer2', 'layer3', 'layer4', 'logits'),
+  ('block 1', 'block 2', 'block 3', 'block 4', 'block 5', 'logits'),
+)
+
+
+def _columns(stages):
+  """Returns {stage: its column}, without VGG's hidden dense layers."""
+  features = sorted(
+    int(stage.removeprefix('features_'))
+    for stage in stages
+    if stage.startswith('features_')
+  )
+  result, block, before = {}, 1, 0
+  for index in features:
+    # A ReLU lies between two convolutions, between blocks a pooling as well.
+    block += index - before == 3
+    result[f'features_{index}'] = f'block {block}'
+    before = index
+  named = {'bn1': 'conv1', 'fc': 'logits', 'classifier_6': 'logits'}
+  for stage in stages:
+    if not stage.startswith(('features_', 'classifier_')) or stage in named:
+      result[stage] = named.get(stage, stage.split('_')[0])
+  return result
+
+
 def table(size=128):
-  """Returns the README's table of differences, Markdown."""
-  rows = ['| net | largest relative difference of any stage | logits |',
-          '|---|---|---|']  # fmt: skip
+  """Returns the README's table, Markdown: the worst of each stage."""
+  heads = [' / '.join(dict.fromkeys(pair))
+           for pair in zip(*COLUMNS, strict=True)]  # fmt: skip
+  rows = [f'| net | {" | ".join(heads)} |', '|---' * (1 + len(heads)) + '|']
   for name in NETS:
     differences = _differences(name, size)
-    stage, worst = max(differences.items(), key=lambda item: item[1])
-    logits = differences.get('fc', differences.get('classifier_6'))
-    rows.append(f'| {name} | {worst:.1e} ({stage}) | {logits:.1e} |')
+    worst = {}
+    for stage, column in _columns(differences).items():
+      worst[column] = max(differences[stage], worst.get(column, 0.0))
+    cells = [f'{worst[c]:.1e}' for c in COLUMNS[name.startswith('vgg')]]
+    rows.append(f'| {name} | {" | ".join(cells)} |')
     _torch_net.cache_clear()
   return '\n'.join(rows)
 
 
+@pytest.mark.parametrize('name', NETS)
+def test_the_table_has_a_column_for_every_stage(name):
+  params = _template(NETS[name](num_classes=NUM_CLASSES), 64)['params']
+  columns, is_vgg = _columns(params), name.startswith('vgg')
+  assert set(columns.values()) == set(COLUMNS[is_vgg])
+  hidden = {'classifier_0', 'classifier_3'} if is_vgg else set()
+  assert set(params) - set(columns) == hidden
+  sizes = collections.Counter(
+    columns[stage]
+    for stage, leaves in params.items()
+    if stage.startswith('features_') and leaves.get('kernel') is not None
+  )
+  blocks = dict(zip(COLUMNS[1], (2, 2, 3, 3, 3), strict=False))
+  assert sizes == (blocks if is_vgg else {})
+
+
+def main(args):
+  """Prints the table, or records."""
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument('--record', action='store_true')
+  if parser.parse_args(args).record:
+    record()
+  else:
+    print(table())
+
+
+def test_only_record_writes(monkeypatch, capsys):
+  written = []
+  monkeypatch.setattr(np, 'savez_compressed', lambda *a, **_: written.append(a))
+  monkeypatch.setitem(globals(), 'GOLDEN_NETS', ())
+  monkeypatch.setitem(globals(), 'NETS', {})
+  main([])
+  assert not written and capsys.readouterr().out.startswith('| net | conv1 / b')
+  main(['--record'])
+  assert len(written) == 1 and not capsys.readouterr().out
+
+
 if __name__ == '__main__':
-  record()
-  print(table())
+  main(sys.argv[1:])

@@ -53,6 +53,19 @@ def test_multipliers_scale_the_change():
   assert isinstance(optimizer, optax.GradientTransformation)
 
 
+def test_freezing_everything_is_refused():
+  partition.check_rules('backbone', '', PARAMS)
+  with pytest.raises(schema.UserError, match='leaves nothing to train'):
+    partition.check_rules('backbone branch_age', '', PARAMS)
+
+
+def test_a_pattern_with_two_factors_is_refused():
+  with pytest.raises(
+    schema.UserError, match='"backbone" is given twice, as 0.1 and 10'
+  ):
+    partition.parse_multipliers('backbone=0.1 branch_age=3 backbone=10')
+
+
 @pytest.mark.parametrize('text', ['backbone', 'backbone=x', 'backbone=0'])
 def test_a_wrong_multiplier_is_refused(text):
   with pytest.raises(schema.UserError, match='PATTERN=FACTOR'):

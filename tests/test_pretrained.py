@@ -3,6 +3,7 @@
 import collections
 import hashlib
 import io
+import json
 import os
 import pickle
 import struct
@@ -213,6 +214,36 @@ def test_load_state_reads_safetensors_and_refuses_a_truncated_one(tmp_path):
     pretrained.load_state(str(path))
 
 
+def test_load_state_refuses_types_that_numpy_lacks(tmp_path):
+  pytest.importorskip('safetensors.numpy')
+  tensor = {'dtype': 'F8_E4M3', 'shape': [2], 'data_offsets': [0, 2]}
+  header = json.dumps({'fc.bias': tensor}).encode()
+  path = tmp_path / 'net.safetensors'
+  path.write_bytes(struct.pack('<Q', len(header)) + header + bytes(2))
+  with pytest.raises(
+    schema.UserError, match='save it anew as float32'
+  ) as error:
+    pretrained.load_state(str(path))
+  assert '\n' not in str(error.value)
+
+
+def test_load_state_refuses_an_array_that_is_named_npz(tmp_path):
+  np.save(tmp_path / 'net.npy', np.ones(3))
+  path = (tmp_path / 'net.npy').rename(tmp_path / 'net.npz')
+  with pytest.raises(schema.UserError, match='net.npz holds no state dict'):
+    pretrained.load_state(str(path))
+
+
+def test_load_state_refuses_a_bent_npz(tmp_path):
+  path = tmp_path / 'net.npz'
+  np.savez_compressed(path, **{'fc.bias': np.arange(4096.0)})
+  data = bytearray(path.read_bytes())
+  data[60:] = bytes(255 - byte for byte in data[60:400]) + data[400:]
+  path.write_bytes(data)
+  with pytest.raises(schema.UserError, match='truncated or damaged'):
+    pretrained.load_state(str(path))
+
+
 @pytest.mark.parametrize(
   'name, content, message',
   [
@@ -372,13 +403,19 @@ def test_port_names_the_first_offending_key_and_both_shapes():
   )
 
 
-def test_port_lists_missing_and_extra_keys():
-  state = _state()
-  del state['conv1.weight']
-  state['aux.weight'] = np.zeros((2, 2))
+def test_port_lists_modules_to_excuse():
+  kept = [key for key in _state() if key.startswith('fc')]
+  state = {key: _state()[key] for key in kept}
+  for name in ('aux.0.weight', 'aux.0.bias', 'aux.1.weight', 'head.weight'):
+    state[name] = np.zeros((2, 2))
   with pytest.raises(schema.UserError) as error:
     pretrained.port(state, _variables())
-  assert 'missing conv1/kernel; left over aux.weight;' in str(error.value)
+  missing, extra = 'conv1, layer1_0', 'aux_0, aux_1, head'
+  message = f'missing {missing}; left over {extra}; excuse those by model.init'
+  assert message in str(error.value)
+  names = f'{missing}, {extra}'.split(', ')
+  ported = pretrained.port(state, _variables(), excuse=names)
+  np.testing.assert_array_equal(ported['params']['conv1']['kernel'], 0)
 
 
 def test_port_excuses_by_name_and_by_prefix_of_whole_names():
@@ -388,7 +425,7 @@ def test_port_excuses_by_name_and_by_prefix_of_whole_names():
   del state['fc.bias']
   ported = pretrained.port(state, variables, excuse=('aux_0', 'fc.bias'))
   np.testing.assert_array_equal(ported['params']['fc']['bias'], 7)
-  with pytest.raises(schema.UserError, match='missing fc/bias'):
+  with pytest.raises(schema.UserError, match='missing fc; left over none'):
     pretrained.port(state, variables, excuse=('aux_0', 'fc/b'))
 
 

@@ -43,6 +43,16 @@ def load(name, arg=''):
   return recipe.load(CONFIGS / f'{name}.py').get_config(arg)
 
 
+@pytest.mark.parametrize(
+  'name', [path.stem for path in sorted(CONFIGS.glob('utk_*.py'))]
+)
+def test_the_full_protocol_selects_on_validation(name):
+  config = load(name, 'protocol=full')
+  splits = [config.data[f'{key}_split'] for key in ('train', 'validation')]
+  assert [*splits, config.data.test_split] == ['train', 'validation', 'test']
+  assert config.data.eval_split == 'test' and config.train.select == 'best'
+
+
 @pytest.fixture(scope='session')
 def drawn(tmp_path_factory):
   """Drawn faces as UTKFace's, FairFace's and Adience's owners lay them out."""
@@ -139,7 +149,18 @@ def test_transfer_trains_a_new_last_layer_and_no_other(drawn, tmp_path):
             for tree in (before, after)]  # fmt: skip
   assert np.abs(gender[0] - gender[1]).max() > 0.05  # Three steps: 0.005.
   origin = json.loads((tmp_path / 'third' / 'init.json').read_text())
-  assert origin == {'source': workdirs[0], 'step': 3}
+  data = json.loads((tmp_path / 'first' / 'data.json').read_text())
+  assert origin == {
+    'source': workdirs[0], 'step': 3, 'name': 'fairface',
+    'licence': data['licence'],
+  }  # fmt: skip
+
+
+@pytest.mark.parametrize('name', ['utk_resnet', 'fairface_resnet'])
+def test_a_resnet_that_no_recipe_has_is_refused(name):
+  assert load(name, 'backbone=resnet34').model.backbone == 'resnet34'
+  with pytest.raises(schema.UserError, match='known: resnet18, resnet34, res'):
+    load(name, 'backbone=vgg16')
 
 
 def test_stages_of_transfer():
@@ -210,6 +231,7 @@ def test_stand_in_folds_are_adiences_layout(drawn, tmp_path):
       data_dir=str(drawn.parent / 'data'), image_size=8, age_groups=groups,
     )  # fmt: skip
     known[groups] = set(source.labels['age_group']) - {schema.UNKNOWN}
+    assert source.licence.startswith(schema.STAND_IN)
   assert known['adience'] <= {0, 3, 4, 7}
   assert (source.labels['age_group'] != schema.UNKNOWN).all()
   with pytest.raises(schema.UserError, match='not empty'):

@@ -1,7 +1,5 @@
-"""The report: closed-form statistics, absent files, escaping."""
+"""The page of a run: its sections, absent files, escaping."""
 
-import dataclasses
-import json
 import re
 import subprocess
 import sys
@@ -12,12 +10,6 @@ import pytest
 from PIL import Image
 
 from agegender_jax import report, schema
-from agegender_jax.report import (
-  compare,
-  evaluations,
-  panels,
-)
-from agegender_jax.report import run as run_lib
 
 FIGURES = ('learning_curves', 'faces', 'age_histogram', 'predicted_vs_true',
            'error_by_age', 'confusion', 'reliability', 'worst',
@@ -111,31 +103,6 @@ def test_old_run_shows_what_its_predictions_tell(tmp_path):
   assert 'race 3' in page
 
 
-def test_evaluating_an_old_run_again_fills_its_page(tmp_path):
-  folder = fake_workdir.create(tmp_path / 'old', old=True)
-  again = fake_workdir.create(tmp_path / 'new')
-  scores = json.loads((folder / 'scores.json').read_text())
-  target = folder / 'eval' / 'utkface_seed5k_test_11000'
-  target.parent.mkdir()
-  again.rename(target)
-  written = {'data': 'utkface', **scores, 'gender_auc': 0.97}
-  fake_workdir.write_json(target / 'scores.json', written)
-  config = fake_workdir.config(name='utkface', train_split='seed5k_trainval')
-  fake_workdir.write_json(folder / 'config.json', {'config': config})
-  run = run_lib.read_run(folder)
-  assert run.scores['gender_auc'] == 0.97
-  assert len(run.worst) == len(run.contradictory) == 20
-  assert run.details.intervals
-  # Other views of the same pictures are another evaluation.
-  fake_workdir.write_json(target / 'scores.json',
-                          written | {'age_mae': 1.5})  # fmt: skip
-  run = run_lib.read_run(folder)
-  assert (run.worst, run.details.intervals) == ([], [])
-  titles = [cell['text'] for cell in evaluations.others(run)['blocks'][0][
-    'rows'][1]]  # fmt: skip
-  assert titles[:2] == ['utkface', 'seed5k_test'] and titles[4] == '1.50'
-
-
 def test_unfinished_run_shows_the_last_validation(tmp_path):
   fake_workdir.create_minimal(tmp_path)
   (tmp_path / 'metrics.jsonl').write_text(
@@ -198,92 +165,3 @@ def test_wrong_workdir_is_one_line(tmp_path, write):
   with pytest.raises(schema.UserError, match='no config.json') as caught:
     write(tmp_path)
   assert '\n' not in str(caught.value)
-
-
-@pytest.mark.parametrize('name, content', [
-  ('scores.json', '{"a": '), ('scores.json', '[]'), ('faces.npz', 'PK'),
-  ('predictions.csv', 'name,age\na,old\n'), ('details.json', '{"groups": [1]}'),
-  ('layers.json', '[3]'), ('layers.json', '{}'), ('saliency.npz', 'PK'),
-])  # fmt: skip
-def test_damaged_file_is_named(tmp_path, name, content):
-  fake_workdir.create_minimal(tmp_path, [{'name': 'a', 'age': 3}])
-  (tmp_path / name).write_text(content)
-  with pytest.raises(schema.UserError, match=name) as caught:
-    report.write_report(tmp_path)
-  assert '\n' not in str(caught.value)
-
-
-def test_read_run_merges_rows_of_a_step(tmp_path):
-  fake_workdir.create_minimal(tmp_path)
-  rows = [{'step': 2, 'train/loss': 5}, {'step': 4, 'train/loss': 4},
-          {'step': 2, 'train/loss': 3, 'validation/loss': 1}]  # fmt: skip
-  (tmp_path / 'metrics.jsonl').write_text('\n'.join(map(json.dumps, rows)))
-  run = run_lib.read_run(tmp_path)
-  assert run.metrics == [rows[2], rows[1]]
-
-
-def test_read_run_codes_unknowns(tmp_path):
-  rows = [
-    {'name': 'a', 'age': -1, 'gender': '', 'age_group': '60+'},
-    {'name': 'b', 'age': 3.5, 'gender': 'female', 'age_group': 2, 'race': 4},
-  ]
-  predictions = run_lib.read_run(
-    fake_workdir.create_minimal(tmp_path, rows)
-  ).predictions
-  np.testing.assert_array_equal(predictions.age, [np.nan, 3.5])
-  assert predictions.gender.tolist() == [schema.UNKNOWN, schema.FEMALE]
-  assert predictions.age_group.tolist() == [7, 2]
-  assert predictions.gender_pred.tolist() == [schema.UNKNOWN] * 2
-  assert predictions.extra == {'race': ['', '4']}
-
-
-def test_series_averages_many_points(full):
-  run = run_lib.read_run(full)
-  epochs, values = panels.series(run, 'validation', 'loss')
-  assert len(epochs) == len(values) == 60
-  assert epochs[-1] == 60
-  assert panels.scored_epoch(run) == 55
-
-
-def test_comparison(tmp_path, full):
-  other = fake_workdir.create(tmp_path / 'better', seed=1, error=3)
-  output = tmp_path / 'compare.html'
-  assert report.write_comparison([full, other], output) == str(output)
-  text = output.read_text('utf-8')
-  assert re.findall(r'<h2>(.*?)</h2>', text) == [
-    'Scores', 'Validation curves', 'Paired differences', 'By age', 'Runs'
-  ]  # fmt: skip
-  assert 'B minus A' in text
-  runs = [run_lib.read_run(folder) for folder in (full, other)]
-  table = compare.differences(runs)['blocks'][0]
-  assert table['rows'][0][4]['text'] == 'B'
-  assert table['rows'][0][2]['sort'] < -1
-
-
-def test_comparison_separates_protocols(tmp_path, full):
-  other = fake_workdir.create(tmp_path / 'smaller', count=200)
-  unfinished = fake_workdir.create_minimal(tmp_path / 'unfinished')
-  runs = [run_lib.read_run(path) for path in (full, other, unfinished)]
-  found = compare.scores(runs)['blocks']
-  assert [part['kind'] for part in found] == ['table', 'table', 'note',
-                                              'warning']  # fmt: skip
-  assert 'C unfinished' in found[3]['text']
-
-
-def test_losses_of_other_weights_share_no_axis(full):
-  one = run_lib.read_run(full)
-  tasks = {'age': {'weight': 2.0}}
-  other = dataclasses.replace(one, config=one.config | {'tasks': tasks})
-  labels = [
-    [item['label'] for item in compare.curves(pair)['blocks'][0]['items']]
-    for pair in ([one, one], [one, other])
-  ]
-  assert 'Loss on validation against the epoch' in labels[0]
-  assert labels[1] == labels[0][1:]
-
-
-def test_comparison_into_missing_folder(tmp_path, full):
-  with pytest.raises(schema.UserError, match='create it first'):
-    report.write_comparison([full], tmp_path / 'none' / 'compare.html')
-  with pytest.raises(schema.UserError, match='nothing to compare'):
-    report.write_comparison([])

@@ -65,6 +65,7 @@ def test_details_hold_reliability_before_and_after_and_every_interval():
   fitted, columns = calibrated(many())
   extras = {'race': (np.arange(400) % 2).tolist()}
   found = results.details(columns, extras, 'adience', 0, fitted)['calibration']
+  assert found['fitted'] == fitted
   for kind, name in (('raw', 'gender_raw'), ('calibrated', 'gender_prob')):
     bins = found['gender'][kind]
     assert [b['count'] for b in bins] == np.histogram(
@@ -87,6 +88,7 @@ def test_details_hold_reliability_before_and_after_and_every_interval():
 def test_details_without_a_calibration_claim_none():
   found = results.details(many(), {}, 'adience', 0)['calibration']
   assert 'intervals' not in found and 'calibrated' not in found['gender']
+  assert found['fitted'] == {}
 
 
 class Source:

@@ -137,7 +137,7 @@ def test_data_dir_defaults_to_the_environment(data, monkeypatch):
   [
     ({'name': 'utkfaces'}, 'did you mean "utkface".*known: .*synthetic'),
     ({'split': 'tset'}, 'did you mean "test".*known: .*seed5k_trainval'),
-    ({'cache': 'disk'}, 'known: memmap, none'),
+    ({'cache': 'disk'}, 'known: device, memmap, none'),
     ({'age_groups': 'decades'}, 'known: adience, fairface'),
     ({'image_size': 0}, 'image_size is 0'),
     ({'crop': 0.5}, 'crop is 0.5'),

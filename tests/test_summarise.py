@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from agegender_jax import recipe, repeats, schema, sweeps
+from agegender_jax.data.builders import adience
 
 ROOT = pathlib.Path(__file__).parent.parent
 summarise = recipe.load(ROOT / 'scripts/summarise.py')
@@ -104,6 +105,75 @@ def test_folds_share_a_table_and_other_data_do_not(tmp_path):
   assert '| net | 5 folds | 20.0 ± 15.8 |' in text
   assert text.count('| setting |') == 2
   assert 'faces, folds' in text and 'faces, test' in text
+
+
+@pytest.mark.parametrize('what', ['fingerprint', 'age_groups'])
+def test_other_data_and_other_groups_are_kept_apart(tmp_path, capsys, what):
+  runs = [
+    write_run(tmp_path, setting, None, seed, {'a.jpg': (30, 31)}, age_mae=seed)
+    for setting in ('one', 'two')
+    for seed in range(3)
+  ]
+  for run in runs:
+    value = 'old' if what == 'fingerprint' else 'adience'
+    if run.seed == 2:
+      value = 'new' if what == 'fingerprint' else 'fairface'
+    facts = {'fingerprint': 'f', 'age_groups': 'adience'} | {what: value}
+    place = tmp_path / run.folder
+    config = fake_workdir.config(name='faces', age_groups=facts['age_groups'])
+    fake_workdir.write_json(place / 'config.json', {'config': config})
+    content = {'name': 'faces', 'fingerprint': facts['fingerprint']}
+    fake_workdir.write_json(place / 'data.json', content)
+  write_sweep(tmp_path, runs)
+  text = summarise.summarise([tmp_path], tmp_path / 'out', 'one')
+  assert '| one | 2 seeds (2 of 3 runs) | 0.50 ± 0.71 |' in text
+  assert '| one | 1 seed (1 of 3 runs) | 2.00 |' in text
+  names = {
+    'fingerprint': ['data old', 'data new'],
+    'age_groups': ['groups of adience', 'groups of fairface'],
+  }[what]
+  heads = [line for line in text.splitlines() if line.startswith('Scored on')]
+  assert len(heads) == 2
+  assert all(n in head for n, head in zip(names, heads, strict=True))
+  (line,) = capsys.readouterr().err.splitlines()
+  assert line.startswith('kept apart: faces, test: ')
+  assert all(str(tmp_path / run.folder) in line for run in runs)
+  # Paired within each table only: 2 of the first seeds, 1 of the last.
+  assert text.count('| two | age MAE, years | +0.00') == 2
+
+
+def test_runs_on_the_same_data_need_no_fingerprint_in_the_name(
+  tmp_path, capsys
+):
+  runs = [write_run(tmp_path, 'a', None, k, {}, age_mae=1) for k in (0, 1)]
+  for run in runs:
+    content = {'name': 'faces', 'fingerprint': 'f'}
+    fake_workdir.write_json(tmp_path / run.folder / 'data.json', content)
+  write_sweep(tmp_path, runs)
+  text = summarise.summarise([tmp_path], tmp_path, '')
+  assert text.startswith('Scored on faces, test:')
+  assert not capsys.readouterr().err
+
+
+def test_a_stand_in_is_labelled(tmp_path, monkeypatch):
+  titles = []
+  runs = [write_run(tmp_path, 'a', fold, 0, {}, age_mae=1) for fold in (0, 1)]
+  for run in runs:
+    content = {'name': 'adience', 'licence': adience.StandIn.LICENCE}
+    fake_workdir.write_json(tmp_path / run.folder / 'data.json', content)
+  write_sweep(tmp_path, runs)
+  monkeypatch.setattr(summarise.canvas, 'save_png', lambda path, panels, *_: [
+    titles.append(panel.keywords['scored']) for panel in panels
+  ])  # fmt: skip
+  text = summarise.summarise([tmp_path], tmp_path, '')
+  assert text.startswith('Scored on A STAND-IN FOR adience (other pictures)')
+  assert titles and all('A STAND-IN FOR adience' in title for title in titles)
+  with (tmp_path / 'summary.csv').open() as file:
+    assert 'A STAND-IN' in next(csv.DictReader(file))['protocol']
+  owners = {'name': 'adience', 'licence': adience.Adience.LICENCE}
+  for run in runs:
+    fake_workdir.write_json(tmp_path / run.folder / 'data.json', owners)
+  assert 'STAND-IN' not in summarise.summarise([tmp_path], tmp_path, '')
 
 
 def test_paired_differences_are_of_the_same_pictures(tmp_path):

@@ -3,14 +3,18 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
 import time
 
+import faces_on_disk
 import pytest
 
+from agegender_jax import config as config_lib
 from agegender_jax import recipe, schema, sweeps
+from agegender_jax.data import sources
 
 ROOT = pathlib.Path(__file__).parent.parent
 sweep = recipe.load(ROOT / 'scripts/sweep.py')
@@ -138,6 +142,56 @@ def test_time_left_is_in_proportion(monkeypatch):
   assert progress.time_left(0.6) == '0:00:40'
 
 
+def test_a_failed_run_tells_no_runs_time(monkeypatch):
+  now = [0.0]
+  monkeypatch.setattr(sweep.time, 'monotonic', lambda: now[0])
+  progress = sweep.Progress(5)
+  for now[0] in (5.0, 10.0):
+    progress.end('refused at once', failed=True)
+    assert progress.time_left() == 'unknown'
+  now[0] = 110.0
+  progress.end('took 100 s')
+  assert progress.time_left() == '0:03:20'
+  now[0] = 115.0
+  progress.end('refused at once', failed=True)
+  assert progress.time_left() == '0:01:40'
+
+
+def test_a_finished_run_on_other_data_is_refused(
+  path, tmp_path, capsys, monkeypatch
+):
+  monkeypatch.setattr(sweep, 'train', lambda *args: pytest.fail('trained'))
+  faces_on_disk.write_utkface(tmp_path / 'raw', 3)
+  faces_on_disk.write_utkface(tmp_path / 'other', 4)
+  given = ['--config.data.name=utkface', f'--config.data.data_dir={tmp_path}']
+  here = f'--config.data.source_dir={tmp_path / "raw"}'
+  for run in runs_of(path, 'folds', given=[*given, here]):
+    place = tmp_path / 's' / run.folder
+    config = sweeps.resolve(run)
+    config_lib.save_config(config, str(place))
+    builder = sources.create_builder(config.data)
+    contents = {
+      'data.json': {'fingerprint': builder.builder_config.name},
+      'scores.json': {'age_mae': 1}, 'run.json': {}, 'report.html': '',
+    }  # fmt: skip
+    for name, content in contents.items():
+      (place / name).write_text(json.dumps(content))
+    (place / 'checkpoints' / '3').mkdir(parents=True)
+  flags = [
+    f'--config={path}', '--sweep=folds', f'--workdir={tmp_path / "s"}', *given
+  ]  # fmt: skip
+  assert sweep.main([*flags, here]) == 0
+  shutil.copytree(tmp_path / 'raw', tmp_path / 'copy')
+  copy = f'--config.data.source_dir={tmp_path / "copy"}'
+  assert sweep.main([*flags, copy]) == 0
+  assert capsys.readouterr().out.count('finished before  age_mae 1') == 4
+  assert sweep.main([*flags, f'--config.data.source_dir={tmp_path}/other']) == 2
+  errors = capsys.readouterr().err.splitlines()
+  assert len(errors) == 2 and all('on other data' in line for line in errors)
+  rows = sweeps.read_record(tmp_path / 's')['runs']
+  assert all('on other data' in row['error'] for row in rows)
+
+
 def test_a_sweep_goes_on_after_a_failure_and_is_summarised(
   path, tmp_path, capsys
 ):
@@ -171,10 +225,17 @@ def test_a_sweep_goes_on_after_a_failure_and_is_summarised(
 
 
 def test_ctrl_c_stops_the_run_and_says_how_to_go_on(path, tmp_path):
+  # A shell's background jobs, such as these tests may be, ignore Ctrl-C. No
+  # preexec_fn undoes that here: it forks, of which JAX's threads warn.
+  heed = (
+    'import os, signal, sys; '
+    'signal.signal(signal.SIGINT, signal.SIG_DFL); '
+    'os.execv(sys.executable, [sys.executable, *sys.argv[1:]])'
+  )
   process = subprocess.Popen(
     [
-      sys.executable, ROOT / 'scripts/sweep.py', f'--config={path}',
-      '--sweep=folds', f'--workdir={tmp_path / "s"}',
+      sys.executable, '-c', heed, ROOT / 'scripts/sweep.py',
+      f'--config={path}', '--sweep=folds', f'--workdir={tmp_path / "s"}',
       f'--config.data.data_dir={tmp_path / "data"}',
     ],
     stdout=subprocess.PIPE,

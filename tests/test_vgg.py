@@ -1,14 +1,17 @@
 """Tests of models/vgg.py; test_parity.py compares it with torchvision."""
 
 import functools
+import pathlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from agegender_jax import schema
+from agegender_jax import partition, predictor, recipe, schema
 from agegender_jax.models import vgg
+
+CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
 
 
 def _shapes(net, size=64):
@@ -31,6 +34,14 @@ def test_vgg_has_the_published_number_of_parameters(
   _, variables = _shapes(create(num_classes=num_classes))
   count = sum(leaf.size for leaf in jax.tree.leaves(variables['params']))
   assert count == expected
+
+
+def test_the_seeds_gender_model_has_its_parameters():
+  config = recipe.load(CONFIGS / 'utk_vgg.py').get_config('gender')
+  network = predictor.Predictor(config)
+  parts = partition.split(network.shapes()['params'], network.is_frozen)
+  trained, frozen = (sum(leaf.size for leaf in part.values()) for part in parts)
+  assert (trained + frozen, trained) == (14_846_273, 131_585)
 
 
 @pytest.mark.parametrize('create, last', [(vgg.VGG16, 28), (vgg.VGG16BN, 40)])

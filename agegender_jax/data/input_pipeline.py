@@ -5,6 +5,7 @@ costs ten times as much.
 """
 
 import functools
+from collections.abc import Sequence
 
 import grain
 import numpy as np
@@ -47,25 +48,31 @@ class Batches:
       self._iterator = None
 
 
-class _TrainSteps:
-  """Random access by step to the batches of an endless reshuffled stream."""
+class _TrainCalls:
+  """Random access by call to the batches of an endless reshuffled stream."""
 
-  def __init__(self, source, batch_size, seed, num_steps, local):
+  def __init__(self, source, calls, batch_size, seed, local, rows_only):
     self._source = source
+    self._calls = calls
     self._batch_size = batch_size
     self._seed = seed
-    self._num_steps = num_steps
     self._local = local
+    self._rows_only = rows_only
 
   def __len__(self):
-    return self._num_steps
+    return len(self._calls)
 
-  def __getitem__(self, step):
-    positions = step * self._batch_size + np.arange(self._batch_size)
-    positions = positions[self._local]
-    return make_batch(
-      self._source, train_rows(positions, len(self._source), self._seed)
-    )
+  def __getitem__(self, call):
+    steps = np.array(self._calls[call])
+    positions = steps[:, None] * self._batch_size + np.arange(self._batch_size)
+    positions = positions[:, self._local].reshape(-1)
+    rows = train_rows(positions, len(self._source), self._seed)
+    if not self._rows_only:
+      return make_batch(self._source, rows)
+    return {
+      'row': rows.astype(np.int32),
+      'mask': np.ones(len(rows), np.float32),
+    }
 
 
 class _EvalSteps:
@@ -89,36 +96,38 @@ class _EvalSteps:
 
 def train_batches(
   source: sources.Source,
+  calls: Sequence[range],
   *,
   batch_size: int,
   seed: int,
-  start_step: int = 0,
-  num_steps: int,
+  rows_only: bool = False,
   num_workers: int = 0,
   process_index: int = 0,
   process_count: int = 1,
 ) -> Batches:
-  """Iterates over the batches of steps start_step .. num_steps - 1.
+  """Iterates over the batches of calls, each some consecutive steps.
 
   The stream is a function of (seed, step): epoch after epoch in a new order,
   nothing dropped between them.
 
   Args:
     source: the split.
-    batch_size: over all processes.
+    calls: the steps of each, counted from the start of the run, so that a
+      resumed run goes on where it was; see durations.
+    batch_size: of a step, over all processes.
     seed: of the order.
-    start_step: the first step, so that a resumed run goes on where it was.
-    num_steps: of the whole run, counted from step 0.
+    rows_only: leave out pictures and labels, which the device has.
     num_workers: processes that gather; 0 = a thread. Changes no batch.
     process_index: which contiguous part of each batch to return.
     process_count: into how many parts each batch is cut.
 
   Returns:
-    Batches with the keys of schema.BATCH_KEYS, [B / process_count, ...].
+    A batch a call with the keys of schema.BATCH_KEYS, step after step:
+    [steps * B / process_count, ...]. With `rows_only` just row and mask.
   """
   local = _local_part(batch_size, process_index, process_count)
-  steps = _TrainSteps(source, batch_size, seed, num_steps, local)
-  return _read_ahead(steps, start_step, num_workers)
+  batches = _TrainCalls(source, calls, batch_size, seed, local, rows_only)
+  return _read_ahead(batches, num_workers)
 
 
 def eval_batches(
@@ -143,7 +152,7 @@ def eval_batches(
     padding is black, with labels and row UNKNOWN.
   """
   local = _local_part(batch_size, process_index, process_count)
-  return _read_ahead(_EvalSteps(source, batch_size, local), 0, num_workers)
+  return _read_ahead(_EvalSteps(source, batch_size, local), num_workers)
 
 
 def train_rows(positions: np.ndarray, size: int, seed: int) -> np.ndarray:
@@ -207,10 +216,10 @@ def _local_part(batch_size, process_index, process_count):
   return slice(process_index * size, (process_index + 1) * size)
 
 
-def _read_ahead(steps, start_step, num_workers):
-  if start_step >= len(steps):
+def _read_ahead(batches, num_workers):
+  if not len(batches):
     return Batches(None)
-  data = grain.MapDataset.source(steps).slice(slice(start_step, len(steps)))
+  data = grain.MapDataset.source(batches)
   # Grain's default, 16 threads and 500 elements, is many times slower.
   data = data.to_iter_dataset(
     grain.ReadOptions(num_threads=1, prefetch_buffer_size=_READ_AHEAD)

@@ -34,7 +34,7 @@ SOURCES = {
   'synthetic': synthetic.create_builder,
   'utkface': utkface.create_builder,
 }
-CACHES = ('memmap', 'none')
+CACHES = ('memmap', 'none', 'device')
 _INTERVAL = ('age_low', 'age_high')
 _COMMON_COLUMNS = ('name', 'age', 'gender', 'hash', 'conflict', *_INTERVAL)
 
@@ -52,7 +52,7 @@ class Source:
       group; UNKNOWN elsewhere.
     conflicts: bool [N], whether an identical picture of the data set has
       another age or gender.
-    extras: further columns of the data, by row.
+    extras: further columns of the data, by row, codes by their names.
     preparation: reason -> number of pictures, from preparing the data set.
     fingerprint: of the raw data.
     licence: the terms of the data set.
@@ -105,7 +105,7 @@ def open_source(
     image_size: height and width, pixels.
     crop: fraction of the side cut from each edge before resizing.
     filter_name: key of preprocess.FILTERS.
-    cache: memmap (decode once to disk) or none (decode every time).
+    cache: none (decode every time); else decode once, to disk.
     age_groups: key of schema.AGE_GROUPS.
     drop_conflicts: leave out pictures that an identical one contradicts.
     synthetic_examples: faces that `synthetic` draws.
@@ -114,7 +114,6 @@ def open_source(
   Raises:
     schema.UserError: something of this that the user can mend.
   """
-  _check_known('data set', name, SOURCES)
   _check_known('config.data.cache', cache, CACHES)
   _check_known('config.data.age_groups', age_groups, schema.AGE_GROUPS)
   _check_known('config.data.filter', filter_name, preprocess.FILTERS)
@@ -123,7 +122,7 @@ def open_source(
     name,
     split,
     source_dir=source_dir,
-    data_dir=data_dir or os.environ.get('TFDS_DATA_DIR') or None,
+    data_dir=data_dir,
     num_examples=synthetic_examples,
     seed=synthetic_seed,
   )
@@ -135,7 +134,7 @@ def open_source(
     path = cache_dir / f'{atom}.json'
     for key, values in cache_lib.read_columns(path, part).items():
       columns.setdefault(key, []).extend(values)
-  if cache == 'memmap':
+  if cache != 'none':
     key = f'{image_size}px_crop{crop:g}{filter_name}_v{preprocess.VERSION}'
     paths = [cache_dir / key / f'{atom}.npy' for atom in atoms]
     pixels = cache_lib.decode_once(
@@ -152,6 +151,23 @@ def open_source(
   return _create_source(builder, columns, pixels, kept, age_groups)
 
 
+def create_builder(data) -> tfds.core.DatasetBuilder:
+  """Creates the builder of the raw data that `config.data` names.
+
+  Nothing is prepared. Its `builder_config.name` is the data's fingerprint.
+
+  Raises:
+    schema.UserError: unknown data set, or absent raw data.
+  """
+  return _create_builder(
+    data.name,
+    source_dir=data.source_dir,
+    data_dir=data.data_dir,
+    num_examples=data.synthetic_examples,
+    seed=data.synthetic_seed,
+  )
+
+
 def prepared_builder(
   name: str, split: str, **options
 ) -> tfds.core.DatasetBuilder:
@@ -162,14 +178,14 @@ def prepared_builder(
     split: public name of a split, checked before the long work.
     **options: of the builders' `create_builder`.
   """
-  builder = SOURCES[name](**options)
+  builder = _create_builder(name, **options)
   _check_known(f'split of {name}', split, builder.SPLITS)
   # TFDS renames the folder into place when all is written.
   if builder.data_path.exists():
     return builder
   with cache_lib.exclusive(builder.data_path):
     # Another process may have prepared it while this one waited.
-    builder = SOURCES[name](**options)
+    builder = _create_builder(name, **options)
     if not builder.data_path.exists():
       for leftover in builder.data_path.parent.glob('incomplete.*'):
         shutil.rmtree(leftover)  # Of a run that was killed.
@@ -184,6 +200,12 @@ def prepared_builder(
             'choose another config.data.data_dir'
           ) from None
   return builder
+
+
+def _create_builder(name, *, data_dir, **options):
+  _check_known('data set', name, SOURCES)
+  data_dir = data_dir or os.environ.get('TFDS_DATA_DIR') or None
+  return SOURCES[name](data_dir=data_dir, **options)
 
 
 def _create_source(builder, columns, pixels, kept, age_groups):
@@ -204,7 +226,11 @@ def _create_source(builder, columns, pixels, kept, age_groups):
     hashes=np.array([int(text, 16) for text in columns['hash']], np.uint64),
     intervals=np.stack(intervals, axis=-1).astype(np.int32),
     conflicts=np.asarray(columns['conflict'], bool),
-    extras={k: v for k, v in columns.items() if k not in _COMMON_COLUMNS},
+    extras={
+      key: [builder.VALUE_NAMES.get(key, {}).get(v, v) for v in values]
+      for key, values in columns.items()
+      if key not in _COMMON_COLUMNS
+    },
     preparation=dict(builder.info.metadata),
     fingerprint=builder.builder_config.name,
     licence=builder.LICENCE,

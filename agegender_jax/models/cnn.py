@@ -60,7 +60,7 @@ def _conv(module, x, features, name, train):
   del train
   conv = module.conv(features, (3, 3), dtype=module.dtype,
                      kernel_init=KERNEL_INIT, name=name)  # fmt: skip
-  return nn.relu(conv(_as_map(x, name)))
+  return layers.relu(conv(_as_map(x, name)))
 
 
 def _dense(module, x, features, name, train):
@@ -69,7 +69,7 @@ def _dense(module, x, features, name, train):
     raise schema.UserError(f'layer "{name}" needs "flatten" or "gap" before it')
   dense = nn.Dense(features, dtype=module.dtype, kernel_init=KERNEL_INIT,
                    name=name)  # fmt: skip
-  return nn.relu(dense(x))
+  return layers.relu(dense(x))
 
 
 def _pool(module, x, value, name, train):

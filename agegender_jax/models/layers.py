@@ -1,4 +1,4 @@
-"""The conv, max-pool and normalisation layers that every net uses.
+"""The conv, max-pool, ReLU and normalisation layers that every net uses.
 
 Parameters, initial values and results are those of `flax.linen`; on CPU the
 work is done by the faster forms in `fast_conv` and `fast_pool`.
@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
+from agegender_jax import parallel
 from agegender_jax.models import fast_conv, fast_pool
 
 FORMULATIONS = ('plain', 'fast')
@@ -146,22 +147,81 @@ def local_response_norm(x, size=5, alpha=1e-4, beta=0.75, k=1.0):
   return (x * factor).astype(x.dtype)
 
 
-class BatchNorm(nn.BatchNorm):
-  """`nn.BatchNorm` with the momentum and epsilon of torch's BatchNorm2d.
+@jax.custom_vjp
+def relu(x):
+  """Returns `nn.relu`, whose gradient needs the output and not the input.
 
-  The running variance is the biased one, as flax keeps it; torch keeps
-  n / (n - 1) times it.
+  The input, often a normalised map that nothing else needs, is then never
+  written to memory.
+
+  Args:
+    x: float, any shape.
+  """
+  return nn.relu(x)
+
+
+def _relu_forward(x):
+  y = nn.relu(x)
+  return y, y
+
+
+def _relu_backward(y, g):
+  return (jnp.where(y > 0, g, jnp.zeros_like(g)),)
+
+
+relu.defvjp(_relu_forward, _relu_backward)
+
+
+class BatchNorm(nn.Module):
+  """Batch normalisation with the momentum and epsilon of torch's BatchNorm2d.
+
+  Ioffe & Szegedy 2015. Parameters, statistics and their names are those of
+  `nn.BatchNorm`. The running variance is the biased one, as flax keeps it;
+  torch keeps n / (n - 1) times it. Mean and scale are folded into one
+  multiplication and one addition, as torch does on CPU: neither the centred
+  map nor its gradient is then written to memory.
 
   Attributes:
+    momentum: weight of the running average against the batch.
+    epsilon: added to the variance.
+    axis_name: of the devices that share a batch, if any.
+    dtype: of the result, that of x by default; statistics are float32.
     is_frozen: path of a parameter, such as `backbone/bn1/scale` -> whether
       training leaves it: then the running statistics are used and kept.
   """
 
   momentum: float = 0.9
   epsilon: float = 1e-5
+  axis_name: str | None = None
+  dtype: Any = None
   is_frozen: Callable[[str], bool] = lambda path: False
 
+  @nn.compact
   def __call__(self, x, use_running_average):
     """Normalises x, float [B, ..., C], by the batch or the running average."""
     frozen = self.is_frozen('/'.join((*self.path, 'scale')))
-    return super().__call__(x, use_running_average or frozen)
+    shape = x.shape[-1:]
+    scale = self.param('scale', nn.initializers.ones, shape)
+    bias = self.param('bias', nn.initializers.zeros, shape)
+    running = [
+      self.variable('batch_stats', 'mean', jnp.zeros, shape),
+      self.variable('batch_stats', 'var', jnp.ones, shape),
+    ]
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    if use_running_average or frozen:
+      mean, variance = (stored.value for stored in running)
+    else:
+      axes = tuple(range(x.ndim - 1))
+      moments = jnp.stack([wide.mean(axes), jnp.square(wide).mean(axes)])
+      if self.axis_name and not self.is_initializing():
+        moments = parallel.mean_over(moments, self.axis_name)
+      mean = moments[0]
+      variance = jnp.maximum(moments[1] - jnp.square(mean), 0)
+      if not self.is_initializing():
+        for stored, value in zip(running, (mean, variance), strict=True):
+          kept = self.momentum * stored.value
+          stored.value = kept + (1 - self.momentum) * value
+    factor = scale * lax.rsqrt(variance + self.epsilon)
+    offset = bias - mean * factor
+    factor, offset = (jnp.broadcast_to(v, x.shape) for v in (factor, offset))
+    return (wide * factor + offset).astype(self.dtype or x.dtype)

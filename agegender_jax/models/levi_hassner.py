@@ -42,7 +42,8 @@ class LeviHassner(nn.Module):
     dense_features: widths of the dense layers; seed 003 varies both their
       width and their number. () ends with the flattened map.
     dropout: rate after each dense layer.
-    kernel_init: of every layer. The paper draws from a Gaussian of standard
+    kernel_init: of the layers here; the outputs begin as heads.py has them, by
+      Glorot's uniform. The paper draws all from a Gaussian of standard
       deviation 0.01, seed 003 from a truncated one; the default is the seed's.
     dtype: of the activations.
     conv: convolution class, as `layers.Conv`.
@@ -74,8 +75,15 @@ class LeviHassner(nn.Module):
       float [B, 384 * h * w], channels first.
 
     Raises:
-      schema.UserError: the image is too small.
+      schema.UserError: the image is too small, or `lrn_after` names no
+        convolution.
     """
+    rows = range(1, len(_CONVOLUTIONS) + 1)
+    if not set(self.lrn_after) <= set(rows):
+      raise schema.UserError(
+        f'model.lrn_after = {self.lrn_after} names a convolution that the '
+        f'Levi-Hassner net has not: choose from {", ".join(map(str, rows))}'
+      )
     if min(image.shape[1:3]) < self.least_image_size:
       raise schema.UserError(
         f'image_size {min(image.shape[1:3])} is too small for the '
@@ -93,7 +101,7 @@ class LeviHassner(nn.Module):
         kernel_init=self.kernel_init,
         name=f'conv{row}',
       )(x)
-      x = _max_pool_ceil(nn.relu(x))
+      x = _max_pool_ceil(layers.relu(x))
       if row in self.lrn_after:
         x = layers.local_response_norm(x, size=5, alpha=1e-4, beta=0.75, k=1.0)
     x = x.transpose(0, 3, 1, 2).reshape(x.shape[0], -1)
@@ -105,7 +113,7 @@ class LeviHassner(nn.Module):
         name=f'fc{6 + row}',
       )(x)
       drop = dropout.Dropout(self.dropout, name=f'drop{6 + row}')
-      x = drop(nn.relu(x), deterministic=not train)
+      x = drop(layers.relu(x), deterministic=not train)
     return x
 
 

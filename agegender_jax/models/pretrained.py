@@ -11,6 +11,7 @@ import importlib
 import os
 import pathlib
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -102,7 +103,13 @@ def load_state(source: str) -> dict[str, np.ndarray]:
     )
   try:
     state = _READERS[suffix](path)
-  except (zipfile.BadZipFile, OSError, ValueError, EOFError) as error:
+  except (
+    zipfile.BadZipFile,
+    zlib.error,
+    OSError,
+    ValueError,
+    EOFError,
+  ) as error:
     raise schema.UserError(
       f'{path} is truncated or damaged ({_one_line(error)}): fetch it again'
     ) from None
@@ -140,10 +147,18 @@ def _read_safetensors(path):
     return importlib.import_module('safetensors.numpy').load_file(path)
   except safetensors.SafetensorError as error:
     raise ValueError(str(error)) from None
+  except (AttributeError, KeyError) as error:
+    raise schema.UserError(
+      f'{path} holds tensors of a type that NumPy lacks ({_one_line(error)}): '
+      'save it anew as float32'
+    ) from None
 
 
 def _read_npz(path):
-  with np.load(path, allow_pickle=False) as file:
+  file = np.load(path, allow_pickle=False)
+  if isinstance(file, np.ndarray):
+    return file  # A renamed .npy, which `_checked` refuses.
+  with file:
     return dict(file)
 
 
@@ -181,14 +196,14 @@ def port(
   """
   excuse = tuple(name.strip('/').replace('.', '/') for name in excuse)
   wanted = traverse_util.flatten_dict(dict(variables))
-  found, extra = {}, []
+  found, extra = {}, set()
   for key, value in state.items():
     if key.endswith('num_batches_tracked'):
       continue
     path = _target(key, value.ndim)
     if path not in wanted:
       if not _excused(path, excuse):
-        extra.append(key)
+        extra.add(path)
       continue
     shape, turned = wanted[path].shape, _turn(value)
     if turned.shape == shape:
@@ -198,15 +213,14 @@ def port(
         f'{key} has shape {value.shape}, but the net wants '
         f'{_turned_shape(shape)}: are these the weights of another net?'
       )
-  missing = [
-    '/'.join(path[1:])
-    for path in wanted
-    if path not in found and not _excused(path, excuse)
-  ]
+  missing = {
+    path for path in wanted if path not in found and not _excused(path, excuse)
+  }
   if missing or extra:
     raise schema.UserError(
-      f'the weights do not fit the net: missing {_listed(missing)}; left over '
-      f'{_listed(extra)}; excuse those by name, or load the weights of this net'
+      f'the weights do not fit the net: missing {_modules(missing)}; left over '
+      f'{_modules(extra)}; excuse those by model.init_excuse, or load the '
+      'weights of this net'
     )
   return traverse_util.unflatten_dict(wanted | found)
 
@@ -244,6 +258,6 @@ def _turned_shape(shape):
   return (*shape[:-3:-1], *shape[:-2]) if len(shape) > 1 else shape
 
 
-def _listed(keys):
-  more = f' and {len(keys) - 5} more' if len(keys) > 5 else ''
-  return (', '.join(keys[:5]) or 'none') + more
+def _modules(paths):
+  """Lists the first parts of paths below their collection, each once."""
+  return ', '.join(sorted({path[1] for path in paths})) or 'none'

@@ -48,10 +48,10 @@ class BasicBlock(nn.Module):
     """Maps float [B, H, W, C] to float [B, H / s, W / s, features]."""
     conv, norm = _bind(self, train)
     y = conv(self.features, (3, 3), self.strides, _PAD1, name='conv1')(x)
-    y = nn.relu(norm(name='bn1')(y))
+    y = layers.relu(norm(name='bn1')(y))
     y = conv(self.features, (3, 3), padding=_PAD1, name='conv2')(y)
     y = norm(name='bn2')(y)
-    return nn.relu(y + _shortcut(self, x, conv, norm))
+    return layers.relu(y + _shortcut(self, x, conv, norm))
 
 
 class Bottleneck(nn.Module):
@@ -71,12 +71,12 @@ class Bottleneck(nn.Module):
     """Maps float [B, H, W, C] to float [B, H / s, W / s, 4 * features]."""
     conv, norm = _bind(self, train)
     y = conv(self.features, (1, 1), padding='VALID', name='conv1')(x)
-    y = nn.relu(norm(name='bn1')(y))
+    y = layers.relu(norm(name='bn1')(y))
     y = conv(self.features, (3, 3), self.strides, _PAD1, name='conv2')(y)
-    y = nn.relu(norm(name='bn2')(y))
+    y = layers.relu(norm(name='bn2')(y))
     y = conv(4 * self.features, (1, 1), padding='VALID', name='conv3')(y)
     y = norm(name='bn3')(y)
-    return nn.relu(y + _shortcut(self, x, conv, norm))
+    return layers.relu(y + _shortcut(self, x, conv, norm))
 
 
 class ResNet(nn.Module):
@@ -122,7 +122,7 @@ class ResNet(nn.Module):
       )
     conv, norm = _bind(self, train)
     x = conv(64, (7, 7), (2, 2), _PAD3, name='conv1')(image)
-    x = nn.relu(norm(name='bn1')(x))
+    x = layers.relu(norm(name='bn1')(x))
     x = layers.max_pool(x, (3, 3), (2, 2), _PAD1)
     for stage, size in enumerate(self.stage_sizes):
       features = 64 * 2**stage

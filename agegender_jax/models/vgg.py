@@ -76,7 +76,7 @@ class VGG(nn.Module):
         if self.batch_norm:
           norm = self.norm(dtype=self.dtype, name=f'features_{index + 1}')
           x = norm(x, use_running_average=not train)
-        x = nn.relu(x)
+        x = layers.relu(x)
         index += 3 if self.batch_norm else 2
       x = layers.max_pool(x, (2, 2), (2, 2), 'VALID')
       index += 1
@@ -95,7 +95,7 @@ class VGG(nn.Module):
         name=f'classifier_{index}',
       )(x)
       drop = dropout.Dropout(0.5, name=f'classifier_{index + 2}')
-      x = drop(nn.relu(x), deterministic=not train)
+      x = drop(layers.relu(x), deterministic=not train)
     return nn.Dense(
       self.num_classes,
       dtype=jnp.promote_types(self.dtype, jnp.float32),

@@ -38,11 +38,13 @@ def render(audit: audit_lib.Audit, source: str, command: str, bits: int) -> str:
     HTML that holds all it needs.
   """
   counts = findings.numbers(audit)['counts']
+  is_drawn = audit.builder.name == 'synthetic'
+  default = 'drawn' if is_drawn else "TFDS's own folder"
   return page.render(
     title=f'Audit of {audit.builder.name}',
     lead=[
       ('Pictures read', f'{len(audit.examples):,}'),
-      ('Raw data', source or 'drawn'),
+      ('Raw data', source or default),
       ('Fingerprint', audit.builder.builder_config.name),
       ('Terms', audit.builder.LICENCE),
     ],

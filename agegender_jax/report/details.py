@@ -36,6 +36,8 @@ class Details:
       `gender_nll`, as far as they are known.
     intervals: a dict a level and group: `level`, `column`, `name`,
       `coverage` (an estimate, fractions), `width` (years), `count`.
+    fitted: the calibration.json that all this was computed with, {} without
+      one; None where the file, an older version's, does not say.
   """
 
   confusion: dict = dataclasses.field(default_factory=dict)
@@ -44,6 +46,7 @@ class Details:
   reliability: dict = dataclasses.field(default_factory=dict)
   gender_scores: dict = dataclasses.field(default_factory=dict)
   intervals: list = dataclasses.field(default_factory=list)
+  fitted: dict | None = None
 
   def groups_of(self, column) -> list:
     """Returns the groups of a column that are not empty."""
@@ -108,6 +111,7 @@ def _parse(content):
       for kind, scores in (calibration.get('gender_scores') or {}).items()
     },
     intervals=[_interval(row) for row in calibration.get('intervals') or []],
+    fitted=calibration.get('fitted'),
   )
 
 

@@ -107,7 +107,8 @@ def read(path, group_names) -> Predictions | None:
   extra = {
     key: [row[key] or '' for row in rows]
     for key in columns
-    if key not in ('name', *_FLOATS, *_CODES)
+    # Whether a picture is a twin is no group of the data.
+    if key not in ('name', 'twin', *_FLOATS, *_CODES)
   }
   name = [row.get('name') or '' for row in rows]
   return Predictions(name=name, extra=extra, **values)

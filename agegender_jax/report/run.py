@@ -31,7 +31,8 @@ class Run:
     saliency: tuples (picture, row, {task: float [h, w] in [0, 1]}).
     layers: a dict a layer, in the order of the forward pass.
     evaluations: the flat scores.json of each folder in eval/.
-    calibration: calibration.json.
+    calibration: what the scores were calibrated with, as calibration.json
+      has it; {} without.
     model_card: name of the model card's file, or ''.
   """
 
@@ -116,8 +117,10 @@ def read_run(workdir) -> Run:
         'into an empty --workdir'
       )
   group_names = schema.age_group_names(config['data']['age_groups'])
-  scores, results = _results(folder, config)
+  calibration = stored.read_json(folder / 'calibration.json')
+  scores, results = _results(folder, config, calibration)
   predictions = predictions_lib.read(results / 'predictions.csv', group_names)
+  details = details_lib.read(results / 'details.json', predictions, group_names)
   return Run(
     workdir=folder,
     config=config,
@@ -128,15 +131,13 @@ def read_run(workdir) -> Run:
     predictions=predictions,
     data=stored.read_json(folder / 'data.json'),
     info=stored.read_json(folder / 'run.json'),
-    details=details_lib.read(
-      results / 'details.json', predictions, group_names
-    ),
+    details=details,
     layers=_read_layers(folder / 'layers.json'),
     evaluations=[
       stored.read_json(path)
       for path in sorted(folder.glob('eval/*/scores.json'))
     ],
-    calibration=stored.read_json(folder / 'calibration.json'),
+    calibration=_applied(details, calibration),
     model_card='model_card.md' if (folder / 'model_card.md').is_file() else '',
     # The rows of both folders are the same pictures.
     saliency=_read_saliency(results / 'saliency.npz', predictions)
@@ -159,20 +160,37 @@ def is_same(one, two) -> bool:
   )
 
 
-def _results(folder, config):
+def _results(folder, config, calibration):
   """Returns the run's scores and the folder with what is behind them.
 
-  A run that an older version scored has less than evaluating it again, with
-  the same step on the same pictures, leaves in eval/.
+  Evaluating a run again, with the same step on the same pictures, leaves in
+  eval/ what an older version did not write, and scores by a calibration that
+  is newer than the run's own scores.
   """
   scores = stored.read_json(folder / 'scores.json')
-  if scores and not (folder / 'details.json').is_file():
+  own_path = folder / 'details.json'
+  if scores and _fitted(own_path) != calibration:
     own = {'data': config['data']['name'], **scores}
     for path in sorted(folder.glob('eval/*/details.json')):
       found = stored.read_json(path.parent / 'scores.json')
-      if is_same(own, found):
+      is_newer = not own_path.is_file() or _fitted(path) == calibration
+      if is_newer and is_same(own, found):
         return found, path.parent
   return scores, folder
+
+
+def _fitted(path):
+  """Returns the calibration that a details.json says it was computed with."""
+  return details_lib.read(path, None, ()).fitted
+
+
+def _applied(details, calibration):
+  """Returns the calibration that details were computed with, {} for none."""
+  if details.fitted is not None:
+    return details.fitted
+  # An older version's: it tells whether there was one, but not which.
+  has_any = details.intervals or 'calibrated' in details.reliability
+  return calibration if has_any else {}
 
 
 def _pictures(path, arrays, prefix, predictions, others=()):

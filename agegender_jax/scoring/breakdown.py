@@ -19,7 +19,6 @@ def details(
   extras: Mapping[str, Sequence],
   group_names: Sequence[str],
   num_samples: int,
-  value_names: Mapping[str, Mapping] | None = None,
   seed: int = 0,
 ) -> dict:
   """Computes what is behind the scores: confusion, groups, gaps, calibration.
@@ -29,7 +28,6 @@ def details(
     extras: the data's own columns, see groups.split.
     group_names: name of each age group.
     num_samples: bootstrap resamples of all examples, shared by all groups.
-    value_names: extra column -> value -> what to call it.
     seed: of the resampling.
 
   Returns:
@@ -43,7 +41,7 @@ def details(
     `age_bins`: rows `name`, `count` and the scores.
     `calibration`: `gender` -> `raw`, see `calibration_curve`.
   """
-  columns = groups.split(table, extras, group_names, value_names)
+  columns = groups.split(table, extras, group_names)
   views = {
     (column, group, metric): measures.view(table, metric, chosen)
     for column, found in columns.items()

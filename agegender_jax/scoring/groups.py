@@ -15,7 +15,6 @@ def split(
   table: Mapping[str, np.ndarray],
   extras: Mapping[str, Sequence],
   group_names: Sequence[str],
-  value_names: Mapping[str, Mapping] | None = None,
 ) -> dict[str, list[tuple[str, np.ndarray]]]:
   """Splits examples into groups, in several ways.
 
@@ -24,7 +23,6 @@ def split(
     extras: the data's own columns, N values each; UNKNOWN, NaN, None and ''
       are unknown.
     group_names: name of each age group.
-    value_names: extra column -> value -> what to call it.
 
   Returns:
     `gender`, `age` (see `by_age`), `gender x age`, and each extra column with
@@ -46,7 +44,7 @@ def split(
     ],
   }
   for column, values in extras.items():
-    result[column] = _by_value(values, (value_names or {}).get(column, {}))
+    result[column] = _by_value(values)
   filled = {
     column: [(name, chosen) for name, chosen in groups if chosen.any()]
     for column, groups in result.items()
@@ -64,7 +62,7 @@ def by_age(table, group_names) -> list[tuple[str, np.ndarray]]:
   return [(name, row == index) for index, name in enumerate(names)]
 
 
-def _by_value(values, names):
+def _by_value(values):
   """Returns pairs (name, bool [N]), none where they are no groups."""
   values = np.array(list(values), object)
   known = np.array([
@@ -74,7 +72,4 @@ def _by_value(values, names):
   distinct = sorted(set(values[known]))
   if not 2 <= len(distinct) <= MAX_VALUES:
     return []
-  return [
-    (str(names.get(value, value)), known & (values == value))
-    for value in distinct
-  ]
+  return [(str(value), known & (values == value)) for value in distinct]

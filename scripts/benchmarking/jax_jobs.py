@@ -14,6 +14,7 @@ from agegender_jax import (
   build,
   flops,
   labelled,
+  models,
   parallel,
   predictor,
 )
@@ -21,17 +22,21 @@ from agegender_jax.data import input_pipeline
 from agegender_jax.models import layers
 from benchmarking import made_up
 
+CHANNELS = 64  # Of a convolution on its own, in and out.
 PICTURES = 4000  # Of an epoch, for schedules that count in epochs.
+_LONGEST = 10**6  # Batches that the input is timed over, at most.
 # As in training: bounds what waits on the device.
-_STEPS_IN_FLIGHT = 4
+_CALLS_IN_FLIGHT = 4
 
 
-def put(batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-  """Brings a batch to the devices, [devices, B / devices, ...] each."""
+def put(
+  batch: dict[str, np.ndarray], num_steps: int = 1
+) -> dict[str, jax.Array]:
+  """Brings batches to the devices, see parallel.shard_steps."""
   mesh = jax.sharding.Mesh(np.array(jax.local_devices()), (parallel.AXIS,))
   spec = jax.sharding.PartitionSpec(parallel.AXIS)
   sharding = jax.sharding.NamedSharding(mesh, spec)
-  return jax.device_put(parallel.shard(batch), sharding)
+  return jax.device_put(parallel.shard_steps(batch, num_steps), sharding)
 
 
 class _Job:
@@ -70,14 +75,18 @@ class Step(_Job):
     run = build.create_run(config, network, PICTURES)
     self.state = parallel.replicate(run.state)
     batch = task.get('batch') or made_up.create_batch(config)
-    self.batch = put(batch)
+    self.steps = config.train.steps_per_call
+    repeated = {k: np.concatenate([v] * self.steps) for k, v in batch.items()}
+    self.batch = put(repeated, self.steps)
     self.key = jax.random.key(0)
     start = time.perf_counter()
-    self.step = run.train_step.lower(self.state, self.batch, self.key).compile()
+    self.call = run.train_steps.lower(
+      self.state, {}, self.batch, self.key
+    ).compile()
     seconds = time.perf_counter() - start
-    cost = self.step.cost_analysis() or {}
+    cost = self.call.cost_analysis() or {}
     cost = cost[0] if isinstance(cost, list) else cost
-    images = config.train.batch_size / jax.device_count()
+    images = config.train.batch_size * self.steps / jax.device_count()
     table = flops.layer_table(
       network.model, network.input_size, network.is_frozen
     )
@@ -89,21 +98,22 @@ class Step(_Job):
       'bytes_per_image': cost.get('bytes accessed', 0) / images or None,
     }
 
-  def take_step(self) -> dict:
-    """Takes a step and returns its metrics, not waited for."""
-    self.state, report = self.step(self.state, self.batch, self.key)
+  def take_steps(self) -> dict:
+    """Takes the steps of a call and returns their metrics, not waited for."""
+    self.state, report = self.call(self.state, {}, self.batch, self.key)
     return report
 
   def run(self, count: int) -> float:
-    """Returns seconds a step, over `count` steps."""
+    """Returns seconds a step, over `count` steps or the next whole call."""
     in_flight = collections.deque()
+    calls = -(-count // self.steps)
     start = time.perf_counter()
-    for _ in range(count):
-      in_flight.append(self.take_step()['loss'][0])
-      if len(in_flight) > _STEPS_IN_FLIGHT:
+    for _ in range(calls):
+      in_flight.append(self.take_steps()['loss'][0])
+      if len(in_flight) > _CALLS_IN_FLIGHT:
         in_flight.popleft().block_until_ready()
     jax.block_until_ready(self.state)
-    return (time.perf_counter() - start) / count
+    return (time.perf_counter() - start) / (calls * self.steps)
 
 
 class Predict(_Job):
@@ -131,6 +141,33 @@ class Predict(_Job):
     return (time.perf_counter() - start) / count
 
 
+class Convolution(_Job):
+  """A convolution layer, 64 to 64 channels: its output and both gradients."""
+
+  def __init__(self, task, config):
+    super().__init__(task, config)
+    side, kernel = config.data.image_size, task['kernel']
+    conv = models.CONVS[config.model.conv](
+      CHANNELS, (kernel, kernel), dtype=models.DTYPES[config.model.dtype]
+    )
+    shape = (config.train.batch_size, side, side, CHANNELS)
+    self.image = jax.random.normal(jax.random.key(0), shape)
+    self.variables = conv.init(jax.random.key(1), self.image[:1])
+
+    def loss(variables, image):
+      return jnp.square(conv.apply(variables, image)).sum()
+
+    self.compute = jax.jit(jax.grad(loss, argnums=(0, 1)))
+    self.facts['flops_per_image'] = 3 * 2 * (side * kernel * CHANNELS) ** 2
+
+  def run(self, count: int) -> float:
+    """Returns seconds a batch, over `count` batches."""
+    start = time.perf_counter()
+    for _ in range(count):
+      jax.block_until_ready(self.compute(self.variables, self.image))
+    return (time.perf_counter() - start) / count
+
+
 class Input(_Job):
   """A stage of the way from the data set to the network's input."""
 
@@ -155,9 +192,9 @@ class Input(_Job):
     """Returns a function that takes the next batch that Grain read ahead."""
     batches = input_pipeline.train_batches(
       labelled.open_split(self.config, self.config.data.train_split),
+      [range(step, step + 1) for step in range(_LONGEST)],
       batch_size=self.config.train.batch_size,
       seed=0,
-      num_steps=2**40,
       num_workers=self.config.data.num_workers,
     )
     return lambda: next(batches)
@@ -190,4 +227,9 @@ class Input(_Job):
     return (time.perf_counter() - start) / count
 
 
-JOBS = {'step': Step, 'predict': Predict, 'input': Input}
+JOBS = {
+  'step': Step,
+  'predict': Predict,
+  'convolution': Convolution,
+  'input': Input,
+}

@@ -1,7 +1,9 @@
 """What `benchmark.py` can measure: which processes take turns, and at what."""
 
+from agegender_jax import models
 from benchmarking import rounds, runs, tables, workbench
 
+_KERNELS = (3, 5, 7, 11, 15)
 _STAGES = ('gather', 'batches', 'shard', 'augment')
 
 
@@ -136,11 +138,34 @@ def measure_scaling(bench: workbench.Workbench) -> dict:
   return {'rows': rows, 'ratios': [], 'peaks': limits}
 
 
+def measure_convolution(bench: workbench.Workbench) -> dict:
+  """Times a convolution, direct and by Fourier, at kernel and image sizes."""
+  rows, ratios = [], []
+  limits = bench.measure_peaks()
+  for side in bench.options.image_sizes:
+    for kernel in _KERNELS:
+      workers = []
+      for conv in models.CONVS:
+        config = workbench.copy_config(
+          bench.config, data__image_size=side, model__conv=conv
+        )
+        workers.append(bench.start('jax', 'convolution', config, kernel=kernel))
+        workers[-1].name = f'{kernel}x{kernel} {conv}'
+      bench.alternate(workers)
+      for worker in workers:
+        row = tables.create_row(worker, config, limits['matmul'])
+        rows.append(row | {'net': f'convolution {kernel}x{kernel}'})
+      ratio = tables.create_ratio(workers[1], workers[0])
+      ratios.append(ratio | {'name': f'{side} px: {ratio["name"]}'})
+  return {'rows': rows, 'ratios': ratios, 'peaks': limits}
+
+
 MEASURES = {
   'step': measure_step,
   'run': measure_run,
   'input': measure_input,
   'startup': measure_startup,
   'predict': measure_predict,
+  'convolution': measure_convolution,
   'scaling': measure_scaling,
 }

@@ -37,8 +37,8 @@ def main() -> None:
   state = parallel.replicate(run.state)
   jax.block_until_ready(state)
   marks['state'] = time.time()
-  batch = parallel.shard(made_up.create_batch(config))
-  jax.block_until_ready(run.train_step(state, batch, jax.random.key(0)))
+  batch = parallel.shard_steps(made_up.create_batch(config), 1)
+  jax.block_until_ready(run.train_steps(state, {}, batch, jax.random.key(0)))
   marks['first step'] = time.time()
   device = f'{jax.device_count()} x {jax.devices()[0].device_kind}'
   versions = {'jax': jax.__version__}

@@ -1,6 +1,7 @@
 """Adience (Eidinger, Enbar & Hassner 2014): faces of five folds by subject."""
 
 import collections
+import os
 import re
 
 import numpy as np
@@ -30,6 +31,8 @@ _TREES = {
   'aligned': 'aligned/{}/landmark_aligned_face.{}.{}',
   'faces': 'faces/{}/coarse_tilt_aligned_face.{}.{}',
 }
+# The users, one a fold, that scripts/stand_in_folds.py makes up.
+STAND_IN_ALBUMS = tuple(f'{10_000_000 + fold}@N00' for fold in range(NUM_FOLDS))
 # The ages that seed 003's printed code knows; the files say (8, 12).
 _SEED003_AGES = (
   '(0, 2)', '(4, 6)', '(8, 13)', '(15, 20)', '(25, 32)', '(38, 43)',
@@ -96,6 +99,21 @@ class Adience(common.FaceBuilder):
     return groups
 
 
+class StandIn(Adience, skip_registration=True):
+  """What scripts/stand_in_folds.py writes: other pictures in this layout.
+
+  Their groups are not Adience's, so what counts against those is left out.
+  """
+
+  LICENCE = f'{schema.STAND_IN} made of FairFace, not Adience; CC BY 4.0'
+
+  def collect(self):
+    examples, counts = super().collect()
+    for key in ('odd_interval', 'ungrouped_age', 'seed003_mislabelled_age'):
+      del counts[key]
+    return examples, counts
+
+
 def create_builder(
   source_dir: str, data_dir: str | None, **options
 ) -> tfds.core.DatasetBuilder:
@@ -113,7 +131,9 @@ def create_builder(
   names = tuple(f'fold_{fold}_data.txt' for fold in range(NUM_FOLDS))
   source = raw.find_labelled(source_dir, names, WANTED)
   config = common.SourceConfig(name=source.fingerprint(), source=source)
-  return Adience(data_dir=data_dir, config=config, file_format='array_record')
+  albums = {os.path.basename(os.path.dirname(f.path)) for f in source.files}
+  kind = Adience if albums.isdisjoint(STAND_IN_ALBUMS) else StandIn
+  return kind(data_dir=data_dir, config=config, file_format='array_record')
 
 
 def read_rows(paths) -> tuple[list[dict], collections.Counter]:

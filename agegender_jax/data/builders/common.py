@@ -32,6 +32,8 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   VERSION = tfds.core.Version('1.1.0')
   # Public split name -> the disjoint splits that make it up.
   SPLITS = PARTS
+  # Column beyond the common ones -> code there -> what it means.
+  VALUE_NAMES = {}
   # Whether ages are given as groups: the columns age_low and age_high.
   HAS_INTERVALS = False
   LICENCE = ''

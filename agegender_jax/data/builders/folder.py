@@ -38,6 +38,8 @@ class Folder(common.FaceBuilder):
   name = 'folder'
   LICENCE = 'that of the pictures given'
   DESCRIPTION = 'Faces from a folder or a table.'
+  # Of a folder: a table's own columns are text, which no code equals.
+  VALUE_NAMES = utkface.UTKFace.VALUE_NAMES
 
   def extra_features(self):
     source = self.builder_config.source

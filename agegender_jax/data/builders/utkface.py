@@ -19,6 +19,8 @@ WANTED = (
 )  # fmt: skip
 WELL_FORMED = re.compile(r'\d+_[01]_[0-4]_\d+\.jpg\.chip\.jpg')
 SEED_EXAMPLES = 5000
+# What the names' codes 0 to 4 mean, in the owners' words.
+RACES = ('White', 'Black', 'Asian', 'Indian', 'Others')
 # A blank before the extension or a missing dot leaves the fields readable.
 _STEM = re.compile(
   r'(?P<stem>.*?)\s*\.?(jpe?g)?\s*(\.chip)?\s*\.[a-z]+', re.IGNORECASE
@@ -50,6 +52,7 @@ class UTKFace(common.FaceBuilder):
     'rest_validation': 'rest_validation',
     'rest_test': 'rest_test',
   }
+  VALUE_NAMES = {'race': dict(enumerate(RACES))}
 
   def extra_features(self):
     return {'race': np.int64}

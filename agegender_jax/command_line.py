@@ -1,0 +1,62 @@
+"""What the command lines of scripts/ share: one line for what can be mended."""
+
+import argparse
+import os
+import pathlib
+import sys
+
+from agegender_jax import schema
+
+
+class Parser(argparse.ArgumentParser):
+  """A parser that says what is wrong in one line, without the usage."""
+
+  def __init__(self, description: str):
+    """Creates a parser without flags; the description keeps its lines."""
+    super().__init__(
+      description=description,
+      formatter_class=argparse.RawDescriptionHelpFormatter,
+      allow_abbrev=False,
+    )
+
+  def error(self, message):
+    raise schema.UserError(f'{message}; see --help')
+
+
+def create_folder(flag: str, folder: str | os.PathLike) -> pathlib.Path:
+  """Creates the folder that a flag names, unless it is there.
+
+  Raises:
+    schema.UserError: it cannot be created or written.
+  """
+  folder = pathlib.Path(folder)
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    why = '' if os.access(folder, os.W_OK) else 'no permission'
+  except OSError as error:
+    why = error.strerror
+  if why:
+    raise schema.UserError(
+      f'{flag}={folder} cannot be written ({why}): name another folder'
+    )
+  return folder
+
+
+def fail(error) -> None:
+  """Ends with status 2 and one line on stderr."""
+  if isinstance(error, OSError) and error.filename:
+    error = f'{error.filename}: {error.strerror}'
+  print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
+  sys.exit(2)
+
+
+def run(main) -> None:
+  """Calls a script's `main` and ends with what it returns, 2 for an error.
+
+  Args:
+    main: takes the arguments and returns the status, None for 0.
+  """
+  try:
+    sys.exit(main(sys.argv[1:]))
+  except (schema.UserError, OSError) as error:
+    fail(error)
