@@ -6,9 +6,10 @@ python scripts/benchmark.py --measure=step --peer=torch \
 What is compared runs in processes of its own, alternating round by round.
 Pictures are made up, but for `run` and `input`, which take the recipe's data.
 Prints Markdown; --output also keeps it, with the numbers as JSON and figures.
-`roofline` joins the benchmark.json files of `step`; `convolution` times one
-layer, direct and in the Fourier domain. Use an idle machine:
-single rounds mislead, and so does a load. docs/performance.md says more.
+`roofline` joins the benchmark.json files of `step`; `profile` tells a step's
+time by operation and layer; `convolution` times one layer, direct and in the
+Fourier domain. Use an idle machine: single rounds mislead, and so does a load.
+docs/performance.md says more.
 """
 
 import glob

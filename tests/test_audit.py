@@ -10,6 +10,7 @@ from agegender_jax import schema
 from agegender_jax.data import audit as audit_lib
 from agegender_jax.data import findings, sources
 from agegender_jax.data.builders import examples as examples_lib
+from agegender_jax.data.builders import utkface
 
 name = dirty_faces.name
 
@@ -99,6 +100,8 @@ def test_numbers(audit):
     genders.update(part['gender'])
   # Ten of the twenty are male; 30 M, 47 M, 20, 28, 40, 43 and 25 M more.
   assert genders == {'male': 17, 'female': 12, 'unknown': 1}
+  races = {race for part in numbers['parts'].values() for race in part['race']}
+  assert races <= {*utkface.RACES, 'unknown'}
 
 
 def test_the_table_says_what_is_wrong(audit):

@@ -191,7 +191,7 @@ def labels(audit: audit_lib.Audit) -> dict:
     if part:
       groups[part].append(example)
   columns = {'gender': gender_text, 'age': age_text} | {
-    key: lambda example, key=key: _value_text(example, key)
+    key: lambda example, key=key: _value_text(audit.builder, example, key)
     for key in short_columns(audit)
   }
   return {
@@ -208,9 +208,11 @@ def labels(audit: audit_lib.Audit) -> dict:
   }
 
 
-def _value_text(example, key):
+def _value_text(builder, example, key):
   value = example.extras[key]
-  return '' if value == schema.UNKNOWN else str(value)
+  if value == schema.UNKNOWN:
+    return ''
+  return str(builder.VALUE_NAMES.get(key, {}).get(value, value))
 
 
 def short_columns(audit: audit_lib.Audit, most: int = 12) -> list[str]:

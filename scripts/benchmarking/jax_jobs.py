@@ -20,10 +20,11 @@ from agegender_jax import (
 )
 from agegender_jax.data import input_pipeline
 from agegender_jax.models import layers
-from benchmarking import made_up
+from benchmarking import made_up, profiles
 
 CHANNELS = 64  # Of a convolution on its own, in and out.
 PICTURES = 4000  # Of an epoch, for schedules that count in epochs.
+_PROFILED_STEPS = 3
 _LONGEST = 10**6  # Batches that the input is timed over, at most.
 # As in training: bounds what waits on the device.
 _CALLS_IN_FLIGHT = 4
@@ -114,6 +115,24 @@ class Step(_Job):
         in_flight.popleft().block_until_ready()
     jax.block_until_ready(self.state)
     return (time.perf_counter() - start) / (calls * self.steps)
+
+
+class Profile(Step):
+  """A step whose time is told by operation and by layer."""
+
+  def __init__(self, task, config):
+    super().__init__(task, config)
+    self.run(_PROFILED_STEPS)
+    self.facts |= profiles.record(
+      self.run, _PROFILED_STEPS, self.call.as_text()
+    )
+
+  def run(self, count: int) -> float:
+    """Returns seconds a step; keeps how many cores were busy over them."""
+    start = time.process_time()
+    seconds = super().run(count)
+    self.facts['busy_cores'] = (time.process_time() - start) / count / seconds
+    return seconds
 
 
 class Predict(_Job):
@@ -229,6 +248,7 @@ class Input(_Job):
 
 JOBS = {
   'step': Step,
+  'profile': Profile,
   'predict': Predict,
   'convolution': Convolution,
   'input': Input,

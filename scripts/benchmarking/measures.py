@@ -45,6 +45,16 @@ def measure_step(bench: workbench.Workbench) -> dict:
   }
 
 
+def measure_profile(bench: workbench.Workbench) -> dict:
+  """Tells the step's time by operation and by layer."""
+  config = workbench.without_augmentation(bench.config)
+  worker = bench.start('jax', 'profile', config)
+  bench.alternate([worker])
+  parts = {name: worker.facts.pop(name) for name in ('operations', 'layers')}
+  row = tables.create_row(worker, config)
+  return {'rows': [row], 'ratios': [], 'profile': parts}
+
+
 def measure_run(bench: workbench.Workbench) -> dict:
   """Times training from the command line beside its bare step."""
   config = bench.config
@@ -162,6 +172,7 @@ def measure_convolution(bench: workbench.Workbench) -> dict:
 
 MEASURES = {
   'step': measure_step,
+  'profile': measure_profile,
   'run': measure_run,
   'input': measure_input,
   'startup': measure_startup,

@@ -28,8 +28,11 @@ _COLUMNS = (
   ('of matmul peak', 'matmul_share', '{:.0%}', 1),
   ('peak RSS, GiB', 'peak_rss', '{:.2f}', 1),
   ('device, GiB', 'peak_device', '{:.2f}', 1),
+  ('busy cores', 'busy_cores', '{:.2f}', 1),
   ('compile, s', 'compile_seconds', '{:.1f}', 1),
 )
+
+_LONGEST_PARTS = 12  # Rows of a profile.
 
 
 def spread(values: list[float]) -> dict[str, float]:
@@ -96,7 +99,8 @@ def to_markdown(result: dict) -> str:
   """Writes what a measurement found as Markdown.
 
   Args:
-    result: `rows`, `ratios`, `peaks`, `starts`, as far as there are any.
+    result: `rows`, `ratios`, `peaks`, `starts`, `profile`, as far as there are
+      any.
   """
   parts = []
   if result.get('rows'):
@@ -110,6 +114,8 @@ def to_markdown(result: dict) -> str:
     parts.append('\n'.join(lines))
   if result.get('starts'):
     parts.append(_start_table(result['starts']))
+  for title, times in result.get('profile', {}).items():
+    parts.append(_profile_table(title, times))
   if result.get('peaks'):
     peaks = result['peaks']
     parts.append(
@@ -144,6 +150,18 @@ def _start_table(starts):
   for stage, seconds in starts[0].items():
     later = spread([start[stage] for start in starts[1:]])
     lines.append(f'| {stage} | {seconds:.2f} | {_cell(later, "{:.2f}", 1)} |')
+  return '\n'.join(lines)
+
+
+def _profile_table(title, times):
+  """Writes the longest of {name: ms a step}, and what they all sum up to."""
+  total = sum(times.values())
+  rows = [*list(times.items())[:_LONGEST_PARTS], ('all', total)]
+  lines = [
+    f'| {title} | ms a step, over all threads | share |',
+    '|---|---|---|',
+  ]
+  lines += [f'| {k} | {v:.1f} | {v / total:.0%} |' for k, v in rows]
   return '\n'.join(lines)
 
 

@@ -1,0 +1,72 @@
+"""Where a step's time goes, from what XLA's profiler records of it."""
+
+import collections
+import pathlib
+import re
+import tempfile
+
+import jax
+
+_WRAPPED = re.compile(r'(transpose\()?(jvp|jit|vmap)\(.*\)')
+# What only waits for, or contains, what is recorded on its own.
+_CONTAINERS = re.compile(r'(while|call|conditional)(\.\d+)?')
+
+
+def parse_operations(program: str) -> dict[str, str]:
+  """Maps the instructions of a compiled program to the operations they do.
+
+  Args:
+    program: HLO text.
+
+  Returns:
+    Name -> op_name, such as `jit(f)/jvp(Net)/backbone/conv1/dot_general`.
+  """
+  pattern = r'%([\w.-]+) = [^\n]*metadata=\{[^}\n]*op_name="([^"]+)"'
+  return dict(re.findall(pattern, program))
+
+
+def describe_operation(op_name: str) -> tuple[str, str]:
+  """Says what an operation is and of which layer.
+
+  Returns:
+    `dot_general, backward`; `backbone/conv1`. What belongs to no pass is the
+    loss's, the metrics' or the optimizer's.
+  """
+  parts = [part for part in op_name.split('/') if not _WRAPPED.match(part)]
+  kind = parts[-1] if parts else 'unknown'
+  if 'jvp(' not in op_name:
+    return f'{kind}, update', ''
+  way = 'backward' if 'transpose(' in op_name else 'forward'
+  is_module = parts[0] == 'backbone' or parts[0].startswith('branch_')
+  layer = '/'.join(parts[:2]) if is_module and len(parts) > 2 else ''
+  return f'{kind}, {way}', layer
+
+
+def record(run, steps: int, program: str) -> dict[str, dict[str, float]]:
+  """Profiles some steps.
+
+  Args:
+    run: a function of the number of steps, to be called once.
+    steps: that number.
+    program: HLO text of the compiled step.
+
+  Returns:
+    `operations` and `layers`: name -> milliseconds a step, summed over the
+    threads, the longest first.
+  """
+  with tempfile.TemporaryDirectory() as folder:
+    with jax.profiler.trace(folder):
+      run(steps)
+    (path,) = pathlib.Path(folder).rglob('*.xplane.pb')
+    data = jax.profiler.ProfileData.from_file(str(path))
+  op_names = parse_operations(program)
+  found = {name: collections.Counter() for name in ('operations', 'layers')}
+  for plane in data.planes:
+    for line in plane.lines:
+      for event in line.events:
+        if event.name in op_names and not _CONTAINERS.fullmatch(event.name):
+          kind, layer = describe_operation(op_names[event.name])
+          milliseconds = event.duration_ns / 1e6 / steps
+          found['operations'][kind] += milliseconds
+          found['layers'][layer or 'outside of layers'] += milliseconds
+  return {name: dict(times.most_common()) for name, times in found.items()}
