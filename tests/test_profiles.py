@@ -27,6 +27,7 @@ NET = 'jit(_fun)/jvp(MultiBranchCNN)/backbone/conv2'
      'branch_age/logits'),
     ('jit(_fun)/jvp()/sub', 'sub, forward', ''),
     ('jit(_fun)/sqrt', 'sqrt, update', ''),
+    ('jit(_fun)/jvp(Net)', 'unknown, forward', ''),
   ],
 )  # fmt: skip
 def test_an_operation_has_a_kind_and_a_layer(op_name, kind, layer):

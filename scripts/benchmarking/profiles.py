@@ -33,7 +33,8 @@ def describe_operation(op_name: str) -> tuple[str, str]:
     loss's, the metrics' or the optimizer's.
   """
   parts = [part for part in op_name.split('/') if not _WRAPPED.match(part)]
-  kind = parts[-1] if parts else 'unknown'
+  parts = parts or ['unknown']
+  kind = parts[-1]
   if 'jvp(' not in op_name:
     return f'{kind}, update', ''
   way = 'backward' if 'transpose(' in op_name else 'forward'
