@@ -14,6 +14,7 @@ from agegender_jax import (
   predictor,
   steps,
 )
+from agegender_jax import config as config_lib
 from agegender_jax import state as state_lib
 
 
@@ -56,12 +57,17 @@ def create_run(config, network: predictor.Predictor, num_examples: int) -> Run:
     config.optimizer, plan.total, plan.per_epoch
   )
   optimizer = optimizers.create_optimizer(config.optimizer, schedule)
+  # What the compiled programs follow from.
+  terms = (
+    f'{config_lib.flatten(config)}, {plan.total} of {plan.per_epoch} an epoch'
+  )
   state = state_lib.create_state(
     network.model,
     optimizer,
     network.input_size,
     config.seed,
     network.is_frozen,
+    terms,
   )
   partition.check_rules(
     config.optimizer.freeze, config.optimizer.lr_multipliers, state.params
@@ -76,5 +82,7 @@ def create_run(config, network: predictor.Predictor, num_examples: int) -> Run:
     network.normalize_fn,
     network.is_frozen,
   )
-  train_steps = parallel.pmap_train_steps(steps.create_train_steps(train_step))
+  train_steps = parallel.pmap_train_steps(
+    steps.create_train_steps(train_step), terms
+  )
   return Run(network, plan, schedule, state, train_steps)

@@ -14,7 +14,7 @@ import pathlib
 from collections.abc import Mapping
 
 import numpy as np
-from scipy import optimize, special
+import scipy
 
 from agegender_jax import files, schema
 
@@ -121,7 +121,7 @@ def fit_gender(gender: np.ndarray, logit: np.ndarray) -> dict | None:
   right = (logit > 0) == female
   if right.all() or not right.any():
     return None
-  found = optimize.minimize_scalar(
+  found = scipy.optimize.minimize_scalar(
     lambda x: negative_log_likelihood(logit, female, np.exp(x)),
     bounds=np.log(TEMPERATURES),
     method='bounded',
@@ -179,7 +179,7 @@ def apply(fitted: Mapping, columns: Mapping[str, np.ndarray]) -> dict:
   if fitted['gender'] and 'gender_logit' in columns:
     temperature = fitted['gender']['temperature']
     logit = np.asarray(columns['gender_logit'], np.float64)
-    result['gender_prob'] = special.expit(logit / temperature)
+    result['gender_prob'] = scipy.special.expit(logit / temperature)
   return result
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from agegender_jax import calibration, schema
 
@@ -61,7 +61,7 @@ def measure(
       count, hits = int(rows.sum()), int(inside[rows].sum())
       if not count:
         continue
-      bounds = stats.binomtest(hits, count).proportion_ci(method='wilson')
+      bounds = scipy.stats.binomtest(hits, count).proportion_ci(method='wilson')
       result.append({
         'level': level, 'column': column, 'group': group, 'count': count,
         'coverage': hits / count,

@@ -4,9 +4,11 @@ import os
 import pathlib
 
 
-def write_whole(path: str | os.PathLike, text: str) -> None:
-  """Writes a text file beside its place, then moves it there."""
+def write_whole(path: str | os.PathLike, content: str | bytes) -> None:
+  """Writes a file beside its place, then moves it there; text as UTF-8."""
   path = pathlib.Path(path)
   temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
-  temporary.write_text(text, 'utf-8')
+  if isinstance(content, str):
+    content = content.encode('utf-8')
+  temporary.write_bytes(content)
   os.replace(temporary, path)

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from agegender_jax.models import layers
+
 # Of the square matrices that measure the peak; 2048 leave a GPU half idle.
 _SIDE, _ACCELERATOR_SIDE = 2048, 8192
 _LEAST_SECONDS = 0.1  # Of one measurement: shorter ones time the dispatch.
@@ -69,7 +71,8 @@ def layer_table(
     with nn.intercept_methods(record):
       return model.init(key, image, train=False)
 
-  jax.eval_shape(trace, jax.random.key(0))
+  with layers.formulated('plain'):  # The shorter one to trace.
+    jax.eval_shape(trace, jax.random.key(0))
   return rows
 
 

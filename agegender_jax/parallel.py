@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import jax_utils
 
-from agegender_jax import schema
+from agegender_jax import programs, schema
 
 AXIS = 'batch'
 
@@ -29,8 +29,7 @@ def replicate(tree, devices: Sequence[jax.Device] | None = None):
     The tree as a pmapped step takes and returns it.
   """
   devices = devices or jax.local_devices()
-  mesh = jax.sharding.Mesh(np.array(devices), (AXIS,))
-  sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))
+  sharding = _sharding(AXIS, devices=devices)
 
   def copy(leaf):
     leaf = np.asarray(leaf)
@@ -52,19 +51,58 @@ def check_batch_size(name: str, batch_size: int) -> None:
     )
 
 
-def pmap_train_steps(steps: Callable) -> Callable:
+def pmap_train_steps(steps: Callable, terms: str) -> Callable:
   """Compiles `steps(state, data, batches, key)`, see steps.create_train_steps.
 
   The state is donated, the key shared.
+
+  Args:
+    steps: the function.
+    terms: what it follows from, see programs.kept.
   """
-  return jax.pmap(
-    steps, axis_name=AXIS, in_axes=(0, 0, 0, None), donate_argnums=(0,)
+  pmap = functools.partial(
+    jax.pmap, axis_name=AXIS, in_axes=(0, 0, 0, None), donate_argnums=(0,)
   )
+  if not programs.are_kept():
+    return pmap(steps)
+
+  # A kept program knows nothing of the state's classes: it is of their leaves.
+  @functools.cache
+  def compiled(tree):
+    def on_leaves(leaves, *args):
+      state, report = steps(tree.unflatten(leaves), *args)
+      return jax.tree.leaves(state), report
+
+    over, same = _sharding(AXIS), _sharding()
+    return programs.kept(
+      pmap(on_leaves), f'{terms} {tree}', (over, over, over, same), (0,)
+    )
+
+  def train_steps(state, *args):
+    leaves, tree = jax.tree.flatten(state)
+    leaves, report = compiled(tree)(leaves, *args)
+    return tree.unflatten(leaves), report
+
+  return train_steps
 
 
-def pmap_predict_step(step: Callable) -> Callable:
-  """Compiles `step(variables, image)` over the devices."""
-  return jax.pmap(step, axis_name=AXIS)
+def pmap_predict_step(step: Callable, terms: str) -> Callable:
+  """Compiles `step(variables, image)` over the devices.
+
+  Args:
+    step: the function.
+    terms: what it follows from, see programs.kept.
+  """
+  compiled = jax.pmap(step, axis_name=AXIS)
+  if not programs.are_kept():
+    return compiled
+  return programs.kept(compiled, terms, (_sharding(AXIS),) * 2)
+
+
+def _sharding(*axes, devices: Sequence[jax.Device] | None = None):
+  """Returns the sharding of an array over the devices, or none of them."""
+  mesh = jax.sharding.Mesh(np.array(devices or jax.local_devices()), (AXIS,))
+  return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
 
 
 def shard(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -21,6 +21,7 @@ from agegender_jax import (
   tasks,
 )
 from agegender_jax import config as config_lib
+from agegender_jax.models import layers
 
 # Batches under way on the device while the host prepares the next.
 BATCHES_IN_FLIGHT = 2
@@ -73,16 +74,20 @@ class Predictor:
         self.tasks,
         self.normalize_fn,
         pixels.create_views(crop, config.data.oversample),
-      )
+      ),
+      f'{config_lib.flatten(config)}',
     )
 
   def shapes(self) -> dict:
     """Returns the shapes of `params` and `batch_stats`, computing nothing."""
     size = self.input_size
     image = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
-    found = jax.eval_shape(
-      functools.partial(self.model.init, train=False), jax.random.key(0), image
-    )
+    with layers.formulated('plain'):  # The shorter one to trace.
+      found = jax.eval_shape(
+        functools.partial(self.model.init, train=False),
+        jax.random.key(0),
+        image,
+      )
     return {key: found.get(key, {}) for key in ('params', 'batch_stats')}
 
   def batch_size_for(self, count: int) -> int:

@@ -40,14 +40,19 @@ def tune_malloc() -> bool:
 
 def set_up_compilation_cache() -> None:
   """Keeps compiled programs in the user's cache folder across starts."""
-  if 'JAX_COMPILATION_CACHE_DIR' in os.environ:
-    return
   home = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
-  path = pathlib.Path(home) / 'agegender_jax' / 'xla'
+  path = str(pathlib.Path(home) / 'agegender_jax' / 'xla')
+  path = os.environ.get('JAX_COMPILATION_CACHE_DIR', path)
+  if not path:
+    return
   import jax
 
-  jax.config.update('jax_compilation_cache_dir', str(path))
-  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
+  from agegender_jax import programs
+
+  if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
+    jax.config.update('jax_compilation_cache_dir', path)
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
+  programs.keep_in(os.path.join(path, 'programs'))
 
 
 def set_up_logging() -> None:

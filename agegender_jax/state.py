@@ -9,7 +9,8 @@ import optax
 from flax import linen as nn
 from flax import struct
 
-from agegender_jax import partition
+from agegender_jax import partition, programs
+from agegender_jax.models import layers
 
 
 @struct.dataclass
@@ -40,6 +41,7 @@ def create_state(
   image_size: int,
   seed: int,
   is_frozen: Callable[[str], bool] = lambda path: False,
+  terms: str = '',
 ) -> TrainState:
   """Initialises a network and its optimizer.
 
@@ -49,22 +51,34 @@ def create_state(
     image_size: pixels, height and width, of what the network sees.
     seed: of the initialisation.
     is_frozen: path of a parameter -> whether training leaves it.
+    terms: what model, optimizer and is_frozen follow from, see programs.kept.
 
   Returns:
     A TrainState at step 0, on one device.
   """
 
-  @jax.jit
+  def init_optimizer(params):
+    return optimizer.init(partition.split(params, is_frozen)[0])
+
   def init(key):
     image = jnp.zeros((1, image_size, image_size, 3), jnp.float32)
-    variables = model.init(key, image, train=False)
-    return TrainState(
-      step=jnp.zeros((), jnp.int32),
-      params=variables['params'],
-      batch_stats=variables.get('batch_stats', {}),
-      opt_state=optimizer.init(
-        partition.split(variables['params'], is_frozen)[0]
-      ),
-    )
+    # Only shapes of the maps are asked for: the shorter form to trace will do.
+    with layers.formulated('plain'):
+      variables = model.init(key, image, train=False)
+    leaves = jax.tree.leaves(init_optimizer(variables['params']))
+    return variables, leaves
 
-  return init(jax.random.key(seed))
+  # It runs once: LLVM's first level compiles it in a third of the time, to
+  # the same numbers.
+  is_cpu = jax.default_backend() == 'cpu'
+  options = {'xla_backend_optimization_level': 1} if is_cpu else None
+  variables, leaves = programs.kept(
+    init, f'{terms} {image_size} init', compiler_options=options
+  )(jax.random.key(seed))
+  shapes = jax.eval_shape(init_optimizer, variables['params'])
+  return TrainState(
+    step=jnp.zeros((), jnp.int32),
+    params=variables['params'],
+    batch_stats=variables.get('batch_stats', {}),
+    opt_state=jax.tree.structure(shapes).unflatten(leaves),
+  )

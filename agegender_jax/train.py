@@ -1,6 +1,7 @@
 """Trains a network, keeps the best, scores it (`--mode=train`)."""
 
 import collections
+import functools
 import math
 import pathlib
 import time
@@ -67,8 +68,9 @@ class Trainer:
     self.ranking = predictor.create_ranking(config, self.network.tasks)
     if config.train.restore_step:
       raise schema.UserError('train.restore_step is for --mode=evaluate')
+    open_split = functools.cache(functools.partial(labelled.open_split, config))
     self.splits = {
-      key: labelled.open_split(config, config.data[f'{key}_split'])
+      key: open_split(config.data[f'{key}_split'])
       for key in ('train', 'validation', 'test')
     }
     for key, source in self.splits.items():

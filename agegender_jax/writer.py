@@ -1,5 +1,6 @@
 """Scalars to metrics.jsonl, TensorBoard and the console."""
 
+import functools
 import json
 import pathlib
 import sys
@@ -28,19 +29,25 @@ class Writer:
       start_step: the step that the run continues from.
       num_steps: of the whole run.
     """
-    import tensorboardX  # 0.1 s, and only training writes.
-
     path = pathlib.Path(workdir) / 'metrics.jsonl'
     kept = [row for row in read_metrics(workdir) if row['step'] <= start_step]
     files.write_whole(path, ''.join(json.dumps(row) + '\n' for row in kept))
     self._file = path.open('a')
-    self._tensorboard = tensorboardX.SummaryWriter(
-      str(pathlib.Path(workdir) / 'tensorboard'),
-      purge_step=start_step + 1 if start_step else None,
-    )
+    self._workdir, self._start_step = pathlib.Path(workdir), start_step
     self._num_steps = num_steps
     self._start = (time.monotonic(), start_step)
     self._open_line = False
+
+  @functools.cached_property
+  def _tensorboard(self):
+    # Imports torch where that is installed: seconds that a run should not
+    # wait for before its first step.
+    import tensorboardX
+
+    return tensorboardX.SummaryWriter(
+      str(self._workdir / 'tensorboard'),
+      purge_step=self._start_step + 1 if self._start_step else None,
+    )
 
   def write(self, step: int, epoch: float, scalars: dict[str, float]) -> None:
     """Writes a record.
@@ -79,7 +86,8 @@ class Writer:
     if self._open_line:
       print()
     self._file.close()
-    self._tensorboard.close()
+    if '_tensorboard' in vars(self):
+      self._tensorboard.close()
 
 
 def read_metrics(workdir: str) -> list[dict]:

@@ -10,12 +10,12 @@ PACKAGE = pathlib.Path(__file__).parent.parent / 'agegender_jax'
 # A file imports smaller ranks only; within a room see its __init__.
 RANKS = {
   'schema': 0, 'files': 0, 'config': 1, 'recipe': 1, 'scoring': 1,
-  'command_line': 1,
-  'runtime': 2, 'losses': 2, 'pixels': 2, 'partition': 2, 'parallel': 1,
-  'writer': 2, 'sweeps': 2, 'models': 2, 'data': 2, 'calibration': 2,
+  'programs': 1, 'command_line': 1,
+  'runtime': 3, 'losses': 2, 'pixels': 2, 'partition': 2, 'parallel': 2,
+  'writer': 2, 'sweeps': 2, 'models': 3, 'data': 2, 'calibration': 2,
   'augment': 3,
   'optimizers': 3, 'tasks': 3, 'checkpoint': 3, 'coverage': 3,
-  'pictures': 3, 'flops': 3, 'resident': 3, 'saliency': 4, 'durations': 4,
+  'pictures': 3, 'flops': 4, 'resident': 3, 'saliency': 4, 'durations': 4,
   'metrics': 4,
   'state': 4, 'results': 4, 'steps': 5,
   'summary': 5, 'predictor': 6, 'build': 7, 'initialise': 7, 'labelled': 7,

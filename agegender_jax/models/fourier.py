@@ -10,8 +10,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import scipy
 from jax import lax
-from scipy import fft
 
 from agegender_jax.models import layers
 
@@ -42,7 +42,7 @@ def fourier_conv(
   wide = jnp.promote_types(x.dtype, jnp.float32)
   image = jnp.pad(x.astype(wide), ((0, 0), *padding, (0, 0)))
   # Sizes that the transform is quick at; more zeros change no output.
-  sizes = [fft.next_fast_len(n, real=True) for n in image.shape[1:3]]
+  sizes = [scipy.fft.next_fast_len(n, real=True) for n in image.shape[1:3]]
   spectrum = jnp.fft.rfft2(image, s=sizes, axes=(1, 2))
   # The conjugate correlates, where the plain product would convolve.
   weights = jnp.fft.rfft2(kernel.astype(wide), s=sizes, axes=(0, 1)).conj()

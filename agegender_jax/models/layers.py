@@ -4,6 +4,7 @@ Parameters, initial values and results are those of `flax.linen`; on CPU the
 work is done by the faster forms in `fast_conv` and `fast_pool`.
 """
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -36,6 +37,17 @@ def set_formulation(name):
   if name is not None and name not in FORMULATIONS:
     raise ValueError(f'formulation {name!r}: expected one of {FORMULATIONS}')
   _chosen = name
+
+
+@contextlib.contextmanager
+def formulated(name):
+  """Does as `set_formulation` within a `with` block."""
+  before = _chosen
+  set_formulation(name)
+  try:
+    yield
+  finally:
+    set_formulation(before)
 
 
 def formulation():

@@ -65,6 +65,7 @@ def to_svg(panel, size=PANEL) -> str:
 def _render(target, panels, size, columns, file_format):
   import matplotlib
   from matplotlib import figure
+  from matplotlib.backends import backend_agg, backend_svg
 
   style = {
     'font.size': 9, 'axes.titlesize': 10, 'axes.titlelocation': 'left',
@@ -76,14 +77,19 @@ def _render(target, panels, size, columns, file_format):
     'ytick.major.size': 0, 'legend.frameon': False, 'legend.fontsize': 8,
     'lines.linewidth': 1.8, 'svg.fonttype': 'none', 'text.parse_math': False,
   }  # fmt: skip
+  if file_format == 'svg':
+    style |= {'figure.facecolor': 'none', 'axes.facecolor': 'none'}
   rows = -(-len(panels) // columns)
   with matplotlib.rc_context(style):
-    # Figure without pyplot: Agg for PNG, no window, no global state.
+    # Figure without pyplot: no window, no global state.
     canvas = figure.Figure((size[0] * columns, size[1] * rows), dpi=_DPI,
                            layout='constrained')  # fmt: skip
     for index, panel in enumerate(panels):
       panel(canvas.add_subplot(rows, columns, index + 1))
-    options = {}
+    # Unlike `savefig`, these draw once; it draws twice to lay out.
     if file_format == 'svg':
-      options = {'transparent': True, 'metadata': {'Date': None}}
-    canvas.savefig(target, format=file_format, **options)
+      backend_svg.FigureCanvasSVG(canvas).print_svg(
+        target, metadata={'Date': None}
+      )
+    else:
+      backend_agg.FigureCanvasAgg(canvas).print_png(target)

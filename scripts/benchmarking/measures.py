@@ -91,7 +91,7 @@ def measure_input(bench: workbench.Workbench) -> dict:
 
 
 def measure_startup(bench: workbench.Workbench) -> dict:
-  """Times starts up to the first step, the first with nothing compiled."""
+  """Times starts up to the second step, the first with nothing compiled."""
   options = bench.options
   starts = runs.time_starts(options.recipe_flags, options.rounds)
   bench.device, bench.versions = starts[0]['device'], starts[0]['versions']

@@ -1,4 +1,4 @@
-"""Starts a recipe as `main` does, up to its first step, and says when.
+"""Starts a recipe as `main` does, for two steps, and says when.
 
 python -m benchmarking.startup --config=... [--config.overrides]
 
@@ -38,8 +38,10 @@ def main() -> None:
   jax.block_until_ready(state)
   marks['state'] = time.time()
   batch = parallel.shard_steps(made_up.create_batch(config), 1)
-  jax.block_until_ready(run.train_steps(state, {}, batch, jax.random.key(0)))
-  marks['first step'] = time.time()
+  for stage in ('first step', 'second step'):
+    state, report = run.train_steps(state, {}, batch, jax.random.key(0))
+    jax.block_until_ready((state, report))
+    marks[stage] = time.time()
   device = f'{jax.device_count()} x {jax.devices()[0].device_kind}'
   versions = {'jax': jax.__version__}
   print(json.dumps({'marks': marks, 'device': device, 'versions': versions}))

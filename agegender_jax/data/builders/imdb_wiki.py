@@ -3,7 +3,7 @@
 import collections
 
 import numpy as np
-import scipy.io
+import scipy
 import tensorflow_datasets as tfds
 
 from agegender_jax import schema
