@@ -11,4 +11,5 @@ fi
 
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
-.venv/bin/python -m pytest -n 2 -m 'not slow' "$@"
+# Stealing leaves a file's tests, and what they share, mostly to one worker.
+.venv/bin/python -m pytest -n 2 --dist worksteal -m 'not slow' "$@"

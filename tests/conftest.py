@@ -21,6 +21,8 @@ import jax
 import pytest
 from absl import flags
 
+from agegender_jax.report import canvas
+
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
 # Grain reads absl's flags, which only `main` parses.
@@ -36,3 +38,10 @@ def shared() -> pathlib.Path:
   if not (path / 'data').is_dir():
     pytest.skip(f'no real faces: {path} is absent (set AGEGENDER_SHARED)')
   return path.resolve()
+
+
+@pytest.fixture
+def no_figures(monkeypatch):
+  """Leaves figures of a report empty: drawing them is most of a short run."""
+  monkeypatch.setattr(canvas, 'to_svg', lambda *_, **__: '<svg></svg>')
+  monkeypatch.setattr(canvas, 'save_png', lambda *_, **__: None)

@@ -18,6 +18,7 @@ from agegender_jax import (
 )
 from agegender_jax import config as config_lib
 from agegender_jax.data import sources, synthetic_faces
+from agegender_jax.models import layers
 
 ROOT = pathlib.Path(__file__).parent.parent
 CONFIGS = ROOT / 'configs'
@@ -85,9 +86,11 @@ def drawn(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def no_saliency(monkeypatch):
-  """Leaves out what is compiled once more a network and no recipe changes."""
+def no_more_than_the_recipe(monkeypatch, no_figures):
+  """Leaves out what no recipe changes: saliency, figures, fast forms."""
   monkeypatch.setattr(saliency, 'write_saliency', lambda *args: None)
+  with layers.formulated('plain'):
+    yield
 
 
 def use(config, drawn):

@@ -62,7 +62,7 @@ def create_calibrated(folder, fitted, gender_ece):
   (SINCE, SINCE, SINCE, 0.1),
 ])  # fmt: skip
 def test_a_calibration_is_shown_beside_the_scores_computed_with_it(
-  tmp_path, own, again, shown, gender_ece
+  tmp_path, no_figures, own, again, shown, gender_ece
 ):
   folder = create_calibrated(tmp_path / 'run', own, 0.1)
   if again is not None:
