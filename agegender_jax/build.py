@@ -16,6 +16,7 @@ from agegender_jax import (
 )
 from agegender_jax import config as config_lib
 from agegender_jax import state as state_lib
+from agegender_jax.models import layers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +60,8 @@ def create_run(config, network: predictor.Predictor, num_examples: int) -> Run:
   optimizer = optimizers.create_optimizer(config.optimizer, schedule)
   # What the compiled programs follow from.
   terms = (
-    f'{config_lib.flatten(config)}, {plan.total} of {plan.per_epoch} an epoch'
+    f'{config_lib.flatten(config)}, {plan.total} of {plan.per_epoch} an epoch, '
+    f'{layers.formulation()}'
   )
   state = state_lib.create_state(
     network.model,
@@ -67,7 +69,7 @@ def create_run(config, network: predictor.Predictor, num_examples: int) -> Run:
     network.input_size,
     config.seed,
     network.is_frozen,
-    terms,
+    terms=terms,
   )
   partition.check_rules(
     config.optimizer.freeze, config.optimizer.lr_multipliers, state.params

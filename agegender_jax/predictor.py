@@ -75,7 +75,7 @@ class Predictor:
         self.normalize_fn,
         pixels.create_views(crop, config.data.oversample),
       ),
-      f'{config_lib.flatten(config)}',
+      f'{config_lib.flatten(config)}, {layers.formulation()}',
     )
 
   def shapes(self) -> dict:

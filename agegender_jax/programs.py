@@ -23,12 +23,17 @@ from agegender_jax import files
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
 _folder: pathlib.Path | None = None
+_source = ''
 
 
 def keep_in(folder: str) -> None:
-  """Keeps the programs made from now on in a folder, created when needed."""
-  global _folder
-  _folder = pathlib.Path(folder)
+  """Keeps the programs made from now on in a folder, created when needed.
+
+  To be called before the package's other files are imported: a program's name
+  has what they hold now.
+  """
+  global _folder, _source
+  _folder, _source = pathlib.Path(folder), _source_digest()
 
 
 def are_kept() -> bool:
@@ -77,27 +82,36 @@ def kept(
     path = _folder / f'{_digest(terms, shapes)}.program'
     exported = _read(path)
     if exported is None:
-      exported = jax.export.export(jax.jit(function))(*shapes)
-      _write(path, exported)
+      try:
+        exported = jax.export.export(jax.jit(function))(*shapes)
+        content = bytes(exported.serialize())
+      except (NotImplementedError, ValueError) as error:
+        # Such as a callback, put there to look at a value.
+        result = function(*args)
+        logging.warning('this program cannot be kept: %s', error)
+        return result
+      _write(path, content)
     return exported.call(*args)
 
   return call
 
 
 def _read(path):
-  """Returns the program in a file, None where there is none or a torn one."""
-  if not path.exists():
+  """Returns the program in a file; None where none can be read."""
+  try:
+    content = path.read_bytes()
+  except OSError:
     return None
-  content = path.read_bytes()
   digest, content = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
   if hashlib.sha256(content).digest() != digest:
     return None
   return jax.export.deserialize(bytearray(content))
 
 
-def _write(path, exported):
+def _write(path, content):
   """Writes a program to a file; a place that takes none stops no run."""
-  content = bytes(exported.serialize())
+  if _source_digest() != _source:
+    return  # Edited since: what was imported is not what the name says.
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write_whole(path, hashlib.sha256(content).digest() + content)
@@ -108,7 +122,7 @@ def _write(path, exported):
 def _digest(terms, shapes):
   """Returns the name of a program."""
   parts = (
-    _source_digest(),
+    _source,
     terms,
     str(shapes),
     *(library.__version__ for library in (jax, jaxlib, flax, optax)),
@@ -118,7 +132,6 @@ def _digest(terms, shapes):
   return hashlib.sha256('\0'.join(parts).encode()).hexdigest()
 
 
-@functools.cache
 def _source_digest():
   """Returns a digest of every file of this package."""
   digest = hashlib.sha256()

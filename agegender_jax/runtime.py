@@ -52,7 +52,8 @@ def set_up_compilation_cache() -> None:
   if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
     jax.config.update('jax_compilation_cache_dir', path)
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
-  programs.keep_in(os.path.join(path, 'programs'))
+  if jax.config.jax_enable_compilation_cache and '://' not in path:
+    programs.keep_in(os.path.join(path, 'programs'))
 
 
 def set_up_logging() -> None:

@@ -41,7 +41,8 @@ def create_state(
   image_size: int,
   seed: int,
   is_frozen: Callable[[str], bool] = lambda path: False,
-  terms: str = '',
+  *,
+  terms: str,
 ) -> TrainState:
   """Initialises a network and its optimizer.
 

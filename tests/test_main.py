@@ -187,8 +187,6 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last(tmp_path, faces):
     f'--workdir={tmp_path / "run"}',
     '--config.train.num_steps=60',
     '--config.train.eval_every_steps=1',
-    '--config.model.layers=conv:4 pool',
-    '--config.model.branch=flatten dense:8',
     '--config.optimizer.name=sgd',
     '--config.optimizer.momentum=0.99',
     '--config.optimizer.learning_rate=0.01',

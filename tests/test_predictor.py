@@ -21,7 +21,7 @@ def variables_of(network):
     small_config().optimizer, lambda step: 0.1
   )
   return state.create_state(
-    network.model, optimizer, network.input_size, seed=1
+    network.model, optimizer, network.input_size, seed=1, terms=''
   ).variables
 
 

@@ -84,6 +84,7 @@ def test_what_a_program_follows_from_names_it(folder, monkeypatch, change):
     batch = parallel.shard_steps({'x': np.ones(4, np.float32)}, 1)
   elif change == 'source':
     monkeypatch.setattr(programs, '_source_digest', lambda: 'edited')
+    programs.keep_in(folder)
   precision = 'highest' if change == 'settings' else None
   with jax.default_matmul_precision(precision):
     with pytest.raises(AssertionError, match='traced again'):
@@ -112,3 +113,31 @@ def test_a_place_that_takes_no_file_stops_no_run(tmp_path, folder):
   programs.keep_in(tmp_path / 'file' / 'programs')
   first, report = parallel.pmap_train_steps(steps, 'terms')(*arguments())
   assert int(first.step[0]) == 1
+
+
+def test_a_file_that_cannot_be_read_is_as_none(folder):
+  parallel.pmap_train_steps(steps, 'terms')(*arguments())
+  (path,) = folder.iterdir()
+  path.unlink()
+  path.mkdir()
+  first, report = parallel.pmap_train_steps(steps, 'terms')(*arguments())
+  assert int(first.step[0]) == 1
+
+
+def test_source_that_was_edited_since_the_start_keeps_nothing(
+  folder, monkeypatch
+):
+  monkeypatch.setattr(programs, '_source_digest', lambda: 'edited')
+  parallel.pmap_train_steps(steps, 'terms')(*arguments())
+  assert not folder.exists()
+
+
+def test_what_cannot_be_written_down_runs_all_the_same(folder, capfd):
+  def with_a_look(first, *args):
+    jax.debug.print('step {}', first.step)
+    return steps(first, *args)
+
+  first, report = parallel.pmap_train_steps(with_a_look, 't')(*arguments())
+  jax.effects_barrier()
+  assert int(first.step[0]) == 1 and not folder.exists()
+  assert 'step 0' in capfd.readouterr().out

@@ -75,7 +75,7 @@ class Bench:
       in_axes=(0, 0, 0, None),
       devices=devices,
     )
-    first = state.create_state(model, optimizer, SIZE, 0, is_frozen)
+    first = state.create_state(model, optimizer, SIZE, 0, is_frozen, terms='')
     self.state = parallel.replicate(first, devices)
 
   def run(self, *batches):
