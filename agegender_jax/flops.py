@@ -9,10 +9,9 @@ import math
 import time
 
 import jax
-import jax.numpy as jnp
 from flax import linen as nn
 
-from agegender_jax.models import layers
+from agegender_jax import models
 
 # Of the square matrices that measure the peak; 2048 leave a GPU half idle.
 _SIDE, _ACCELERATOR_SIDE = 2048, 8192
@@ -67,12 +66,10 @@ def layer_table(
     return output
 
   def trace(key):
-    image = jnp.zeros((1, input_size, input_size, 3), jnp.float32)
     with nn.intercept_methods(record):
-      return model.init(key, image, train=False)
+      return models.init_variables(model, key, input_size)
 
-  with layers.formulated('plain'):  # The shorter one to trace.
-    jax.eval_shape(trace, jax.random.key(0))
+  jax.eval_shape(trace, jax.random.key(0))
   return rows
 
 

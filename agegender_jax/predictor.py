@@ -2,7 +2,6 @@
 
 import collections
 import contextlib
-import functools
 from collections.abc import Iterable, Iterator
 
 import jax
@@ -80,14 +79,10 @@ class Predictor:
 
   def shapes(self) -> dict:
     """Returns the shapes of `params` and `batch_stats`, computing nothing."""
-    size = self.input_size
-    image = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
-    with layers.formulated('plain'):  # The shorter one to trace.
-      found = jax.eval_shape(
-        functools.partial(self.model.init, train=False),
-        jax.random.key(0),
-        image,
-      )
+    found = jax.eval_shape(
+      lambda key: models.init_variables(self.model, key, self.input_size),
+      jax.random.key(0),
+    )
     return {key: found.get(key, {}) for key in ('params', 'batch_stats')}
 
   def batch_size_for(self, count: int) -> int:

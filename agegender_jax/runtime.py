@@ -39,7 +39,7 @@ def tune_malloc() -> bool:
 
 
 def set_up_compilation_cache() -> None:
-  """Keeps compiled programs in the user's cache folder across starts."""
+  """Keeps traced and compiled programs in the user's cache folder."""
   home = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
   path = str(pathlib.Path(home) / 'agegender_jax' / 'xla')
   path = os.environ.get('JAX_COMPILATION_CACHE_DIR', path)

@@ -9,8 +9,7 @@ import optax
 from flax import linen as nn
 from flax import struct
 
-from agegender_jax import partition, programs
-from agegender_jax.models import layers
+from agegender_jax import models, partition, programs
 
 
 @struct.dataclass
@@ -62,10 +61,7 @@ def create_state(
     return optimizer.init(partition.split(params, is_frozen)[0])
 
   def init(key):
-    image = jnp.zeros((1, image_size, image_size, 3), jnp.float32)
-    # Only shapes of the maps are asked for: the shorter form to trace will do.
-    with layers.formulated('plain'):
-      variables = model.init(key, image, train=False)
+    variables = models.init_variables(model, key, image_size)
     leaves = jax.tree.leaves(init_optimizer(variables['params']))
     return variables, leaves
 

@@ -9,7 +9,7 @@ import pytest
 
 from agegender_jax import config as config_lib
 from agegender_jax import models, recipe, schema
-from agegender_jax.models import fourier, layers
+from agegender_jax.models import fourier
 
 CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
 
@@ -32,11 +32,9 @@ def create(size, **fields):
   config = config_lib.default_config().model
   config.update({'branch': 'gap', **fields})
   model = models.create_model(config, {'gender': 1})
-  shape = jnp.zeros((1, size, size, 3))
-  with layers.formulated('plain'):  # The shorter one to trace.
-    return model, jax.eval_shape(
-      lambda key: model.init(key, shape, train=False), jax.random.key(0)
-    )
+  return model, jax.eval_shape(
+    lambda key: models.init_variables(model, key, size), jax.random.key(0)
+  )
 
 
 def dtypes_of(tree):

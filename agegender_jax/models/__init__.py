@@ -1,8 +1,9 @@
-"""The networks, by name, and the one way to build them."""
+"""The networks, by name, and the one way to build and initialise them."""
 
 import functools
 from collections.abc import Callable, Mapping
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
@@ -89,3 +90,20 @@ def create_model(
   )
   backbone = BACKBONES[config.backbone](config, **fields)
   return heads.MultiBranchCNN(backbone, outputs, config.branch, **fields)
+
+
+def init_variables(model: nn.Module, key: jax.Array, image_size: int) -> dict:
+  """Initialises a network's variables.
+
+  Args:
+    model: linen module, `__call__(image, train)`.
+    key: of the initialisation.
+    image_size: pixels, height and width, of what the network sees.
+
+  Returns:
+    `params` and, where there are any, `batch_stats`.
+  """
+  image = jnp.zeros((1, image_size, image_size, 3), jnp.float32)
+  # Only shapes of the maps are asked for: the shorter form to trace will do.
+  with layers.formulated('plain'):
+    return model.init(key, image, train=False)
