@@ -1,4 +1,5 @@
 import faces_on_disk
+import jax
 import numpy as np
 import pytest
 
@@ -159,13 +160,27 @@ def test_eval_batches_are_shared_by_processes():
   np.testing.assert_array_equal(np.sort(np.concatenate(rows)), np.arange(N))
 
 
+def open_faces(folder, kind):
+  faces_on_disk.write_utkface(folder / 'raw', N)
+  return sources.open_source(
+    'utkface', 'all', source_dir=str(folder / 'raw'), cache=kind,
+    data_dir=str(folder / 'prepared'), image_size=16,
+  )  # fmt: skip
+
+
+@pytest.mark.parametrize('kind', ['memmap', 'none'])
+def test_a_cpu_device_takes_pictures_without_a_copy(tmp_path, kind):
+  source = open_faces(tmp_path, kind)
+  kept = []  # So that no batch gets the memory of another.
+  for count in range(1, 9):
+    image = source.gather(np.arange(count))
+    kept.append((image, jax.device_put(image)))
+    assert kept[-1][1].unsafe_buffer_pointer() == image.ctypes.data
+
+
 @pytest.mark.parametrize('kind', sources.CACHES)
 def test_workers_change_no_batch(tmp_path, kind):
-  faces_on_disk.write_utkface(tmp_path / 'raw', N)
-  source = sources.open_source(
-    'utkface', 'all', source_dir=str(tmp_path / 'raw'), cache=kind,
-    data_dir=str(tmp_path / 'prepared'), image_size=16,
-  )  # fmt: skip
+  source = open_faces(tmp_path, kind)
   expected = train(source)
   for num_workers in (1, 2) if kind == 'memmap' else (1,):
     assert_equal(train(source, num_workers=num_workers), expected)

@@ -4,6 +4,7 @@ import concurrent.futures
 import contextlib
 import fcntl
 import json
+import math
 import os
 import pathlib
 import shutil
@@ -16,6 +17,7 @@ from agegender_jax import schema
 from agegender_jax.data import preprocess
 
 _CHUNK = 64  # Pictures a thread takes at once.
+_ALIGNMENT = 64  # Bytes; what begins at a multiple JAX takes as it is on a CPU.
 
 
 class MemmapPixels:
@@ -47,7 +49,7 @@ class MemmapPixels:
     Returns:
       uint8 [B, S, S, 3].
     """
-    result = np.empty((len(rows), *self._arrays[0].shape[1:]), np.uint8)
+    result = _empty_pixels(len(rows), self._arrays[0].shape[1])
     parts = np.searchsorted(self._ends, rows, side='right')
     starts = self._ends - [len(array) for array in self._arrays]
     locals_ = rows - starts[parts]
@@ -91,8 +93,7 @@ class RecordPixels:
     """
     if self._pool is None:
       self._pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
-    size = self._options[0]
-    result = np.empty((len(rows), size, size, 3), np.uint8)
+    result = _empty_pixels(len(rows), self._options[0])
     for place, pixels in enumerate(self._pool.map(self._decode, rows)):
       result[place] = pixels
     return result
@@ -101,6 +102,14 @@ class RecordPixels:
     part = int(np.searchsorted(self._ends, row, side='right'))
     local = int(row) - (int(self._ends[part - 1]) if part else 0)
     return decode_record(self._records[part], local, *self._options)
+
+
+def _empty_pixels(count, size):
+  """Returns a uint8 [count, size, size, 3] that a CPU device need not copy."""
+  shape = (count, size, size, 3)
+  memory = np.empty(math.prod(shape) + _ALIGNMENT, np.uint8)
+  start = -memory.ctypes.data % _ALIGNMENT
+  return memory[start : start + math.prod(shape)].reshape(shape)
 
 
 def decode_record(

@@ -216,7 +216,7 @@ class Input(_Job):
 
   def create_shard(self):
     """Returns a function that brings a batch to the devices."""
-    batch = made_up.create_batch(self.config)
+    batch = self.create_gather()()
     return lambda: jax.block_until_ready(put(batch))
 
   def create_augment(self):
