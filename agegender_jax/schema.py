@@ -120,6 +120,7 @@ def group_of_prediction(age: np.ndarray, groups: str) -> np.ndarray:
   """
   years = np.asarray(age, np.float64)[..., None]
   low, high = np.asarray(AGE_GROUPS[groups], np.float64).T
-  high = np.append(high[:-1], np.inf)
+  # Not infinity: a network that has diverged predicts that, too.
+  high = np.append(high[:-1], np.finfo(np.float64).max)
   distance = np.maximum(np.maximum(low - years, years - high), 0)
   return np.argmin(distance, axis=-1).astype(np.int32)

@@ -95,12 +95,13 @@ def _fill(shapes, seed=0):
     if len(shape) > 1:
       # VGG's classifier repeats itself: drawing all of it takes seconds.
       value = random.standard_normal(min(np.prod(shape), 2**20))
-      value = np.resize(value, shape) * np.sqrt(2 / np.prod(shape[1:]))
+      value *= np.sqrt(2 / np.prod(shape[1:]))
+      value = np.resize(value.astype(np.float32), shape)
     elif key.endswith(('bias', 'running_mean')):
       value = random.standard_normal(shape) * 0.2
     else:  # Scale or running variance.
       value = random.uniform(0.5, 1.5, shape)
-    state[key] = value.astype(np.float32)
+    state[key] = value.astype(np.float32, copy=False)
   return state
 
 

@@ -18,6 +18,11 @@ from agegender_jax.models import fast_conv, fast_pool
 
 FORMULATIONS = ('plain', 'fast')
 
+# One program a shape: outside of jit each operation would be one of its own,
+# three hundred for VGG16, and within it each layer would be traced anew.
+_fast_conv = jax.jit(fast_conv.conv, static_argnums=(2, 3))
+_fast_max_pool = jax.jit(fast_pool.max_pool, static_argnums=(1, 2, 3))
+
 _chosen = None
 
 
@@ -86,7 +91,7 @@ def conv_general_dilated(
     )
   strides = tuple(window_strides)
   pads = _explicit_padding(lhs.shape, rhs.shape[:2], strides, padding)
-  return fast_conv.conv(lhs, rhs, strides, pads)
+  return _fast_conv(lhs, rhs, strides, pads)
 
 
 def _explicit_padding(shape, window, strides, padding):
@@ -121,7 +126,7 @@ def max_pool(x, window, strides=None, padding='VALID'):
   if formulation() == 'plain' or x.ndim != 4 or not is_float:
     return nn.max_pool(x, window, strides, padding)
   pads = _explicit_padding(x.shape, window, strides, padding)
-  return fast_pool.max_pool(x, window, strides, pads)
+  return _fast_max_pool(x, window, strides, pads)
 
 
 def local_response_norm(x, size=5, alpha=1e-4, beta=0.75, k=1.0):
