@@ -2,21 +2,13 @@
 
 import os
 
-# A core a worker: XLA's threads of two workers would wait for each other.
-_WORKER = os.environ.get('PYTEST_XDIST_WORKER', '')
-if _WORKER and hasattr(os, 'sched_setaffinity'):  # Linux.
-  _CORES = sorted(os.sched_getaffinity(0))
-  os.sched_setaffinity(0, {_CORES[int(_WORKER[2:]) % len(_CORES)]})
-
 # Before jax looks at its devices. Most of a test's time is compiling: LLVM's
-# first level halves it, narrow vectors take off an eighth; what XLA itself
-# makes of a program stays.
-_FLAGS = (
+# first level halves it, what XLA itself makes of a program stays.
+os.environ['XLA_FLAGS'] = (
   os.environ.get('XLA_FLAGS', '')
   + ' --xla_force_host_platform_device_count=2'
   + ' --xla_backend_optimization_level=1'
 )
-os.environ['XLA_FLAGS'] = f'{_FLAGS} --xla_cpu_prefer_vector_width=64'
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ.setdefault(
   'JAX_COMPILATION_CACHE_DIR',
@@ -33,8 +25,16 @@ from agegender_jax.report import canvas
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
+# A core a worker: XLA's threads of two workers would wait for each other.
+_WORKER = os.environ.get('PYTEST_XDIST_WORKER', '')
+if _WORKER and hasattr(os, 'sched_setaffinity'):  # Linux.
+  _CORES = sorted(os.sched_getaffinity(0))
+  os.sched_setaffinity(0, {_CORES[int(_WORKER[2:]) % len(_CORES)]})
+# Narrow vectors take off an eighth of compiling, and slow what is compiled:
+# processes that tests start train longer than they compile, and get none.
+_FLAGS = os.environ['XLA_FLAGS']
+os.environ['XLA_FLAGS'] += ' --xla_cpu_prefer_vector_width=64'
 jax.devices()
-# The processes that tests start train longer than they compile.
 os.environ['XLA_FLAGS'] = _FLAGS
 # Grain reads absl's flags, which only `main` parses.
 flags.FLAGS.mark_as_parsed()
