@@ -32,8 +32,8 @@ def predict(config, image, crop=slice(None)):
   return network.predict_all(variables, [batch])
 
 
-def pictures(count=4):
-  random = np.random.default_rng(0)
+def pictures(count=4, seed=0):
+  random = np.random.default_rng(seed)
   return random.integers(0, 256, (count, 16, 16, 3), np.uint8)
 
 
@@ -64,6 +64,30 @@ def test_over_sampling_averages_ten_crops():
   np.testing.assert_allclose(
     found['logits']['age'], np.mean(parts, axis=0), rtol=1e-4, atol=1e-4
   )
+
+
+def test_batches_under_way_together_come_in_their_order():
+  network = predictor.Predictor(small_config())
+  variables = parallel.replicate(variables_of(network))
+  mask = np.array([1, 1, 0, 1])
+  batches = [
+    {'image': pictures(seed=seed), 'mask': np.roll(mask, seed)}
+    for seed in range(7)
+  ]
+  found = list(network.predict(variables, iter(batches)))
+  assert len(found) == 7
+  for batch, output in zip(batches, found, strict=True):
+    (alone,) = network.predict(variables, [batch])
+    jax.tree.map(np.testing.assert_array_equal, output, alone)
+
+  def broken():
+    yield from batches[:4]
+    raise OSError('no more')
+
+  read = network.predict(variables, broken())
+  next(read)
+  with pytest.raises(OSError, match='no more'):
+    list(read)
 
 
 def test_shapes_are_those_of_a_state():
