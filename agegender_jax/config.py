@@ -115,6 +115,8 @@ def default_config() -> config_dict.ConfigDict:
   train.eval_every_epochs = 1.0
   train.log_every_steps = 50
   train.steps_per_call = 1  # Steps in one dispatch: more pay on fast devices.
+  # Devices that JAX takes a CPU for: two pay for small convolutions.
+  train.cpu_devices = 1
   # Best checkpoint by validation: '' = age_mae, else age_group_accuracy, else
   # gender_accuracy.
   train.best_metric = ''
@@ -197,7 +199,7 @@ def check_values(config: config_dict.ConfigDict) -> None:
     is_number = isinstance(value, int | float)
     if is_number and not 0 <= value < float('inf'):
       raise schema.UserError(f'config field {name} = {value} must be 0 or more')
-  for name in ('log_every_steps', 'steps_per_call'):
+  for name in ('log_every_steps', 'steps_per_call', 'cpu_devices'):
     if config.train[name] < 1:
       raise schema.UserError(f'train.{name} must be 1 or more')
 

@@ -103,6 +103,7 @@ def main(argv) -> None:
     config_lib.check_values(config)
     runtime.set_up_logging()
     runtime.tune_malloc()
+    runtime.divide_cpu(config.train.cpu_devices)
     runtime.set_up_compilation_cache()
     # Imported late: --help and a typing error should answer at once.
     if mode == 'train':

@@ -43,7 +43,10 @@ _MALLOC = flags.DEFINE_list(
   'and theirs; the others take the first. On a GPU only the first counts.',
 )  # fmt: skip
 _CPU_DEVICES = flags.DEFINE_list(
-  'cpu_devices', [''], 'For step: into how many devices JAX cuts the CPU.'
+  'cpu_devices',
+  [''],
+  'For step: for how many devices JAX takes the CPU; '
+  "'' is what the recipe says.",
 )
 _AUGMENT = flags.DEFINE_boolean(
   'augment', False, 'For step: keep the augmentation, which a peer lacks.'

@@ -17,6 +17,7 @@ from agegender_jax import (
   models,
   parallel,
   predictor,
+  runtime,
 )
 from agegender_jax.data import input_pipeline
 from agegender_jax.models import layers
@@ -45,6 +46,7 @@ class _Job:
 
   def __init__(self, task: dict, config):
     layers.set_formulation(task.get('formulation'))
+    runtime.divide_cpu(config.train.cpu_devices)
     device = jax.devices()[0]
     self.config = config
     self.facts = {

@@ -23,6 +23,7 @@ def main() -> None:
   flags.FLAGS(sys.argv)
   config = flags.FLAGS.config
   runtime.tune_malloc()
+  runtime.divide_cpu(config.train.cpu_devices)
   runtime.set_up_compilation_cache()
   marks['flags'] = time.time()
 
