@@ -217,9 +217,10 @@ class Input(_Job):
     return lambda: next(batches)
 
   def create_shard(self):
-    """Returns a function that brings a batch to the devices."""
-    batch = self.create_gather()()
-    return lambda: jax.block_until_ready(put(batch))
+    """Returns a function that hands a batch to the devices, as a step does."""
+    batch = parallel.shard_steps(self.create_gather()(), 1)
+    take = jax.pmap(lambda batch: batch['mask'].sum(), parallel.AXIS)
+    return lambda: take(batch).block_until_ready()
 
   def create_augment(self):
     """Returns a function that augments and normalises on one device."""
