@@ -105,11 +105,14 @@ def draw_roofline(rows: list[dict], peaks: dict, folder: str) -> None:
     places = [intensity[net] for net in nets]
     if nets:
       axis.plot(places, speeds, 'o', color=color, label=name)
-    for net, x, y in zip(nets, places, speeds, strict=True):
-      if peer == 'ours':
-        axis.annotate(
-          net, (x, y), xytext=(6, 3), textcoords='offset points', size=8
-        )
+    # Names beside the axes, where those of close points do not overlap.
+    order = sorted(zip(speeds, places, nets, strict=True))
+    for rank, (y, x, net) in enumerate(order if peer == 'ours' else []):
+      axis.annotate(
+        net, (x, y), (1.02, (rank + 1) / (len(order) + 1)), size=8,
+        textcoords='axes fraction', verticalalignment='center',
+        arrowprops={'arrowstyle': '-', 'color': color, 'linewidth': 0.4},
+      )  # fmt: skip
   axis.set_xscale('log')
   axis.set_yscale('log')
   axis.set_xlabel('FLOPs per byte that our compiled step reads or writes')
