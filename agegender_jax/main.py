@@ -102,9 +102,7 @@ def main(argv) -> None:
       raise schema.UserError('--config=configs/NAME.py is needed to train')
     config_lib.check_values(config)
     runtime.set_up_logging()
-    runtime.tune_malloc()
-    runtime.divide_cpu(config.train.cpu_devices)
-    runtime.set_up_compilation_cache()
+    runtime.set_up(config.train.cpu_devices)
     # Imported late: --help and a typing error should answer at once.
     if mode == 'train':
       from agegender_jax import train

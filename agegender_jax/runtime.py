@@ -16,6 +16,13 @@ from absl import logging as absl_logging
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 
 
+def set_up(cpu_devices: int) -> None:
+  """Does all that goes before a network: see the functions it calls."""
+  tune_malloc()
+  divide_cpu(cpu_devices)
+  set_up_compilation_cache()
+
+
 def tune_malloc() -> bool:
   """Keeps freed memory in the process instead of giving it back each step.
 

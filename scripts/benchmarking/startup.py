@@ -22,9 +22,7 @@ def main() -> None:
 
   flags.FLAGS(sys.argv)
   config = flags.FLAGS.config
-  runtime.tune_malloc()
-  runtime.divide_cpu(config.train.cpu_devices)
-  runtime.set_up_compilation_cache()
+  runtime.set_up(config.train.cpu_devices)
   marks['flags'] = time.time()
 
   # What `main` imports to train.
