@@ -49,10 +49,13 @@ def _assert_close(found, wanted, tolerance):
   np.testing.assert_allclose(found, wanted, rtol=0, atol=tolerance * scale)
 
 
-@pytest.mark.parametrize('turn_bytes', [winograd._TURN_BYTES, 1])
+@pytest.mark.parametrize('in_turns', [False, True])
 @pytest.mark.parametrize('name', CASES)
-def test_winograd_equals_xla_in_double_precision(name, turn_bytes, monkeypatch):
-  monkeypatch.setattr(winograd, '_TURN_BYTES', turn_bytes)
+def test_winograd_equals_xla_in_double_precision(name, in_turns, monkeypatch):
+  if in_turns:
+    for limit in ('', '_OF_GRADIENT'):
+      monkeypatch.setattr(winograd, f'_TURN_BYTES{limit}', 1)
+    monkeypatch.setattr(winograd, '_MOST_TURN_BYTES', 1)
   with jax.enable_x64(True):
     x, kernel, dy, padding, plain = _case(name, jnp.float64)
     wanted, pull = jax.vjp(plain, x, kernel)
@@ -136,3 +139,32 @@ def test_fast_conv_takes_winograd_where_it_pays(
   for ours, theirs in zip(found, wanted, strict=True):
     ours, theirs = (np.asarray(a, np.float32) for a in (ours, theirs))
     _assert_close(ours, theirs, tolerance)
+
+
+@pytest.mark.parametrize(
+  'batch, grid, channels, features, wanted',
+  [
+    (32, (8, 8), 128, 64, 32),  # All: two blocks of outputs, 36 MiB.
+    (32, (32, 32), 128, 64, 2),  # One image is over the limit, two are busy.
+    (20, (16, 16), 96, 64, 4),  # No divisor within 40 MiB fills two threads.
+    (32, (4, 4), 512, 256, 8),  # Columns enough for two threads.
+    (3, (64, 64), 128, 64, 1),
+  ],
+)
+def test_a_turn_keeps_two_threads_busy_or_in_the_cache(
+  batch, grid, channels, features, wanted
+):
+  found = winograd._images_a_turn(
+    batch, grid, channels, features, jnp.dtype('float32')
+  )
+  assert found == wanted
+
+
+def test_a_gradient_takes_all_images_at_once_or_few():
+  def images(batch, channels):
+    return winograd._images_a_turn_of_gradient(
+      batch, (8, 8), channels, jnp.dtype('float32')
+    )
+
+  assert images(32, 128) == 32
+  assert images(64, 128) == 4

@@ -45,6 +45,14 @@ _KERNEL_BOTH = np.kron(_KERNEL, _KERNEL)
 # Transformed pixels of a loop turn: they stay in the cache, and their memory
 # is used again.
 _TURN_BYTES = 16 * 2**20
+_TURN_BYTES_OF_GRADIENT = 8 * 2**20
+# As many are worth it where they bring a second thread to work, or where there
+# is then no loop, whose operations XLA runs one after the other.
+_MOST_TURN_BYTES = 40 * 2**20
+# What of a matrix product XLA gives to a thread: outputs, and columns of them.
+_BLOCK, _BLOCK_COLUMNS = 2**16, 128
+# The least part of two threads' time that a product is to fill.
+_BUSY = 0.75
 
 
 def conv(x, kernel, padding):
@@ -97,7 +105,9 @@ def _conv(x, kernel, padding, product):
     ]
 
   channels = sum(kernel.shape[1:])
-  images = _images_a_turn(x.shape[0], grid, channels, x.dtype)
+  images = _images_a_turn(
+    x.shape[0], grid, channels, channels - x.shape[3], x.dtype
+  )
   if images == x.shape[0]:
     return piece(x)
   turns = x.shape[0] // images
@@ -130,7 +140,7 @@ def kernel_gradient(x, dy, padding):
     )
 
   channels = x.shape[3] + dy.shape[3]
-  images = _images_a_turn(x.shape[0], grid, channels, x.dtype)
+  images = _images_a_turn_of_gradient(x.shape[0], grid, channels, x.dtype)
   if images == x.shape[0]:
     return _gather_kernel(piece(x, dy))
 
@@ -151,14 +161,57 @@ def _grid(size):
   return tuple(-(-length // TILE) for length in size)
 
 
-def _images_a_turn(batch, grid, channels, dtype):
-  """Returns how many images, a divisor of the batch, suit the cache."""
-  image_bytes = math.prod(grid) * _POINTS**2 * channels * dtype.itemsize
+def _images_a_turn(batch, grid, channels, features, dtype):
+  """Returns how many images, a divisor of the batch, a turn of `conv` takes.
+
+  Args:
+    batch: B.
+    grid: rows and columns of tiles.
+    channels: in and out together.
+    features: channels out.
+    dtype: of the pixels.
+  """
+  image_bytes = _image_bytes(grid, channels, dtype)
+  few = _images_within(batch, image_bytes, _TURN_BYTES)
+  if features > _BLOCK_COLUMNS:
+    return few  # Its blocks are enough for two threads.
+  return next(
+    (
+      images
+      for images in range(few, batch + 1)
+      if batch % images == 0
+      and images * image_bytes <= _MOST_TURN_BYTES
+      and _busy_share(images * math.prod(grid) * features) >= _BUSY
+    ),
+    few,
+  )
+
+
+def _busy_share(outputs):
+  """Returns which part of two threads' time a product's blocks fill."""
+  blocks = outputs / _BLOCK
+  return blocks / (2 * math.ceil(math.ceil(blocks) / 2))
+
+
+def _images_a_turn_of_gradient(batch, grid, channels, dtype):
+  """Returns how many images a turn of `kernel_gradient` takes."""
+  image_bytes = _image_bytes(grid, channels, dtype)
+  if batch * image_bytes <= _MOST_TURN_BYTES:
+    return batch
+  return _images_within(batch, image_bytes, _TURN_BYTES_OF_GRADIENT)
+
+
+def _image_bytes(grid, channels, dtype):
+  """Returns the bytes of an image's transformed pixels."""
+  return math.prod(grid) * _POINTS**2 * channels * dtype.itemsize
+
+
+def _images_within(batch, image_bytes, limit):
+  """Returns the largest divisor of the batch within the limit, or 1."""
   return max(
     images
     for images in range(1, batch + 1)
-    if batch % images == 0
-    and (images == 1 or images * image_bytes <= _TURN_BYTES)
+    if batch % images == 0 and (images == 1 or images * image_bytes <= limit)
   )
 
 
