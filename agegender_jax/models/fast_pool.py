@@ -61,44 +61,71 @@ def _place_dtype(window):
 
 def _max_pool_backward(window, strides, padding, residuals, dy):
   place, like = residuals
-  size = [
-    extent + sum(pad)
-    for extent, pad in zip(like.shape[1:3], padding, strict=True)
-  ]
-  zero = jnp.zeros((), dy.dtype)
   if window == strides:
-    dx = _spread_blocks(place, dy, window, size)
+    dx = _spread_blocks(place, dy, window)
   else:
-    dx = functools.reduce(
-      jnp.add,
-      (
-        _spread(
-          jnp.where(place == row * window[1] + column, dy, zero),
-          (row, column),
-          strides,
-          size,
-        )
-        for row in range(window[0])
-        for column in range(window[1])
-      ),
-    )
-  cut = [(-low, -high, 0) for low, high in padding]
-  return (lax.pad(dx, zero, [(0, 0, 0), *cut, (0, 0, 0)]),)
-
-
-def _spread(dy, start, strides, size):
-  """Returns zeros [B, *size, C] with dy at every stride from start."""
+    dx = _spread(place, dy, window, strides)
   pads = [
-    (first, extent - first - (count - 1) * stride - 1, stride - 1)
-    for first, extent, count, stride in zip(
-      start, size, dy.shape[1:3], strides, strict=True
+    (-low, extent + low - have, 0)
+    for (low, _), extent, have in zip(
+      padding, like.shape[1:3], dx.shape[1:3], strict=True
     )
   ]
-  return lax.pad(dy, jnp.zeros((), dy.dtype), [(0, 0, 0), *pads, (0, 0, 0)])
+  return (lax.pad(dx, jnp.zeros((), dy.dtype), [(0, 0, 0), *pads, (0, 0, 0)]),)
 
 
-def _spread_blocks(place, dy, window, size):
-  """Returns `_spread` of every place at once where windows do not overlap."""
+def _spread(place, dy, window, strides):
+  """Brings each dy to its place in its window, summed where windows overlap.
+
+  Pixels that have the same places in windows are one sum of shifted slices, in
+  whose inner loop there is nothing but channels.
+
+  Args:
+    place: int [B, H', W', C], row by row in the window.
+    dy: [B, H', W', C].
+    window: (height, width) in pixels.
+    strides: (vertical, horizontal) in pixels.
+
+  Returns:
+    Array [B, H, W, C], the padded image as far as windows reach.
+  """
+  # Windows over a pixel beside its own, on each side.
+  more = [
+    -(-length // stride) - 1
+    for length, stride in zip(window, strides, strict=True)
+  ]
+  pads = [(0, 0, 0), *((count, count, 0) for count in more), (0, 0, 0)]
+  zero = jnp.zeros((), dy.dtype)
+  place = lax.pad(place, jnp.array(-1, place.dtype), pads)
+  dy = lax.pad(dy, zero, pads)
+  size = [
+    extent - count for extent, count in zip(dy.shape[1:3], more, strict=True)
+  ]
+
+  def phase(row, column):
+    total = zero
+    for down in range(row, window[0], strides[0]):
+      for right in range(column, window[1], strides[1]):
+        start = (more[0] - down // strides[0], more[1] - right // strides[1])
+        here, value = (
+          strided_window(array, start, size, (1, 1)) for array in (place, dy)
+        )
+        index = down * window[1] + right
+        total = total + jnp.where(here == index, value, zero)
+    return jnp.broadcast_to(total, (len(dy), *size, dy.shape[3]))
+
+  rows = [
+    jnp.stack([phase(row, column) for column in range(strides[1])], axis=3)
+    for row in range(strides[0])
+  ]
+  dx = jnp.stack(rows, axis=2)
+  return dx.reshape(
+    len(dy), size[0] * strides[0], size[1] * strides[1], dy.shape[3]
+  )
+
+
+def _spread_blocks(place, dy, window):
+  """Does as `_spread` where windows stand side by side."""
   batch, rows, columns, channels = dy.shape
   blocks = (batch, rows, window[0], columns, window[1], channels)
   index = lax.broadcasted_iota(place.dtype, blocks, 2) * window[
@@ -108,13 +135,8 @@ def _spread_blocks(place, dy, window, size):
     jnp.broadcast_to(place[:, :, None, :, None], blocks) == index,
     jnp.broadcast_to(dy[:, :, None, :, None], blocks),
     jnp.zeros((), dy.dtype),
-  ).reshape(batch, rows * window[0], columns * window[1], channels)
-  rest = [
-    (0, extent - have, 0)
-    for extent, have in zip(size, dx.shape[1:3], strict=True)
-  ]
-  zero = jnp.zeros((), dy.dtype)
-  return lax.pad(dx, zero, [(0, 0, 0), *rest, (0, 0, 0)])
+  )
+  return dx.reshape(batch, rows * window[0], columns * window[1], channels)
 
 
 def strided_window(x, start, count, strides):
