@@ -122,6 +122,18 @@ def test_conv_gradient_in_turns_equals_lax(name, monkeypatch):
   _assert_close(_value_and_gradients(fast, x, kernel), desired, 1e-5)
 
 
+@pytest.mark.parametrize(('devices', 'pieces'), [(1, 3), (2, 1)])
+@pytest.mark.parametrize('name', ['3x3 rgb', '3x3 stride 2', '7x7 stem'])
+def test_conv_in_pieces_equals_lax(name, devices, pieces, monkeypatch):
+  monkeypatch.setattr(fast_conv, '_MULTIPLICATIONS_IN_PIECES', 1)
+  monkeypatch.setattr(jax, 'local_device_count', lambda: devices)
+  x, kernel, plain, fast = _conv_case(name)
+  desired = _value_and_gradients(plain, x, kernel)
+  forward = str(jax.make_jaxpr(fast)(x, kernel))
+  assert forward.count('conv_general_dilated[') == pieces
+  _assert_close(_value_and_gradients(fast, x, kernel), desired, 1e-5)
+
+
 @pytest.mark.parametrize(
   ('batch', 'image_bytes', 'turns'),
   [(20, 2**20, 4), (20, 2**24, 20), (64, 2**10, 1), (7, 2**20, 7)],

@@ -53,9 +53,8 @@ def _assert_close(found, wanted, tolerance):
 @pytest.mark.parametrize('name', CASES)
 def test_winograd_equals_xla_in_double_precision(name, in_turns, monkeypatch):
   if in_turns:
-    for limit in ('', '_OF_GRADIENT'):
-      monkeypatch.setattr(winograd, f'_TURN_BYTES{limit}', 1)
-    monkeypatch.setattr(winograd, '_MOST_TURN_BYTES', 1)
+    for limit in [name for name in vars(winograd) if '_TURN_BYTES' in name]:
+      monkeypatch.setattr(winograd, limit, 1)
   with jax.enable_x64(True):
     x, kernel, dy, padding, plain = _case(name, jnp.float64)
     wanted, pull = jax.vjp(plain, x, kernel)
@@ -166,5 +165,5 @@ def test_a_gradient_takes_all_images_at_once_or_few():
       batch, (8, 8), channels, jnp.dtype('float32')
     )
 
-  assert images(32, 128) == 32
-  assert images(64, 128) == 4
+  assert images(16, 128) == 16
+  assert images(32, 128) == 4

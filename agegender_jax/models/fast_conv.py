@@ -22,6 +22,11 @@ _DIMENSIONS = ('NHWC', 'HWIO', 'NHWC')
 _WINOGRAD_CHANNELS = 32
 _WINOGRAD_CHANNELS_OF_GRADIENT = 16
 _WINOGRAD_TILES = 16
+# XLA convolves to so few channels on one thread, but pieces of a batch side by
+# side; from so many multiplications on it is worth it, unless two devices do.
+_ONE_THREAD_FEATURES = 128
+_PIECES = 8
+_MULTIPLICATIONS_IN_PIECES = 2**28
 
 
 def _lax_conv(x, kernel, strides, padding, lhs_dilation=(1, 1)):
@@ -32,6 +37,25 @@ def _lax_conv(x, kernel, strides, padding, lhs_dilation=(1, 1)):
     padding,
     lhs_dilation=lhs_dilation,
     dimension_numbers=_DIMENSIONS,
+  )
+
+
+def _conv_in_pieces(x, kernel, strides, padding):
+  """Returns `_lax_conv` undilated, of pieces of the batch where that pays."""
+  pixels = math.prod(x.shape[:3]) // math.prod(strides)
+  multiplications = pixels * math.prod(kernel.shape)
+  if (
+    kernel.shape[3] > _ONE_THREAD_FEATURES
+    or multiplications < _MULTIPLICATIONS_IN_PIECES
+    or jax.local_device_count() > 1
+  ):
+    return _lax_conv(x, kernel, strides, padding)
+  count = max(n for n in range(1, _PIECES + 1) if len(x) % n == 0)
+  return jnp.concatenate(
+    [
+      _lax_conv(piece, kernel, strides, padding)
+      for piece in jnp.split(x, count)
+    ]
   )
 
 
@@ -116,7 +140,7 @@ def conv(x, kernel, strides, padding):
   if missing > 0 and kernel.shape[0] * kernel.shape[1] <= 9:
     x = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, missing)))
     kernel = jnp.pad(kernel, ((0, 0), (0, 0), (0, missing), (0, 0)))
-  return _lax_conv(x, kernel, strides, padding)
+  return _conv_in_pieces(x, kernel, strides, padding)
 
 
 def _conv_forward(x, kernel, strides, padding):
@@ -170,6 +194,8 @@ def _input_gradient(shape, kernel, strides, padding, dy):
     )
     return dx
   flipped = lax.optimization_barrier(kernel[::-1, ::-1].swapaxes(2, 3))
+  if strides == (1, 1):
+    return _conv_in_pieces(dy, flipped, strides, pads)
   return _lax_conv(dy, flipped, (1, 1), pads, lhs_dilation=strides)
 
 

@@ -43,12 +43,12 @@ _OUTPUT = np.array(
 # Of both axes of a kernel at once, [36, 9].
 _KERNEL_BOTH = np.kron(_KERNEL, _KERNEL)
 # Transformed pixels of a loop turn: they stay in the cache, and their memory
-# is used again.
+# is used again. More are worth it where they bring a second thread to work.
 _TURN_BYTES = 16 * 2**20
-_TURN_BYTES_OF_GRADIENT = 8 * 2**20
-# As many are worth it where they bring a second thread to work, or where there
-# is then no loop, whose operations XLA runs one after the other.
 _MOST_TURN_BYTES = 40 * 2**20
+# Of the kernel gradient; all at once, without a loop, up to the second.
+_TURN_BYTES_OF_GRADIENT = 8 * 2**20
+_ONE_TURN_BYTES_OF_GRADIENT = 20 * 2**20
 # What of a matrix product XLA gives to a thread: outputs, and columns of them.
 _BLOCK, _BLOCK_COLUMNS = 2**16, 128
 # The least part of two threads' time that a product is to fill.
@@ -196,7 +196,7 @@ def _busy_share(outputs):
 def _images_a_turn_of_gradient(batch, grid, channels, dtype):
   """Returns how many images a turn of `kernel_gradient` takes."""
   image_bytes = _image_bytes(grid, channels, dtype)
-  if batch * image_bytes <= _MOST_TURN_BYTES:
+  if batch * image_bytes <= _ONE_TURN_BYTES_OF_GRADIENT:
     return batch
   return _images_within(batch, image_bytes, _TURN_BYTES_OF_GRADIENT)
 
