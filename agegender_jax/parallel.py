@@ -41,6 +41,11 @@ def replicate(tree, devices: Sequence[jax.Device] | None = None):
   return jax.tree.map(copy, tree)
 
 
+def has_one_device() -> bool:
+  """Says whether one device has this process's processor to itself."""
+  return jax.local_device_count() == 1
+
+
 def check_batch_size(name: str, batch_size: int) -> None:
   """Raises schema.UserError unless the devices share the batch evenly."""
   count = jax.device_count()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
+from agegender_jax import parallel
 from agegender_jax.models import fast_conv, winograd
 
 # (B, H, W, C, D, padding)
@@ -151,15 +152,18 @@ def test_fast_conv_takes_winograd_where_it_pays(
   ],
 )
 def test_a_turn_keeps_two_threads_busy_or_in_the_cache(
-  batch, grid, channels, features, wanted
+  batch, grid, channels, features, wanted, monkeypatch
 ):
+  monkeypatch.setattr(parallel, 'has_one_device', lambda: True)
   found = winograd._images_a_turn(
     batch, grid, channels, features, jnp.dtype('float32')
   )
   assert found == wanted
 
 
-def test_a_gradient_takes_all_images_at_once_or_few():
+def test_a_gradient_takes_all_images_at_once_or_few(monkeypatch):
+  monkeypatch.setattr(parallel, 'has_one_device', lambda: True)
+
   def images(batch, channels):
     return winograd._images_a_turn_of_gradient(
       batch, (8, 8), channels, jnp.dtype('float32')
@@ -167,3 +171,10 @@ def test_a_gradient_takes_all_images_at_once_or_few():
 
   assert images(16, 128) == 16
   assert images(32, 128) == 4
+
+
+def test_turns_are_small_where_devices_share_the_cache(monkeypatch):
+  monkeypatch.setattr(parallel, 'has_one_device', lambda: False)
+  pixels = (8, 8), 128, jnp.dtype('float32')
+  assert winograd._images_a_turn_of_gradient(16, *pixels) == 4
+  assert winograd._images_a_turn(32, (8, 8), 128, 64, pixels[-1]) == 8

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from agegender_jax import parallel
 from agegender_jax.models import fast_pool, kernel_gradient, winograd
 
 _DIMENSIONS = ('NHWC', 'HWIO', 'NHWC')
@@ -47,7 +48,7 @@ def _conv_in_pieces(x, kernel, strides, padding):
   if (
     kernel.shape[3] > _ONE_THREAD_FEATURES
     or multiplications < _MULTIPLICATIONS_IN_PIECES
-    or jax.local_device_count() > 1
+    or not parallel.has_one_device()
   ):
     return _lax_conv(x, kernel, strides, padding)
   count = max(n for n in range(1, _PIECES + 1) if len(x) % n == 0)

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from agegender_jax import parallel
+
 TILE = 4  # Output pixels, height and width, of a tile.
 _POINTS = TILE + 2  # Input pixels, height and width, of a tile.
 # The transforms of input, kernel and output, Lavin & Gray's section 5.1.
@@ -43,7 +45,8 @@ _OUTPUT = np.array(
 # Of both axes of a kernel at once, [36, 9].
 _KERNEL_BOTH = np.kron(_KERNEL, _KERNEL)
 # Transformed pixels of a loop turn: they stay in the cache, and their memory
-# is used again. More are worth it where they bring a second thread to work.
+# is used again. More are worth it where they bring a second thread to work,
+# which a second device does otherwise.
 _TURN_BYTES = 16 * 2**20
 _MOST_TURN_BYTES = 40 * 2**20
 # Of the kernel gradient; all at once, without a loop, up to the second.
@@ -173,8 +176,8 @@ def _images_a_turn(batch, grid, channels, features, dtype):
   """
   image_bytes = _image_bytes(grid, channels, dtype)
   few = _images_within(batch, image_bytes, _TURN_BYTES)
-  if features > _BLOCK_COLUMNS:
-    return few  # Its blocks are enough for two threads.
+  if features > _BLOCK_COLUMNS or not parallel.has_one_device():
+    return few  # There is enough for two threads.
   return next(
     (
       images
@@ -196,7 +199,8 @@ def _busy_share(outputs):
 def _images_a_turn_of_gradient(batch, grid, channels, dtype):
   """Returns how many images a turn of `kernel_gradient` takes."""
   image_bytes = _image_bytes(grid, channels, dtype)
-  if batch * image_bytes <= _ONE_TURN_BYTES_OF_GRADIENT:
+  at_once = batch * image_bytes <= _ONE_TURN_BYTES_OF_GRADIENT
+  if at_once and parallel.has_one_device():
     return batch
   return _images_within(batch, image_bytes, _TURN_BYTES_OF_GRADIENT)
 
