@@ -23,9 +23,8 @@ _DIMENSIONS = ('NHWC', 'HWIO', 'NHWC')
 _WINOGRAD_CHANNELS = 32
 _WINOGRAD_CHANNELS_OF_GRADIENT = 16
 _WINOGRAD_TILES = 16
-# XLA convolves to so few channels on one thread, but pieces of a batch side by
+# XLA convolves to few channels on one thread, but pieces of a batch side by
 # side; from so many multiplications on it is worth it, unless two devices do.
-_ONE_THREAD_FEATURES = 128
 _PIECES = 8
 _MULTIPLICATIONS_IN_PIECES = 2**28
 
@@ -46,12 +45,12 @@ def _conv_in_pieces(x, kernel, strides, padding):
   pixels = math.prod(x.shape[:3]) // math.prod(strides)
   multiplications = pixels * math.prod(kernel.shape)
   if (
-    kernel.shape[3] > _ONE_THREAD_FEATURES
+    kernel.shape[3] > winograd.BLOCK_COLUMNS
     or multiplications < _MULTIPLICATIONS_IN_PIECES
     or not parallel.has_one_device()
   ):
     return _lax_conv(x, kernel, strides, padding)
-  count = max(n for n in range(1, _PIECES + 1) if len(x) % n == 0)
+  count = kernel_gradient.largest_divisor(len(x), _PIECES)
   return jnp.concatenate(
     [
       _lax_conv(piece, kernel, strides, padding)

@@ -60,10 +60,16 @@ def _turns(dy, shape, few_channels):
     repeated = width * channels + height * features
   image_bytes = math.prod(dy.shape[1:3]) * repeated * dy.dtype.itemsize
   batch = dy.shape[0]
-  for turns in range(1, batch):
-    if batch % turns == 0 and batch // turns * image_bytes <= _TURN_BYTES:
-      return turns
-  return batch
+  return batch // largest_divisor(batch, _TURN_BYTES // image_bytes)
+
+
+def largest_divisor(number, limit):
+  """Returns the largest divisor of a number that is at most `limit`, or 1."""
+  return max(
+    n
+    for n in range(1, number + 1)
+    if number % n == 0 and (n == 1 or n <= limit)
+  )
 
 
 def _patch_product(x, shape, strides, padding, dy):

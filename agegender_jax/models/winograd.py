@@ -12,6 +12,7 @@ import numpy as np
 from jax import lax
 
 from agegender_jax import parallel
+from agegender_jax.models import kernel_gradient as kernel_gradient_lib
 
 TILE = 4  # Output pixels, height and width, of a tile.
 _POINTS = TILE + 2  # Input pixels, height and width, of a tile.
@@ -53,7 +54,7 @@ _MOST_TURN_BYTES = 40 * 2**20
 _TURN_BYTES_OF_GRADIENT = 8 * 2**20
 _ONE_TURN_BYTES_OF_GRADIENT = 20 * 2**20
 # What of a matrix product XLA gives to a thread: outputs, and columns of them.
-_BLOCK, _BLOCK_COLUMNS = 2**16, 128
+_BLOCK, BLOCK_COLUMNS = 2**16, 128
 # The least part of two threads' time that a product is to fill.
 _BUSY = 0.75
 
@@ -175,8 +176,8 @@ def _images_a_turn(batch, grid, channels, features, dtype):
     dtype: of the pixels.
   """
   image_bytes = _image_bytes(grid, channels, dtype)
-  few = _images_within(batch, image_bytes, _TURN_BYTES)
-  if features > _BLOCK_COLUMNS or not parallel.has_one_device():
+  few = kernel_gradient_lib.largest_divisor(batch, _TURN_BYTES // image_bytes)
+  if features > BLOCK_COLUMNS or not parallel.has_one_device():
     return few  # There is enough for two threads.
   return next(
     (
@@ -193,7 +194,7 @@ def _images_a_turn(batch, grid, channels, features, dtype):
 def _busy_share(outputs):
   """Returns which part of two threads' time a product's blocks fill."""
   blocks = outputs / _BLOCK
-  return blocks / (2 * math.ceil(math.ceil(blocks) / 2))
+  return blocks / (2 * math.ceil(blocks / 2))
 
 
 def _images_a_turn_of_gradient(batch, grid, channels, dtype):
@@ -202,21 +203,14 @@ def _images_a_turn_of_gradient(batch, grid, channels, dtype):
   at_once = batch * image_bytes <= _ONE_TURN_BYTES_OF_GRADIENT
   if at_once and parallel.has_one_device():
     return batch
-  return _images_within(batch, image_bytes, _TURN_BYTES_OF_GRADIENT)
+  return kernel_gradient_lib.largest_divisor(
+    batch, _TURN_BYTES_OF_GRADIENT // image_bytes
+  )
 
 
 def _image_bytes(grid, channels, dtype):
   """Returns the bytes of an image's transformed pixels."""
   return math.prod(grid) * _POINTS**2 * channels * dtype.itemsize
-
-
-def _images_within(batch, image_bytes, limit):
-  """Returns the largest divisor of the batch within the limit, or 1."""
-  return max(
-    images
-    for images in range(1, batch + 1)
-    if batch % images == 0 and (images == 1 or images * image_bytes <= limit)
-  )
 
 
 def _pad(x, grid, padding):
