@@ -122,11 +122,13 @@ def create_train_steps(train_step: Callable) -> Callable:
   Returns:
     A pure function for `parallel.pmap_train_steps`: state; data, whole splits
     by batch key, out of which each batch takes its rows (see resident), or {};
-    batches, [steps, B, ...] of the device; key of the run -> new state, the
-    metrics as (sum, count) of float32 [steps] each.
+    batches, the device's part of parallel.shard_steps; key of the run -> new
+    state, the metrics as (sum, count) of float32 [steps] each.
   """
 
   def train_steps(state, data, batches, key):
+    batches = parallel.separate(batches)
+
     def run(state, batch):
       taken = {name: values[batch['row']] for name, values in data.items()}
       return train_step(state, batch | taken, key)

@@ -40,6 +40,21 @@ def test_gather_returns_the_prepared_pictures(data, kind, crop):
   assert len(pickle.dumps(source)) < 50_000  # Paths travel, not pixels.
 
 
+def test_gather_takes_rows_of_several_files_in_the_order_asked_for(tmp_path):
+  random = np.random.default_rng(0)
+  parts = [
+    random.integers(0, 256, (count, 4, 4, 3), dtype=np.uint8)
+    for count in (2, 7, 0, 3)
+  ]
+  paths = [tmp_path / f'{place}.npy' for place in range(len(parts))]
+  for path, part in zip(paths, parts, strict=True):
+    np.save(path, part)
+  pixels, whole = cache.MemmapPixels(paths), np.concatenate(parts)
+  for rows in ([11, 0, 5, 2, 5, 9, 1, 8], [3, 8], [10, 11, 9, 2], []):
+    rows = np.array(rows, np.int64)
+    np.testing.assert_array_equal(pixels.gather(rows), whole[rows])
+
+
 def test_gather_returns_fresh_writable_arrays(data):
   source = sources.open_source('utkface', 'all', **data)
   first = source.gather(np.array([0, 1]))

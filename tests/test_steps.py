@@ -144,6 +144,23 @@ def test_several_steps_in_a_call_equal_as_many_calls():
   assert report['loss'][0].shape == (devices, 3)
 
 
+def test_each_device_separates_what_was_joined_for_it():
+  batches = [batch_of(seed=seed) for seed in range(3)]
+  batches[1]['gender'][:3] = schema.UNKNOWN
+  stream = {k: np.concatenate([b[k] for b in batches]) for k in batches[0]}
+  joined = parallel.shard_steps(stream, num_steps=3)
+  assert len(joined) == 2  # Each array more costs every step.
+  assert np.shares_memory(joined['image'], stream['image'])
+  found = jax.pmap(parallel.separate, parallel.AXIS)(joined)
+  assert found.keys() == stream.keys()
+  for key, value in found.items():
+    assert value.dtype == stream[key].dtype
+    for step, batch in enumerate(batches):
+      np.testing.assert_array_equal(
+        parallel.unshard(value[:, step]), batch[key]
+      )
+
+
 def test_a_loop_of_steps_equals_them_unrolled(monkeypatch):
   batches = [batch_of(seed=seed) for seed in range(3)]
   unrolled = Bench(1).run_call(batches)
