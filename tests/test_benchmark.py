@@ -183,6 +183,22 @@ def test_a_convolution_is_timed_with_both_gradients(conv):
   assert job.facts['flops_per_image'] == 3 * 2 * 8 * 8 * 9 * 64 * 64
 
 
+@pytest.mark.parametrize('cache, arrays', [('memmap', 2), ('device', 1)])
+def test_stages_of_the_input_are_timed(tmp_path, cache, arrays):
+  from benchmarking import jax_jobs
+
+  config = config_lib.default_config()
+  config.data.data_dir, config.data.cache = str(tmp_path), cache
+  config.data.name, config.data.synthetic_examples = 'synthetic', 40
+  config.data.image_size, config.train.batch_size = 16, 4
+  jobs = {
+    stage: jax_jobs.Input({'stage': stage}, config) for stage in measures.STAGES
+  }
+  assert all(job.run(2) > 0 for job in jobs.values())
+  # One number of each array that was handed over: JAX leaves out the unused.
+  assert len(jobs['shard'].call()) == arrays
+
+
 def run_script(*args):
   """Runs the benchmark in a process of its own."""
   return subprocess.run(

@@ -207,18 +207,23 @@ class Input(_Job):
 
   def create_batches(self):
     """Returns a function that takes the next batch that Grain read ahead."""
-    batches = input_pipeline.train_batches(
+    batches = self._open_batches()
+    return lambda: next(batches)
+
+  def _open_batches(self):
+    return input_pipeline.train_batches(
       labelled.open_split(self.config, self.config.data.train_split),
       [range(step, step + 1) for step in range(_LONGEST)],
       batch_size=self.config.train.batch_size,
       seed=0,
+      rows_only=self.config.data.cache == 'device',
       num_workers=self.config.data.num_workers,
     )
-    return lambda: next(batches)
 
   def create_shard(self):
     """Returns a function that hands a batch to the devices, as a step does."""
-    batch = self.create_gather()()
+    with self._open_batches() as batches:
+      batch = next(batches)
     # It looks at each array: JAX hands over no others.
     take = jax.pmap(
       lambda batch: [value.ravel()[0] for value in batch.values()],

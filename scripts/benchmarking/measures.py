@@ -4,7 +4,7 @@ from agegender_jax import models
 from benchmarking import rounds, runs, tables, workbench
 
 _KERNELS = (3, 5, 7, 11, 15)
-_STAGES = ('gather', 'batches', 'shard', 'augment')
+STAGES = ('gather', 'batches', 'shard', 'augment')
 
 
 def measure_step(bench: workbench.Workbench) -> dict:
@@ -82,7 +82,7 @@ def start_stages(bench: workbench.Workbench, stages) -> list:
 
 def measure_input(bench: workbench.Workbench) -> dict:
   """Times the stages from the data set to the network's input."""
-  workers = start_stages(bench, _STAGES)
+  workers = start_stages(bench, STAGES)
   bench.alternate(workers)
   return {
     'rows': [tables.create_row(worker, bench.config) for worker in workers],
