@@ -18,6 +18,21 @@ _SHOWN = {
 }
 
 
+def _import_tensorboard():
+  """Imports tensorboardX, late and without torch.
+
+  It asks for torch, can do without, and takes seconds where that is installed.
+  """
+  before = sys.modules.get('torch')
+  sys.modules['torch'] = before  # None is as if it were not installed.
+  try:
+    import tensorboardX
+  finally:
+    if before is None:
+      del sys.modules['torch']
+  return tensorboardX
+
+
 class Writer:
   """Writes one record a logged step; a resumed run continues the file."""
 
@@ -40,11 +55,7 @@ class Writer:
 
   @functools.cached_property
   def _tensorboard(self):
-    # Imports torch where that is installed: seconds that a run should not
-    # wait for before its first step.
-    import tensorboardX
-
-    return tensorboardX.SummaryWriter(
+    return _import_tensorboard().SummaryWriter(
       str(self._workdir / 'tensorboard'),
       purge_step=self._start_step + 1 if self._start_step else None,
     )
