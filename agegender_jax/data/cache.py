@@ -56,7 +56,7 @@ class MemmapPixels:
     # One call for all: a call a row lets go of the interpreter each time, and
     # the thread that reads ahead waits for it. Rows of other parts, clipped
     # for now, follow.
-    largest = np.bincount(parts).argmax() if len(parts) else 0
+    largest = np.bincount(parts, minlength=1).argmax()
     np.take(self._arrays[largest], locals_, axis=0, out=result, mode='clip')
     for place in np.flatnonzero(parts != largest):
       result[place] = self._arrays[parts[place]][locals_[place]]
