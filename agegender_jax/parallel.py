@@ -59,7 +59,7 @@ def check_batch_size(name: str, batch_size: int) -> None:
 def pmap_train_steps(steps: Callable, terms: str) -> Callable:
   """Compiles `steps(state, data, batches, key)`, see steps.create_train_steps.
 
-  The state is donated, the key shared.
+  The state is donated, the key shared; `read` brings the report to the host.
 
   Args:
     steps: the function.
@@ -68,14 +68,19 @@ def pmap_train_steps(steps: Callable, terms: str) -> Callable:
   pmap = functools.partial(
     jax.pmap, axis_name=AXIS, in_axes=(0, 0, 0, None), donate_argnums=(0,)
   )
+
+  def joined(*args):
+    state, report = steps(*args)
+    return state, _join(report)
+
   if not programs.are_kept():
-    return pmap(steps)
+    return pmap(joined)
 
   # A kept program knows nothing of the state's classes: it is of their leaves.
   @functools.cache
   def compiled(tree):
     def on_leaves(leaves, *args):
-      state, report = steps(tree.unflatten(leaves), *args)
+      state, report = joined(tree.unflatten(leaves), *args)
       return jax.tree.leaves(state), report
 
     over, same = _sharding(AXIS), _sharding()
@@ -89,6 +94,29 @@ def pmap_train_steps(steps: Callable, terms: str) -> Callable:
     return tree.unflatten(leaves), report
 
   return train_steps
+
+
+def _join(report):
+  """Joins {name: (sums, counts)}, float32 [steps] each, to one array.
+
+  A device then hands one array a call to the host, however many metrics.
+  """
+  pairs = [jnp.stack(pair, axis=-1) for pair in report.values()]
+  return {' '.join(report): jnp.stack(pairs, axis=1)}
+
+
+def read(report: dict[str, jax.Array]) -> dict[str, tuple[np.ndarray, ...]]:
+  """Brings the report of `pmap_train_steps` to the host, and waits for it.
+
+  Returns:
+    Metric name -> (sums, counts), float32 [steps] each.
+  """
+  ((names, values),) = report.items()
+  (first,) = np.asarray(values.addressable_shards[0].data)
+  return {
+    name: (first[:, row, 0], first[:, row, 1])
+    for row, name in enumerate(names.split())
+  }
 
 
 def pmap_predict_step(step: Callable, terms: str) -> Callable:

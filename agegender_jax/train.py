@@ -156,13 +156,13 @@ class Trainer:
         state, report = self.run.train_steps(state, data, batch, key)
         step = call.stop
         unread.append(report)
-        in_flight.append(report['loss'][0])
+        in_flight.append(report)
         if len(in_flight) > CALLS_IN_FLIGHT:
-          in_flight.popleft().block_until_ready()
+          jax.block_until_ready(in_flight.popleft())
         evaluates = step in plan.evaluations
         if not evaluates and step - logged < config.train.log_every_steps:
           continue
-        rows = [jax.device_get(parallel.unreplicate(row)) for row in unread]
+        rows = [parallel.read(report) for report in unread]
         unread.clear()
         latest = checkpoints.latest_step()
         losses = [float(loss) for row in rows for loss in row['loss'][0]]

@@ -185,7 +185,7 @@ def test_peer_learns_as_ours_does(torch_lib, name):
   theirs = torch_lib.jobs.Step({}, config)
   theirs.net.load_state_dict(torch_lib.training.port(arrays), strict=False)
   losses = [
-    (float(ours.take_steps()['loss'][0][0, 0]), theirs.step().item())
+    (parallel.read(ours.take_steps())['loss'][0].item(), theirs.step().item())
     for _ in range(4)
   ]
   torch.testing.assert_close(*map(torch.tensor, zip(*losses, strict=True)),

@@ -53,6 +53,23 @@ def test_a_kept_step_is_the_step_and_is_traced_once(folder, monkeypatch):
   assert len(list(folder.iterdir())) == 1
 
 
+def test_a_report_is_one_array_and_comes_back_by_name(folder, monkeypatch):
+  def two_steps(first, *args):
+    pair = jnp.array([1.0, 2.0]), jnp.array([3.0, 4.0])
+    return first, {'loss': pair, 'age_mae': (pair[1], 2 * pair[1])}
+
+  def reported():
+    _, report = parallel.pmap_train_steps(two_steps, 'terms')(*arguments())
+    assert len(jax.tree.leaves(report)) == 1  # Each more costs every step.
+    return jax.tree.map(np.ndarray.tolist, parallel.read(report))
+
+  expected = {'loss': ([1, 2], [3, 4]), 'age_mae': ([3, 4], [6, 8])}
+  assert reported() == expected
+  assert reported() == expected  # By the kept program.
+  monkeypatch.setattr(programs, '_folder', None)
+  assert reported() == expected
+
+
 def test_the_state_of_a_kept_step_is_donated(folder):
   first, *others = arguments()
   parallel.pmap_train_steps(steps, 'terms')(first, *others)

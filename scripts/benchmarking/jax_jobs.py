@@ -112,9 +112,9 @@ class Step(_Job):
     calls = -(-count // self.steps)
     start = time.perf_counter()
     for _ in range(calls):
-      in_flight.append(self.take_steps()['loss'][0])
+      in_flight.append(self.take_steps())
       if len(in_flight) > _CALLS_IN_FLIGHT:
-        in_flight.popleft().block_until_ready()
+        jax.block_until_ready(in_flight.popleft())
     jax.block_until_ready(self.state)
     return (time.perf_counter() - start) / (calls * self.steps)
 
