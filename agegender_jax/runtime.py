@@ -1,4 +1,4 @@
-"""What a process sets up once: allocator, CPU devices, compilation cache.
+"""What a process sets up once: allocator, devices, compilation cache.
 
 AGEGENDER_MALLOC=0 leaves the allocator alone, JAX_COMPILATION_CACHE_DIR=''
 keeps no compiled program on disk.
@@ -20,6 +20,7 @@ def set_up(cpu_devices: int) -> None:
   """Does all that goes before a network: see the functions it calls."""
   tune_malloc()
   divide_cpu(cpu_devices)
+  exclude_nondeterminism()
   set_up_compilation_cache()
 
 
@@ -57,6 +58,18 @@ def divide_cpu(count: int) -> None:
   jax.config.update('jax_num_cpu_devices', count)
 
 
+def exclude_nondeterminism() -> None:
+  """Has GPUs take only operations that give the same bits every time.
+
+  To be called before JAX looks at its devices. Does nothing where XLA_FLAGS
+  says which operations to take.
+  """
+  flags = os.environ.get('XLA_FLAGS', '')
+  if 'deterministic' not in flags:
+    flag = '--xla_gpu_exclude_nondeterministic_ops=true'
+    os.environ['XLA_FLAGS'] = f'{flags} {flag}'.strip()
+
+
 def set_up_compilation_cache() -> None:
   """Keeps traced and compiled programs in the user's cache folder."""
   home = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
@@ -83,8 +96,10 @@ def set_up_logging() -> None:
   handler = absl_logging.get_absl_handler().python_handler
   handler.stream = sys.stdout
   handler.setFormatter(logging.Formatter('%(message)s'))
+  package = str(pathlib.Path(__file__).parent)
 
-  def is_ours(record):
-    return record.levelno >= logging.WARNING or __package__ in record.pathname
+  def is_wanted(record):
+    is_ours = record.pathname.startswith(package)
+    return is_ours or record.levelno >= logging.WARNING
 
-  logging.getLogger('absl').addFilter(is_ours)
+  handler.addFilter(is_wanted)

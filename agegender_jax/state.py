@@ -54,7 +54,7 @@ def create_state(
     terms: what model, optimizer and is_frozen follow from, see programs.kept.
 
   Returns:
-    A TrainState at step 0, on one device.
+    A TrainState at step 0, on one device, the host's where JAX may use it.
   """
 
   def init_optimizer(params):
@@ -66,12 +66,14 @@ def create_state(
     return variables, leaves
 
   # It runs once: LLVM's first level compiles it in a third of the time, to
-  # the same numbers.
-  is_cpu = jax.default_backend() == 'cpu'
-  options = {'xla_backend_optimization_level': 1} if is_cpu else None
-  variables, leaves = programs.kept(
+  # the same numbers; and on the host, where a GPU's compiler takes longer.
+  host = _host()
+  options = {'xla_backend_optimization_level': 1} if host else None
+  compiled = programs.kept(
     init, f'{terms} {image_size} init', compiler_options=options
-  )(jax.random.key(seed))
+  )
+  with jax.default_device(host):
+    variables, leaves = compiled(jax.random.key(seed))
   shapes = jax.eval_shape(init_optimizer, variables['params'])
   return TrainState(
     step=jnp.zeros((), jnp.int32),
@@ -79,3 +81,10 @@ def create_state(
     batch_stats=variables.get('batch_stats', {}),
     opt_state=jax.tree.structure(shapes).unflatten(leaves),
   )
+
+
+def _host() -> jax.Device | None:
+  try:
+    return jax.local_devices(backend='cpu')[0]
+  except RuntimeError:  # JAX_PLATFORMS names others only.
+    return None

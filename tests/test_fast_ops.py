@@ -1,4 +1,4 @@
-"""The fast convolution and max-pool against XLA's own."""
+"""The fast convolutions and max-pool against XLA's own."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,13 @@ from flax import linen as nn
 from jax import lax
 
 from agegender_jax import parallel
-from agegender_jax.models import fast_conv, fast_pool, kernel_gradient
+from agegender_jax.models import (
+  blocked_conv,
+  fast_conv,
+  fast_pool,
+  kernel_gradient,
+  layers,
+)
 
 # (H, W, C, D, kernel, strides, padding)
 CONVS = {
@@ -50,7 +56,7 @@ def _normal(seed, shape, dtype=jnp.float32):
   return jnp.asarray(values, dtype)
 
 
-def _conv_case(name, dtype=jnp.float32, batch=3):
+def _conv_case(name, dtype=jnp.float32, batch=3, conv=fast_conv.conv):
   height, width, channels, features, window, strides, padding = CONVS[name]
   x = _normal(0, (batch, height, width, channels), dtype)
   kernel = _normal(1, (*window, channels, features), dtype)
@@ -70,7 +76,7 @@ def _conv_case(name, dtype=jnp.float32, batch=3):
     )
 
   def fast(x, kernel):
-    return fast_conv.conv(x, kernel, strides, padding)
+    return conv(x, kernel, strides, padding)
 
   return x, kernel, plain, fast
 
@@ -93,11 +99,34 @@ def _assert_close(actual, desired, relative):
     assert error <= relative * max(np.abs(right).max(), 1e-30)
 
 
+@pytest.mark.parametrize('conv', [fast_conv.conv, blocked_conv.conv])
 @pytest.mark.parametrize('name', CONVS)
-def test_conv_equals_lax(name):
-  x, kernel, plain, fast = _conv_case(name)
+def test_conv_equals_lax(name, conv):
+  x, kernel, plain, fast = _conv_case(name, conv=conv)
   desired = _value_and_gradients(plain, x, kernel)
   _assert_close(_value_and_gradients(fast, x, kernel), desired, 1e-5)
+
+
+@pytest.mark.parametrize(
+  ('name', 'blocked'),
+  [
+    ('7x7 stem', True),
+    ('11x11 AlexNet', True),
+    ('7x7 negative padding', False),  # One pixel a step.
+    ('3x3 stride 2', False),  # Six channels.
+    ('2x2 stride over window', False),
+  ],
+)
+def test_a_gpu_convolves_blocks_where_that_pays(name, blocked):
+  x, kernel, *_ = _conv_case(name)
+  _, _, _, _, _, strides, padding = CONVS[name]
+  with layers.formulated('gpu'):
+    traced = jax.make_jaxpr(
+      lambda x, kernel: layers.conv_general_dilated(
+        x, kernel, strides, padding, dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+      )
+    )(x, kernel)
+  assert ('reshape' in str(traced)) == blocked
 
 
 @pytest.mark.parametrize('name', ['1x1 stride 2', '3x3 rgb', '7x7 stem'])
@@ -147,9 +176,10 @@ def test_turns_divide_the_batch_and_fit_the_cache(batch, image_bytes, turns):
   assert kernel_gradient._turns(dy, shape, few_channels=False) == turns
 
 
+@pytest.mark.parametrize('on_gpu', [False, True])
 @pytest.mark.parametrize('tied', [False, True])
 @pytest.mark.parametrize('name', POOLS)
-def test_max_pool_equals_flax(name, tied):
+def test_max_pool_equals_flax(name, tied, on_gpu):
   height, width, window, strides, padding = POOLS[name]
   x = _normal(0, (2, height, width, 5))
   if tied:
@@ -161,7 +191,7 @@ def test_max_pool_equals_flax(name, tied):
     lambda x: nn.max_pool(x, window, strides, padding), x
   )
   actual = _value_and_gradients(
-    lambda x: fast_pool.max_pool(x, window, strides, pads), x
+    lambda x: fast_pool.max_pool(x, window, strides, pads, on_gpu), x
   )
   np.testing.assert_array_equal(actual[0], desired[0])
   _assert_close(actual, desired, 1e-6)

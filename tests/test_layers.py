@@ -28,8 +28,9 @@ def _image(shape=(2, 9, 8, 6), dtype=jnp.float32):
 
 def test_formulation_follows_the_backend_unless_set(monkeypatch):
   assert layers.formulation() == 'fast'  # the tests run on CPU
-  monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
-  assert layers.formulation() == 'plain'
+  for backend, form in {'gpu': 'gpu', 'tpu': 'plain'}.items():
+    monkeypatch.setattr(jax, 'default_backend', lambda name=backend: name)
+    assert layers.formulation() == form
   layers.set_formulation('fast')
   assert layers.formulation() == 'fast'
 

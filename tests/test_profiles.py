@@ -42,7 +42,9 @@ def test_operations_are_read_from_a_compiled_program():
   )
   assert profiles.parse_operations(program) == {
     'dot.1': 'jit(f)/dot',
+    'dot_1': 'jit(f)/dot',
     'add-fusion.2': 'jit(f)/add',
+    'add_fusion_2': 'jit(f)/add',
   }
 
 

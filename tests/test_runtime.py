@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from agegender_jax import runtime
+
 COUNT = """
 from agegender_jax import runtime
 runtime.divide_cpu(3)
@@ -27,3 +29,47 @@ def test_a_cpu_is_as_many_devices_as_asked(xla_flags, devices):
     check=True,
   )
   assert int(result.stdout) == devices
+
+
+@pytest.mark.parametrize(
+  'before, after',
+  [
+    (None, '--xla_gpu_exclude_nondeterministic_ops=true'),
+    ('--a=1', '--a=1 --xla_gpu_exclude_nondeterministic_ops=true'),
+    ('--xla_gpu_deterministic_ops=false', '--xla_gpu_deterministic_ops=false'),
+  ],
+)
+def test_gpus_are_asked_for_the_same_bits(before, after, monkeypatch):
+  monkeypatch.delenv('XLA_FLAGS', raising=False)
+  if before:
+    monkeypatch.setenv('XLA_FLAGS', before)
+  for _ in range(2):  # A process that was started by one of ours.
+    runtime.exclude_nondeterminism()
+    assert os.environ['XLA_FLAGS'] == after
+
+
+LOG = """
+import logging
+import sys
+from absl import app
+from agegender_jax import runtime
+def main(_):
+  runtime.set_up_logging()
+  for path, level, text in [
+    (runtime.__file__, logging.INFO, 'our note'),
+    ('/agegender_jax/.venv/jax/bridge.py', logging.INFO, 'their note'),
+    ('/agegender_jax/.venv/jax/bridge.py', logging.WARNING, 'their warning'),
+  ]:
+    for logger in (logging.getLogger('absl'), logging.getLogger('jax')):
+      record = logger.makeRecord(logger.name, level, path, 1, text, (), None)
+      logger.handle(record)
+app.run(main)
+"""
+
+
+def test_the_log_has_our_notes_and_all_warnings():
+  result = subprocess.run(
+    [sys.executable, '-c', LOG], capture_output=True, text=True, check=True
+  )
+  assert result.stdout.splitlines() == ['our note'] * 2 + ['their warning'] * 2
+  assert not result.stderr

@@ -1,7 +1,8 @@
 """The conv, max-pool, ReLU and normalisation layers that every net uses.
 
 Parameters, initial values and results are those of `flax.linen`; on CPU the
-work is done by the faster forms in `fast_conv` and `fast_pool`.
+work is done by the faster forms in `fast_conv` and `fast_pool`, on GPUs first
+layers by `blocked_conv` and pools by `fast_pool`.
 """
 
 import contextlib
@@ -14,14 +15,15 @@ from flax import linen as nn
 from jax import lax
 
 from agegender_jax import parallel
-from agegender_jax.models import fast_conv, fast_pool
+from agegender_jax.models import blocked_conv, fast_conv, fast_pool
 
-FORMULATIONS = ('plain', 'fast')
+FORMULATIONS = ('plain', 'fast', 'gpu')
+_OF_BACKEND = {'cpu': 'fast', 'gpu': 'gpu'}
 
 # One program a shape: outside of jit each operation would be one of its own,
 # three hundred for VGG16, and within it each layer would be traced anew.
 _fast_conv = jax.jit(fast_conv.conv, static_argnums=(2, 3))
-_fast_max_pool = jax.jit(fast_pool.max_pool, static_argnums=(1, 2, 3))
+_fast_max_pool = jax.jit(fast_pool.max_pool, static_argnums=(1, 2, 3, 4))
 
 _chosen = None
 
@@ -32,8 +34,8 @@ def set_formulation(name):
   Functions that are already compiled keep the form they were traced with.
 
   Args:
-    name: 'plain' (XLA's own operations), 'fast'  or None:
-      fast on CPU, plain elsewhere.
+    name: 'plain' (XLA's own operations), 'fast' (made for CPUs), 'gpu' or
+      None: what suits the backend.
 
   Raises:
     ValueError: if the name is none of these.
@@ -56,8 +58,8 @@ def formulated(name):
 
 
 def formulation():
-  """Returns the formulation in use, 'plain' or 'fast'."""
-  return _chosen or ('fast' if jax.default_backend() == 'cpu' else 'plain')
+  """Returns the formulation in use, one of FORMULATIONS."""
+  return _chosen or _OF_BACKEND.get(jax.default_backend(), 'plain')
 
 
 def conv_general_dilated(
@@ -71,13 +73,18 @@ def conv_general_dilated(
   feature_group_count=1,
   precision=None,
 ):
-  """Returns `lax.conv_general_dilated`, by the fast form where it applies.
+  """Returns `lax.conv_general_dilated`, by another form where it applies.
 
   That is for 2-D, undilated, ungrouped convolutions; Args are lax's.
   """
+  strides = tuple(window_strides)
   dilated = {*(lhs_dilation or ()), *(rhs_dilation or ())} - {1}
-  plain = dilated or feature_group_count != 1 or lhs.ndim != 4
-  if plain or formulation() == 'plain':
+  form = formulation()
+  if dilated or feature_group_count != 1 or lhs.ndim != 4:
+    form = 'plain'
+  elif form == 'gpu' and not blocked_conv.pays(lhs.shape, rhs.shape, strides):
+    form = 'plain'
+  if form == 'plain':
     return lax.conv_general_dilated(
       lhs,
       rhs,
@@ -89,9 +96,9 @@ def conv_general_dilated(
       feature_group_count,
       precision=precision,
     )
-  strides = tuple(window_strides)
   pads = _explicit_padding(lhs.shape, rhs.shape[:2], strides, padding)
-  return _fast_conv(lhs, rhs, strides, pads)
+  conv = blocked_conv.conv if form == 'gpu' else _fast_conv
+  return conv(lhs, rhs, strides, pads)
 
 
 def _explicit_padding(shape, window, strides, padding):
@@ -101,14 +108,14 @@ def _explicit_padding(shape, window, strides, padding):
 
 
 class Conv(nn.Conv):
-  """`nn.Conv`, 3x3 unless told otherwise, fast on CPU."""
+  """`nn.Conv`, 3x3 unless told otherwise, in the form that is fast."""
 
   kernel_size: Any = (3, 3)
   conv_general_dilated_cls: Any = lambda: conv_general_dilated
 
 
 def max_pool(x, window, strides=None, padding='VALID'):
-  """Returns `nn.max_pool`, fast on CPU.
+  """Returns `nn.max_pool`, in the form that is fast.
 
   Args:
     x: [B, H, W, C].
@@ -123,10 +130,11 @@ def max_pool(x, window, strides=None, padding='VALID'):
   window = tuple(window)
   strides = (1,) * len(window) if strides is None else tuple(strides)
   is_float = jnp.issubdtype(x.dtype, jnp.floating)
-  if formulation() == 'plain' or x.ndim != 4 or not is_float:
+  form = formulation()
+  if form == 'plain' or x.ndim != 4 or not is_float:
     return nn.max_pool(x, window, strides, padding)
   pads = _explicit_padding(x.shape, window, strides, padding)
-  return _fast_max_pool(x, window, strides, pads)
+  return _fast_max_pool(x, window, strides, pads, form == 'gpu')
 
 
 def local_response_norm(x, size=5, alpha=1e-4, beta=0.75, k=1.0):

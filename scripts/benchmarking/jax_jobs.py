@@ -47,6 +47,7 @@ class _Job:
   def __init__(self, task: dict, config):
     layers.set_formulation(task.get('formulation'))
     runtime.divide_cpu(config.train.cpu_devices)
+    runtime.exclude_nondeterminism()
     device = jax.devices()[0]
     self.config = config
     self.facts = {

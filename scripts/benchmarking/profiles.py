@@ -19,10 +19,12 @@ def parse_operations(program: str) -> dict[str, str]:
     program: HLO text.
 
   Returns:
-    Name -> op_name, such as `jit(f)/jvp(Net)/backbone/conv1/dot_general`.
+    Name, as HLO has it and as a GPU's kernel is called -> op_name, such as
+    `jit(f)/jvp(Net)/backbone/conv1/dot_general`.
   """
   pattern = r'%([\w.-]+) = [^\n]*metadata=\{[^}\n]*op_name="([^"]+)"'
-  return dict(re.findall(pattern, program))
+  found = dict(re.findall(pattern, program))
+  return {re.sub('[.-]', '_', name): op for name, op in found.items()} | found
 
 
 def describe_operation(op_name: str) -> tuple[str, str]:
@@ -53,7 +55,7 @@ def record(run, steps: int, program: str) -> dict[str, dict[str, float]]:
 
   Returns:
     `operations` and `layers`: name -> milliseconds a step, summed over the
-    threads, the longest first.
+    threads or streams, the longest first.
   """
   with tempfile.TemporaryDirectory() as folder:
     with jax.profiler.trace(folder):
@@ -62,11 +64,17 @@ def record(run, steps: int, program: str) -> dict[str, dict[str, float]]:
     data = jax.profiler.ProfileData.from_file(str(path))
   op_names = parse_operations(program)
   found = {name: collections.Counter() for name in ('operations', 'layers')}
-  for plane in data.planes:
+  planes = list(data.planes)
+  # What a host does for a GPU bears the same names.
+  on_gpu = [plane for plane in planes if plane.name.startswith('/device:GPU')]
+  for plane in on_gpu or planes:
     for line in plane.lines:
       for event in line.events:
-        if event.name in op_names and not _CONTAINERS.fullmatch(event.name):
-          kind, layer = describe_operation(op_names[event.name])
+        name = event.name
+        if on_gpu and name not in op_names:  # A library's, such as cuDNN's.
+          name = dict(event.stats).get('hlo_op', '')
+        if name in op_names and not _CONTAINERS.fullmatch(name):
+          kind, layer = describe_operation(op_names[name])
           milliseconds = event.duration_ns / 1e6 / steps
           found['operations'][kind] += milliseconds
           found['layers'][layer or 'outside of layers'] += milliseconds
