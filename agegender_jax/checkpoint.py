@@ -56,10 +56,9 @@ class Checkpoints:
     """Saves in the background; the caller may donate the state at once.
 
     Args:
-      state: a state.TrainState, on one device.
+      state: a state.TrainState of NumPy arrays.
       scores: the validation scores, with the ranking metric.
     """
-    state = jax.device_get(state)
     self._manager.save(
       int(state.step),
       args=ocp.args.Composite(**{

@@ -6,13 +6,10 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import jax_utils
 
 from agegender_jax import programs, schema
 
 AXIS = 'batch'
-
-unreplicate = jax_utils.unreplicate
 
 
 def replicate(tree, devices: Sequence[jax.Device] | None = None):
@@ -39,6 +36,22 @@ def replicate(tree, devices: Sequence[jax.Device] | None = None):
     )
 
   return jax.tree.map(copy, tree)
+
+
+def unreplicate(tree):
+  """Brings the first device's copy of each leaf to the host, waiting for it.
+
+  `flax.jax_utils.unreplicate` runs a program for every leaf.
+
+  Args:
+    tree: of [devices, ...], see `replicate`.
+
+  Returns:
+    The tree of NumPy arrays, which nothing else holds: what was brought here
+    may be donated.
+  """
+  first = jax.tree.map(lambda leaf: leaf.addressable_shards[0].data, tree)
+  return jax.tree.map(lambda leaf: np.array(leaf[0]), jax.device_get(first))
 
 
 def has_one_device() -> bool:
@@ -111,8 +124,7 @@ def read(report: dict[str, jax.Array]) -> dict[str, tuple[np.ndarray, ...]]:
   Returns:
     Metric name -> (sums, counts), float32 [steps] each.
   """
-  ((names, values),) = report.items()
-  (first,) = np.asarray(values.addressable_shards[0].data)
+  ((names, first),) = unreplicate(report).items()
   return {
     name: (first[:, row, 0], first[:, row, 1])
     for row, name in enumerate(names.split())

@@ -120,25 +120,27 @@ def run_summary(workdir: str, config, num_parameters: int) -> dict:
     num_parameters: of the network.
 
   Returns:
-    Steps, seconds (with and without evaluations; a step's, and of it what it
-    waited for its batch), images/s, device, memory and, where layers.json is
+    Steps, seconds (of all; training only; compiling; a step's, and of it what
+    it waited for its batch), images/s, device, memory and, where layers.json is
     there, what `_speed` says.
   """
   batch_size = config.train.batch_size
-  seconds, waited, evaluation, last = 0.0, 0.0, 0.0, 0
+  seconds, waited, evaluation, compiling, last = 0.0, 0.0, 0.0, 0.0, 0
   for row in writer.read_metrics(workdir):
     images = (row['step'] - last) * batch_size
     seconds += images / row['train/images_per_second']
     wait = row.get('train/input_wait_seconds', 0.0)
     waited += wait * (row['step'] - last)
     evaluation += row.get('validation/seconds', 0.0)
+    compiling += row.get('train/compile_seconds', 0.0)
     last = row['step']
   images_per_second = last * batch_size / seconds
   return {
     'finished': True,
     'steps': last,
-    'seconds': round(seconds + evaluation, 1),
+    'seconds': round(seconds + evaluation + compiling, 1),
     'train_seconds': round(seconds, 1),
+    'compile_seconds': round(compiling, 1),
     'images_per_second': round(images_per_second, 1),
     'step_seconds': float(f'{seconds / last:.4g}'),
     'input_wait_seconds': float(f'{waited / last:.4g}'),

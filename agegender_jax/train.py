@@ -53,6 +53,39 @@ def check_finite(
       )
 
 
+class _Stretch:
+  """The steps from one record to the next: what they report and take.
+
+  Attributes:
+    start: steps done before.
+    reports: of the calls that are done.
+    waited: seconds for batches.
+    compiling: seconds.
+  """
+
+  def __init__(self, start: int):
+    """Begins now."""
+    self.start, self.reports = start, []
+    self.waited = self.compiling = 0.0
+    self._clock = time.monotonic()
+
+  def end(self, step: int) -> tuple[list[dict], dict[str, float]]:
+    """Ends after a step that is done.
+
+    Returns:
+      The metrics, see parallel.read, and the times as scalars.
+    """
+    seconds = time.monotonic() - self._clock - self.compiling
+    steps = step - self.start
+    scalars = {
+      'train/step_seconds': seconds / steps,
+      'train/input_wait_seconds': self.waited / steps,
+    }
+    if self.compiling:
+      scalars['train/compile_seconds'] = self.compiling
+    return [parallel.read(report) for report in self.reports], scalars
+
+
 class Trainer:
   """Everything of a run that does not change while it trains."""
 
@@ -97,6 +130,17 @@ class Trainer:
     scores = labelled.score_split(self.network, table, num_samples=0)
     scores['seconds'] = time.monotonic() - start
     return {f'validation/{name}': value for name, value in scores.items()}
+
+  def _scalars(self, step, rows, pace, flops_per_image) -> dict[str, float]:
+    """Describes training up to a step, by its metrics and _Stretch's times."""
+    speed = self.config.train.batch_size / pace['train/step_seconds']
+    return {
+      **metrics.mean_metrics(rows),
+      'train/learning_rate': float(self.run.schedule(step - 1)),
+      'train/images_per_second': speed,
+      'train/tflops': flops_per_image * speed / 1e12,
+      **pace,
+    }
 
   def is_patience_spent(self, step: int) -> bool:
     """Says whether validation had stopped improving by `step`."""
@@ -146,52 +190,55 @@ class Trainer:
       process_count=jax.process_count(),
     )
     log = writer.Writer(self.workdir, start, plan.total)
-    in_flight, unread, since_evaluation = collections.deque(), [], []
-    logged, waited, clock = start, 0.0, time.monotonic()
+    in_flight, compiled, since_evaluation = collections.deque(), set(), []
+    stretch = _Stretch(start)
     try:
       for call in calls:
         asked = time.monotonic()
         batch = parallel.shard_steps(next(batches), len(call))
-        waited += time.monotonic() - asked
+        stretch.waited += time.monotonic() - asked
+        is_new = len(call) not in compiled
+        if is_new:  # Nothing else runs meanwhile: its time is told apart.
+          compiled.add(len(call))
+          jax.block_until_ready(state)
+          asked = time.monotonic()
         state, report = self.run.train_steps(state, data, batch, key)
-        step = call.stop
-        unread.append(report)
-        in_flight.append(report)
-        if len(in_flight) > CALLS_IN_FLIGHT:
-          jax.block_until_ready(in_flight.popleft())
-        evaluates = step in plan.evaluations
-        if not evaluates and step - logged < config.train.log_every_steps:
-          continue
-        rows = [parallel.read(report) for report in unread]
-        unread.clear()
-        latest = checkpoints.latest_step()
-        losses = [float(loss) for row in rows for loss in row['loss'][0]]
-        check_finite('loss', losses, step, latest)
-        since_evaluation += rows
-        scalars = metrics.mean_metrics(since_evaluation if evaluates else rows)
-        scalars['train/learning_rate'] = float(self.run.schedule(step - 1))
-        seconds = (time.monotonic() - clock) / (step - logged)
-        speed = config.train.batch_size / seconds
-        scalars |= {
-          'train/images_per_second': speed,
-          'train/step_seconds': seconds,
-          'train/input_wait_seconds': waited / (step - logged),
-          'train/tflops': flops_per_image * speed / 1e12,
-        }
-        if evaluates:
-          scalars |= self.validate(state)
-          loss = [scalars.get('validation/loss', 0.0)]
-          check_finite('validation loss', loss, step, latest)
-          since_evaluation.clear()
-        # Recorded before it is saved: a resumed run drops what is ahead.
-        log.write(step, step / plan.per_epoch, scalars)
-        log.progress(step, step / plan.per_epoch, scalars)
+        if is_new:
+          stretch.compiling += time.monotonic() - asked
+        in_flight.append((call.stop, report))
+        evaluates = call.stop in plan.evaluations
+        # A record is written once its steps are done; the next ones run on.
+        while len(in_flight) > (0 if evaluates else CALLS_IN_FLIGHT):
+          step, report = in_flight.popleft()
+          jax.block_until_ready(report)
+          stretch.reports.append(report)
+          is_last = evaluates and not in_flight
+          is_due = step - stretch.start >= config.train.log_every_steps
+          if not (is_due or is_last):
+            continue
+          rows, pace = stretch.end(step)
+          latest = checkpoints.latest_step()
+          losses = [float(loss) for row in rows for loss in row['loss'][0]]
+          check_finite('loss', losses, step, latest)
+          since_evaluation += rows
+          scalars = self._scalars(
+            step, since_evaluation if is_last else rows, pace, flops_per_image
+          )
+          stretch = _Stretch(step)
+          if is_last:
+            scalars |= self.validate(state)
+            loss = [scalars.get('validation/loss', 0.0)]
+            check_finite('validation loss', loss, step, latest)
+            since_evaluation.clear()
+          # Recorded before it is saved: a resumed run drops what is ahead.
+          log.write(step, step / plan.per_epoch, scalars)
+          log.progress(step, step / plan.per_epoch, scalars)
         if evaluates:
           checkpoints.save(parallel.unreplicate(state), scalars)
-          if self.is_patience_spent(step):
-            print(f'early stopping after step {step}')
+          if self.is_patience_spent(call.stop):
+            print(f'early stopping after step {call.stop}')
             break
-        logged, waited, clock = step, 0.0, time.monotonic()
+          stretch = _Stretch(call.stop)
     finally:
       batches.close()
       log.close()

@@ -154,7 +154,7 @@ def of_batch(size):
 def write_run(workdir):
   rows = [
     {'step': 10, 'train/images_per_second': 50.0,
-     'train/input_wait_seconds': 0.04},
+     'train/input_wait_seconds': 0.04, 'train/compile_seconds': 2.0},
     {'step': 20, 'train/images_per_second': 50.0, 'validation/seconds': 3.0},
   ]  # fmt: skip
   text = ''.join(json.dumps(row) + '\n' for row in rows)
@@ -167,7 +167,8 @@ def test_run_summary_sets_the_arithmetic_beside_the_peak(tmp_path, monkeypatch):
   summary.write_layers(str(tmp_path), predictor.Predictor(config))
   monkeypatch.setattr(flops, 'matmul_peak', lambda dtype: 2e11)
   found = summary.run_summary(str(tmp_path), of_batch(5), 7)
-  assert found['seconds'] == 5.0 and found['images_per_second'] == 50.0
+  assert found['seconds'] == 7.0 and found['images_per_second'] == 50.0
+  assert found['train_seconds'] == found['compile_seconds'] == 2.0
   assert found['step_seconds'] == 0.1 and found['input_wait_seconds'] == 0.02
   counts = found['flops_per_image']
   assert counts['forward'] == pytest.approx(0.498 * GIGA, abs=GIGA / 2000)

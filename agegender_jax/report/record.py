@@ -73,7 +73,7 @@ def duration(seconds) -> str:
 
 _NAMES = {
   'num_parameters': 'Parameters', 'seconds': 'Time',
-  'train_seconds': 'Time without evaluations',
+  'train_seconds': 'Time of training alone', 'compile_seconds': 'Compiling',
   'images_per_second': 'Training speed', 'peak_memory_bytes': 'Peak memory',
   'step_seconds': 'A step', 'input_wait_seconds': 'Waiting for input',
   'tflops': 'Arithmetic', 'mfu': 'Share of the peak (MFU)',
