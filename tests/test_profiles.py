@@ -2,6 +2,7 @@
 
 import pathlib
 import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -62,6 +63,40 @@ def test_a_program_is_profiled():
   assert 'dot_general, update' in found['operations']
   total = sum(found['operations'].values())
   assert 0 < total == pytest.approx(sum(found['layers'].values()))
+
+
+def test_a_gpus_kernels_count_and_not_what_its_host_does(monkeypatch):
+  def event(name, milliseconds, **stats):
+    return types.SimpleNamespace(
+      name=name, duration_ns=milliseconds * 1e6, stats=stats.items()
+    )
+
+  def plane(name, *events):
+    return types.SimpleNamespace(
+      name=name, lines=[types.SimpleNamespace(events=events)]
+    )
+
+  planes = [
+    plane('/host:CPU', event('dot_1', 7), event('conv.2', 7)),
+    plane(
+      '/device:GPU:0',
+      event('dot_1', 4),
+      event('sm90_xmma_fprop', 6, hlo_op='conv.2'),
+      event('MemcpyD2D', 9),
+    ),
+  ]
+  monkeypatch.setattr(
+    jax.profiler.ProfileData,
+    'from_file',
+    lambda path: types.SimpleNamespace(planes=planes),
+  )
+  program = (
+    '%dot.1 = f32[2] dot(), metadata={op_name="jit(f)/jvp(Net)/backbone/a/dot"}'
+    '\n%conv.2 = f32[2] custom-call(), metadata={op_name="jit(f)/update"}'
+  )
+  found = profiles.record(lambda steps: None, 2, program)
+  assert found['operations'] == {'update, update': 3, 'dot, forward': 2}
+  assert found['layers'] == {'outside of layers': 3, 'backbone/a': 2}
 
 
 def test_the_longest_parts_are_shown_with_their_share():
