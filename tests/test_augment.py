@@ -28,7 +28,7 @@ def keys(batch=2, seed=0):
 
 def test_zero_strength_is_the_identity():
   image = picture()
-  result = augment.create_augment(augment.Strengths())(keys(), image)
+  result = jax.jit(augment.create_augment(augment.Strengths()))(keys(), image)
   np.testing.assert_array_equal(result, image)
   np.testing.assert_array_equal(augment.warp(image, matrices()), image)
 
@@ -93,7 +93,8 @@ def test_erase_replaces_the_box_by_the_mean_colour():
 
 def test_erase_probability_and_area():
   strengths = augment.Strengths(erase=0.3)
-  drawn = jax.vmap(lambda k: augment.draw(k, strengths, 100, 100))(keys(2000))
+  draw = jax.jit(jax.vmap(lambda k: augment.draw(k, strengths, 100, 100)))
+  drawn = draw(keys(2000))
   box = np.asarray(drawn['box'])
   area = (box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])
   assert np.mean(area > 0) == pytest.approx(0.3, abs=0.04)
@@ -106,7 +107,8 @@ def test_draws_stay_within_their_strengths():
   strengths = augment.Strengths(
     flip=True, rotation=30.0, zoom=0.2, shift=0.1, brightness=0.3, contrast=0.4
   )
-  drawn = jax.vmap(lambda k: augment.draw(k, strengths, 50, 100))(keys(1000))
+  draw = jax.jit(jax.vmap(lambda k: augment.draw(k, strengths, 50, 100)))
+  drawn = draw(keys(1000))
   for name, limit, centre in [
     ('angle', np.pi / 6, 0),
     ('zoom', 0.2, 1),
@@ -126,9 +128,12 @@ def test_an_example_depends_on_its_own_key_only():
     flip=True, rotation=20.0, zoom=0.1, shift=0.1, brightness=0.1,
     contrast=0.1, erase=0.5,
   ))  # fmt: skip
+  function = jax.jit(function)
   whole = function(keys(4), image)
-  part = function(keys(4)[2:3], image[2:3])
-  np.testing.assert_allclose(whole[2:3], part, atol=1e-4)
+  # The third one in company of its own: one shape, compiled once.
+  third = np.array([2, 2, 2, 2])
+  alone = function(keys(4)[third], image[third])
+  np.testing.assert_allclose(whole[third], alone, atol=1e-4)
 
 
 def test_normalize_imagenet_is_torchvisions():
@@ -152,6 +157,7 @@ def test_crops_are_of_their_size_and_from_everywhere():
   image[..., 0] = np.arange(6)[None, :, None]
   image[..., 1] = np.arange(6)[None, None, :]
   function = augment.create_augment(augment.Strengths(), crop_size=4)
+  function = jax.jit(function)
   result = np.asarray(function(keys(200), image))
   assert result.shape == (200, 4, 4, 3)
   corners = {tuple(corner) for corner in result[:, 0, 0, :2]}

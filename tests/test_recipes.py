@@ -10,6 +10,7 @@ import pytest
 
 from agegender_jax import (
   checkpoint,
+  flops,
   recipe,
   saliency,
   schema,
@@ -87,8 +88,9 @@ def drawn(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def no_more_than_the_recipe(monkeypatch, no_figures):
-  """Leaves out what no recipe changes: saliency, figures, fast forms."""
+  """Leaves out what no recipe changes: saliency, figures, fast forms, peaks."""
   monkeypatch.setattr(saliency, 'write_saliency', lambda *args: None)
+  monkeypatch.setattr(flops, 'matmul_peak', lambda dtype: 1e12)
   with layers.formulated('plain'):
     yield
 

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from agegender_jax import report, schema
+from agegender_jax.report import canvas
 
 FIGURES = ('learning_curves', 'faces', 'age_histogram', 'predicted_vs_true',
            'error_by_age', 'confusion', 'reliability', 'worst',
@@ -30,6 +31,11 @@ def full(tmp_path_factory):
   folder = fake_workdir.create(tmp_path_factory.mktemp('full') / 'a run')
   report.write_report(folder)
   return folder
+
+
+@pytest.fixture
+def no_png(monkeypatch):
+  monkeypatch.setattr(canvas, 'save_png', lambda *_, **__: None)
 
 
 def test_import_loads_neither_matplotlib_nor_jax():
@@ -67,7 +73,7 @@ def test_page_loads_nothing_from_elsewhere(full):
   assert len(page) < 5e6
 
 
-def test_page_is_the_same_when_written_again(full):
+def test_page_is_the_same_when_written_again(full, no_png):
   before = (full / 'report.html').read_bytes()
   assert report.write_report(full) == str(full / 'report.html')
   after = (full / 'report.html').read_bytes()
@@ -89,7 +95,7 @@ def test_config_alone_gives_a_page_that_says_so(tmp_path):
   assert not list((tmp_path / 'figures').iterdir())
 
 
-def test_old_run_shows_what_its_predictions_tell(tmp_path):
+def test_old_run_shows_what_its_predictions_tell(tmp_path, no_png):
   folder = fake_workdir.create(tmp_path / 'old', old=True)
   assert not any((folder / name).exists() for name in NEW)
   report.write_report(folder)
@@ -103,7 +109,7 @@ def test_old_run_shows_what_its_predictions_tell(tmp_path):
   assert 'race 3' in page
 
 
-def test_unfinished_run_shows_the_last_validation(tmp_path):
+def test_unfinished_run_shows_the_last_validation(tmp_path, no_png):
   fake_workdir.create_minimal(tmp_path)
   (tmp_path / 'metrics.jsonl').write_text(
     '{"step": 4, "epoch": 1, "validation/loss": 2, "validation/age_mae": 9.5}\n'
@@ -123,7 +129,7 @@ def test_groups_without_years_or_gender(tmp_path):
   assert (folder / 'figures' / 'predicted_vs_true.png').is_file()
 
 
-def test_all_labels_unknown(tmp_path):
+def test_all_labels_unknown(tmp_path, no_png):
   rows = [{'name': f'{i}.jpg', 'age_pred': 30 + i, 'gender_prob': 0.3}
           for i in range(3)]  # fmt: skip
   fake_workdir.create_minimal(tmp_path, rows)
@@ -132,7 +138,7 @@ def test_all_labels_unknown(tmp_path):
   assert 'has no labels to compare with' in text
 
 
-def test_one_example(tmp_path):
+def test_one_example(tmp_path, no_png):
   rows = [{'name': 'a', 'age': 5, 'age_pred': 7, 'gender': 1,
            'gender_prob': 0.5}]  # fmt: skip
   fake_workdir.create_minimal(tmp_path, rows)
@@ -141,7 +147,7 @@ def test_one_example(tmp_path):
   assert '2.00 to 2.00' in text
 
 
-def test_text_is_escaped(tmp_path):
+def test_text_is_escaped(tmp_path, no_png):
   evil = '<script>alert(1)</script> $x$'
   folder = fake_workdir.create_minimal(tmp_path / 'run')
   fake_workdir.write_json(folder / 'data.json', {

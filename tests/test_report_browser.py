@@ -7,6 +7,7 @@ import fake_workdir
 import pytest
 
 from agegender_jax import report
+from agegender_jax.report import canvas
 
 FLAGS = (
   '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic',
@@ -54,12 +55,15 @@ def pages(tmp_path_factory):
     fake_workdir.create(folder / 'groups', years=False, gender=False),
     fake_workdir.create(folder / 'old', old=True),
   ]
-  return {
-    'report': report.write_report(runs[0]),
-    'groups': report.write_report(runs[2]),
-    'old': report.write_report(runs[3]),
-    'comparison': report.write_comparison(runs[:3], folder / 'compare.html'),
-  }
+  with pytest.MonkeyPatch.context() as patch:
+    # A page shows figures of its own, not these files.
+    patch.setattr(canvas, 'save_png', lambda *_, **__: None)
+    return {
+      'report': report.write_report(runs[0]),
+      'groups': report.write_report(runs[2]),
+      'old': report.write_report(runs[3]),
+      'comparison': report.write_comparison(runs[:3], folder / 'compare.html'),
+    }
 
 
 def show(browser, path, width, theme='light'):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from agegender_jax import flops
 
 _VALUES = 2**25  # 128 MiB an array: more than a CPU's caches hold.
-_TRIALS, _CALLS = 5, 10
+_TRIALS, _CALLS = 3, 5
 
 
 class Peaks:
