@@ -56,7 +56,7 @@ def _normal(seed, shape, dtype=jnp.float32):
   return jnp.asarray(values, dtype)
 
 
-def _conv_case(name, dtype=jnp.float32, batch=3, conv=fast_conv.conv):
+def _conv_case(name, dtype=jnp.float32, batch=3):
   height, width, channels, features, window, strides, padding = CONVS[name]
   x = _normal(0, (batch, height, width, channels), dtype)
   kernel = _normal(1, (*window, channels, features), dtype)
@@ -76,7 +76,7 @@ def _conv_case(name, dtype=jnp.float32, batch=3, conv=fast_conv.conv):
     )
 
   def fast(x, kernel):
-    return conv(x, kernel, strides, padding)
+    return fast_conv.conv(x, kernel, strides, padding)
 
   return x, kernel, plain, fast
 
@@ -99,11 +99,12 @@ def _assert_close(actual, desired, relative):
     assert error <= relative * max(np.abs(right).max(), 1e-30)
 
 
-@pytest.mark.parametrize('conv', [fast_conv.conv, blocked_conv.conv])
 @pytest.mark.parametrize('name', CONVS)
-def test_conv_equals_lax(name, conv):
-  x, kernel, plain, fast = _conv_case(name, conv=conv)
+def test_conv_equals_lax(name, monkeypatch):
+  x, kernel, plain, fast = _conv_case(name)
   desired = _value_and_gradients(plain, x, kernel)
+  _assert_close(_value_and_gradients(fast, x, kernel), desired, 1e-5)
+  monkeypatch.setattr(fast_conv, 'conv', blocked_conv.conv)
   _assert_close(_value_and_gradients(fast, x, kernel), desired, 1e-5)
 
 
@@ -176,10 +177,9 @@ def test_turns_divide_the_batch_and_fit_the_cache(batch, image_bytes, turns):
   assert kernel_gradient._turns(dy, shape, few_channels=False) == turns
 
 
-@pytest.mark.parametrize('on_gpu', [False, True])
 @pytest.mark.parametrize('tied', [False, True])
 @pytest.mark.parametrize('name', POOLS)
-def test_max_pool_equals_flax(name, tied, on_gpu):
+def test_max_pool_equals_flax(name, tied):
   height, width, window, strides, padding = POOLS[name]
   x = _normal(0, (2, height, width, 5))
   if tied:
@@ -190,11 +190,15 @@ def test_max_pool_equals_flax(name, tied, on_gpu):
   desired = _value_and_gradients(
     lambda x: nn.max_pool(x, window, strides, padding), x
   )
-  actual = _value_and_gradients(
-    lambda x: fast_pool.max_pool(x, window, strides, pads, on_gpu), x
-  )
-  np.testing.assert_array_equal(actual[0], desired[0])
-  _assert_close(actual, desired, 1e-6)
+  for on_gpu in (False, True):
+    actual = _value_and_gradients(
+      lambda x, on_gpu=on_gpu: fast_pool.max_pool(
+        x, window, strides, pads, on_gpu
+      ),
+      x,
+    )
+    np.testing.assert_array_equal(actual[0], desired[0])
+    _assert_close(actual, desired, 1e-6)
 
 
 def test_max_pool_gradient_goes_to_the_first_of_equals():
