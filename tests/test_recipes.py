@@ -24,13 +24,15 @@ from agegender_jax.models import layers
 ROOT = pathlib.Path(__file__).parent.parent
 CONFIGS = ROOT / 'configs'
 stand_in_folds = recipe.load(ROOT / 'scripts/stand_in_folds.py')
-# Recipe, argument, parameters that train.
+# Recipe, argument, parameters that train. Compiling is most of their time:
+# every commit runs one with each kind of branch, protocol and head.
 RUNS = [
-  ('utk_multibranch', 'runlocal', None),
+  pytest.param('utk_multibranch', 'runlocal', None, marks=pytest.mark.slow),
   ('utk_multibranch', 'runlocal,protocol=full', None),
   ('utk_cnn', 'runlocal', None),
-  ('utk_fourconv', 'runlocal', None),
-  ('utk_resnet', 'runlocal,scratch,backbone=resnet18', None),
+  pytest.param('utk_fourconv', 'runlocal', None, marks=pytest.mark.slow),
+  pytest.param('utk_resnet', 'runlocal,scratch,backbone=resnet18', None,
+               marks=pytest.mark.slow),
   pytest.param('utk_vgg', 'runlocal,scratch', 2 * 131_585,
                marks=pytest.mark.slow),
   ('utk_vgg', 'runlocal,scratch,gender', 131_585),
