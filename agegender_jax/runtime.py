@@ -1,7 +1,8 @@
 """What a process sets up once: allocator, devices, compilation cache.
 
 AGEGENDER_MALLOC=0 leaves the allocator alone, JAX_COMPILATION_CACHE_DIR=''
-keeps no compiled program on disk.
+keeps no compiled program on disk, and a GPU takes all of its operations with
+XLA_FLAGS=--xla_gpu_exclude_nondeterministic_ops=false.
 """
 
 import ctypes
