@@ -94,7 +94,7 @@ class Checkpoints:
       target: variables of the same structure and shapes.
 
     Returns:
-      The variables, on the default device.
+      The variables, where the target's are.
 
     Raises:
       schema.UserError: the checkpoint is of another network.

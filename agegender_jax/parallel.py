@@ -54,6 +54,19 @@ def unreplicate(tree):
   return jax.tree.map(lambda leaf: np.array(leaf[0]), jax.device_get(first))
 
 
+def is_done(tree) -> bool:
+  """Says whether every leaf is computed, without waiting for it."""
+  return all(leaf.is_ready() for leaf in jax.tree.leaves(tree))
+
+
+def host_device() -> jax.Device | None:
+  """Returns the host's processor, None where JAX_PLATFORMS leaves it out."""
+  try:
+    return jax.local_devices(backend='cpu')[0]
+  except RuntimeError:
+    return None
+
+
 def has_one_device() -> bool:
   """Says whether one device has this process's processor to itself."""
   return jax.local_device_count() == 1

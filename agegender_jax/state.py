@@ -9,7 +9,7 @@ import optax
 from flax import linen as nn
 from flax import struct
 
-from agegender_jax import models, partition, programs
+from agegender_jax import models, parallel, partition, programs
 
 
 @struct.dataclass
@@ -67,7 +67,7 @@ def create_state(
 
   # It runs once: LLVM's first level compiles it in a third of the time, to
   # the same numbers; and on the host, where a GPU's compiler takes longer.
-  host = _host()
+  host = parallel.host_device()
   options = {'xla_backend_optimization_level': 1} if host else None
   compiled = programs.kept(
     init, f'{terms} {image_size} init', compiler_options=options
@@ -81,10 +81,3 @@ def create_state(
     batch_stats=variables.get('batch_stats', {}),
     opt_state=jax.tree.structure(shapes).unflatten(leaves),
   )
-
-
-def _host() -> jax.Device | None:
-  try:
-    return jax.local_devices(backend='cpu')[0]
-  except RuntimeError:  # JAX_PLATFORMS names others only.
-    return None

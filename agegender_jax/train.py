@@ -60,22 +60,22 @@ class _Stretch:
     start: steps done before.
     reports: of the calls that are done.
     waited: seconds for batches.
-    compiling: seconds.
+    compiling: seconds until the first calls of their length returned.
   """
 
-  def __init__(self, start: int):
-    """Begins now."""
+  def __init__(self, start: int, clock: float):
+    """Begins at a reading of `time.monotonic`."""
     self.start, self.reports = start, []
     self.waited = self.compiling = 0.0
-    self._clock = time.monotonic()
+    self._clock = clock
 
-  def end(self, step: int) -> tuple[list[dict], dict[str, float]]:
-    """Ends after a step that is done.
+  def end(self, step: int, clock: float) -> tuple[list[dict], dict]:
+    """Ends after a step that was done at `clock`.
 
     Returns:
       The metrics, see parallel.read, and the times as scalars.
     """
-    seconds = time.monotonic() - self._clock - self.compiling
+    seconds = clock - self._clock - self.compiling
     steps = step - self.start
     scalars = {
       'train/step_seconds': seconds / steps,
@@ -134,9 +134,12 @@ class Trainer:
   def _scalars(self, step, rows, pace, flops_per_image) -> dict[str, float]:
     """Describes training up to a step, by its metrics and _Stretch's times."""
     speed = self.config.train.batch_size / pace['train/step_seconds']
+    # On a GPU it would be done after the steps that are asked for already.
+    with jax.default_device(parallel.host_device()):
+      rate = float(self.run.schedule(step - 1))
     return {
       **metrics.mean_metrics(rows),
-      'train/learning_rate': float(self.run.schedule(step - 1)),
+      'train/learning_rate': rate,
       'train/images_per_second': speed,
       'train/tflops': flops_per_image * speed / 1e12,
       **pace,
@@ -191,12 +194,12 @@ class Trainer:
     )
     log = writer.Writer(self.workdir, start, plan.total)
     in_flight, compiled, since_evaluation = collections.deque(), set(), []
-    stretch = _Stretch(start)
+    stretch = _Stretch(start, time.monotonic())
     try:
       for call in calls:
         asked = time.monotonic()
         batch = parallel.shard_steps(next(batches), len(call))
-        stretch.waited += time.monotonic() - asked
+        waited = time.monotonic() - asked
         is_new = len(call) not in compiled
         if is_new:  # Nothing else runs meanwhile: its time is told apart.
           compiled.add(len(call))
@@ -205,18 +208,25 @@ class Trainer:
         state, report = self.run.train_steps(state, data, batch, key)
         if is_new:
           stretch.compiling += time.monotonic() - asked
-        in_flight.append((call.stop, report))
+        in_flight.append((call.stop, report, waited))
         evaluates = call.stop in plan.evaluations
         # A record is written once its steps are done; the next ones run on.
-        while len(in_flight) > (0 if evaluates else CALLS_IN_FLIGHT):
-          step, report = in_flight.popleft()
+        while in_flight and (
+          evaluates
+          or len(in_flight) > CALLS_IN_FLIGHT
+          or parallel.is_done(in_flight[0][1])
+        ):
+          step, report, waited = in_flight.popleft()
           jax.block_until_ready(report)
+          now = time.monotonic()
           stretch.reports.append(report)
+          stretch.waited += waited
           is_last = evaluates and not in_flight
           is_due = step - stretch.start >= config.train.log_every_steps
           if not (is_due or is_last):
             continue
-          rows, pace = stretch.end(step)
+          rows, pace = stretch.end(step, now)
+          stretch = _Stretch(step, now)
           latest = checkpoints.latest_step()
           losses = [float(loss) for row in rows for loss in row['loss'][0]]
           check_finite('loss', losses, step, latest)
@@ -224,7 +234,6 @@ class Trainer:
           scalars = self._scalars(
             step, since_evaluation if is_last else rows, pace, flops_per_image
           )
-          stretch = _Stretch(step)
           if is_last:
             scalars |= self.validate(state)
             loss = [scalars.get('validation/loss', 0.0)]
@@ -238,7 +247,7 @@ class Trainer:
           if self.is_patience_spent(call.stop):
             print(f'early stopping after step {call.stop}')
             break
-          stretch = _Stretch(call.stop)
+          stretch = _Stretch(call.stop, time.monotonic())
     finally:
       batches.close()
       log.close()

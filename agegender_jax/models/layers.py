@@ -75,12 +75,14 @@ def conv_general_dilated(
 ):
   """Returns `lax.conv_general_dilated`, by another form where it applies.
 
-  That is for 2-D, undilated, ungrouped convolutions; Args are lax's.
+  That is for 2-D, undilated, ungrouped convolutions in the default precision;
+  Args are lax's.
   """
   strides = tuple(window_strides)
+  is_usual = feature_group_count == 1 and lhs.ndim == 4 and precision is None
   dilated = {*(lhs_dilation or ()), *(rhs_dilation or ())} - {1}
   form = formulation()
-  if dilated or feature_group_count != 1 or lhs.ndim != 4:
+  if dilated or not is_usual:
     form = 'plain'
   elif form == 'gpu' and not blocked_conv.pays(lhs.shape, rhs.shape, strides):
     form = 'plain'
