@@ -24,8 +24,8 @@ from agegender_jax.models import layers
 ROOT = pathlib.Path(__file__).parent.parent
 CONFIGS = ROOT / 'configs'
 stand_in_folds = recipe.load(ROOT / 'scripts/stand_in_folds.py')
-# Recipe, argument, parameters that train. Compiling is most of their time:
-# every commit runs one with each kind of branch, protocol and head.
+# Recipe, argument, parameters that train. Compiling is most of their time, so
+# most of them are slow: among these all ResNets, and the CNN without branches.
 RUNS = [
   pytest.param('utk_multibranch', 'runlocal', None, marks=pytest.mark.slow),
   ('utk_multibranch', 'runlocal,protocol=full', None),
