@@ -38,6 +38,15 @@ def replicate(tree, devices: Sequence[jax.Device] | None = None):
   return jax.tree.map(copy, tree)
 
 
+def place(tree):
+  """Hands each device its part of arrays of [devices, ...], to be kept there.
+
+  Args:
+    tree: of NumPy arrays, which a device may take as they are.
+  """
+  return jax.device_put(tree, _sharding(AXIS))
+
+
 def unreplicate(tree):
   """Brings the first device's copy of each leaf to the host, waiting for it.
 
@@ -165,7 +174,7 @@ def _sharding(*axes, devices: Sequence[jax.Device] | None = None):
 
 def shard(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
   """Reshapes each [B, ...] to [devices, B / devices, ...], no copy."""
-  return {key: value[:, 0] for key, value in _shard(batch, 1).items()}
+  return {key: value[:, 0] for key, value in shard_steps(batch, 1).items()}
 
 
 def shard_steps(
@@ -173,45 +182,13 @@ def shard_steps(
 ) -> dict[str, np.ndarray]:
   """Reshapes each [steps * B, ...] to [devices, steps, B / devices, ...].
 
-  Arrays of one number an example are joined to one of int32, [devices, steps,
-  B / devices, arrays]: with several devices JAX takes as long to hand over a
-  small array as a large one. `separate` parts them again.
-
   Args:
     batch: see schema.
     num_steps: how many steps it holds.
 
   Returns:
-    The arrays for `pmap_train_steps`; pictures are not copied.
+    The same memory, as `pmap_train_steps` takes it.
   """
-  small = {key: value for key, value in batch.items() if value.ndim == 1}
-  large = {key: value for key, value in batch.items() if value.ndim > 1}
-  names = ' '.join(f'{k}:{v.dtype.char}' for k, v in small.items())
-  joined = np.stack([v.view(np.int32) for v in small.values()], axis=-1)
-  return _shard(large | {names: joined}, num_steps)
-
-
-def separate(batches: dict[str, jax.Array]) -> dict[str, jax.Array]:
-  """Parts what `shard_steps` joined, on a device.
-
-  Args:
-    batches: a device's part of what `shard_steps` returns.
-
-  Returns:
-    Batch key -> [steps, b, ...], see schema.
-  """
-  result = {}
-  for names, value in batches.items():
-    if ':' not in names:
-      result[names] = value
-      continue
-    for place, name in enumerate(names.split()):
-      key, dtype = name.split(':')
-      result[key] = jax.lax.bitcast_convert_type(value[..., place], dtype)
-  return result
-
-
-def _shard(batch, num_steps):
   count = jax.local_device_count()
   return {
     key: value.reshape((num_steps, count, -1) + value.shape[1:]).swapaxes(0, 1)

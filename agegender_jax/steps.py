@@ -120,20 +120,27 @@ def create_train_steps(train_step: Callable) -> Callable:
     train_step: see `create_train_step`.
 
   Returns:
-    A pure function for `parallel.pmap_train_steps`: state; data, whole splits
-    by batch key, out of which each batch takes its rows (see resident), or {};
-    batches, the device's part of parallel.shard_steps; key of the run -> new
-    state, the metrics as (sum, count) of float32 [steps] each.
+    A pure function for `parallel.pmap_train_steps`, of a device's part of:
+    state; data, which stays for many calls: `labels`, all of some batches but
+    the pictures, [K, b] each, step s at s % K, and where pictures stay as well
+    `image`, uint8 [N, S, S, 3]; batches, arrays of [steps, ...]: `image` where
+    they do not stay; key of the run. See feed.Feed. It returns the new state
+    and the metrics as (sum, count) of float32 [steps] each.
   """
 
   def train_steps(state, data, batches, key):
-    batches = parallel.separate(batches)
-
     def run(state, batch):
-      taken = {name: values[batch['row']] for name, values in data.items()}
-      return train_step(state, batch | taken, key)
+      labels = {
+        name: jax.lax.dynamic_index_in_dim(
+          values, state.step % len(values), keepdims=False
+        )
+        for name, values in data['labels'].items()
+      }
+      kept = data.get('image')
+      image = batch['image'] if kept is None else kept[labels['row']]
+      return train_step(state, labels | {'image': image}, key)
 
-    if len(batches['row']) == 1:
+    if len(jax.tree.leaves(batches)[0]) == 1:
       state, report = run(state, {k: v[0] for k, v in batches.items()})
       return state, jax.tree.map(lambda x: x[None], report)
     # XLA on CPU is many times slower at convolutions inside of a loop.

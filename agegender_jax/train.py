@@ -1,6 +1,7 @@
 """Trains a network, keeps the best, scores it (`--mode=train`)."""
 
 import collections
+import dataclasses
 import functools
 import math
 import pathlib
@@ -12,6 +13,7 @@ import numpy as np
 from agegender_jax import (
   build,
   checkpoint,
+  feed,
   finish,
   held_out,
   initialise,
@@ -19,14 +21,12 @@ from agegender_jax import (
   metrics,
   parallel,
   predictor,
-  resident,
   schema,
   summary,
   sweeps,
   writer,
 )
 from agegender_jax import config as config_lib
-from agegender_jax.data import input_pipeline
 
 # Calls whose results the host leaves unread: bounds what waits on the device.
 CALLS_IN_FLIGHT = 4
@@ -53,37 +53,98 @@ def check_finite(
       )
 
 
-class _Stretch:
-  """The steps from one record to the next: what they report and take.
+@dataclasses.dataclass
+class _Call:
+  """A dispatch whose steps run, or have run.
 
   Attributes:
-    start: steps done before.
-    reports: of the calls that are done.
-    waited: seconds for batches.
-    compiling: seconds until the first calls of their length returned.
+    stop: steps that are done with it.
+    report: see parallel.pmap_train_steps.
+    waited: seconds for its batches.
+    compiling: seconds until it returned, where its program was a new one.
+    done: the clock when it was done, None until that is known.
   """
 
-  def __init__(self, start: int, clock: float):
-    """Begins at a reading of `time.monotonic`."""
-    self.start, self.reports = start, []
-    self.waited = self.compiling = 0.0
-    self._clock = clock
+  stop: int
+  report: dict
+  waited: float
+  compiling: float
+  done: float | None = None
 
-  def end(self, step: int, clock: float) -> tuple[list[dict], dict]:
-    """Ends after a step that was done at `clock`.
+  def wait(self) -> None:
+    """Waits until the steps are done."""
+    if self.done is None:
+      jax.block_until_ready(self.report)
+      self.done = time.monotonic()
 
-    Returns:
-      The metrics, see parallel.read, and the times as scalars.
+
+class _Progress:
+  """Turns calls into records, each of some steps that are done."""
+
+  def __init__(self, start: int, log_every_steps: int):
+    """Begins now.
+
+    Args:
+      start: steps done before.
+      log_every_steps: after how many a record is due.
     """
-    seconds = clock - self._clock - self.compiling
-    steps = step - self.start
+    self._log_every_steps = log_every_steps
+    self._in_flight = collections.deque()
+    self.restart(start)
+
+  def restart(self, step: int) -> None:
+    """Leaves out of all records what happened since the last one."""
+    self._begin(step, time.monotonic())
+
+  def _begin(self, step, clock):
+    self._start, self._clock, self._calls = step, clock, []
+
+  def add(self, call: _Call) -> None:
+    """Takes a call that was just asked for."""
+    self._in_flight.append(call)
+
+  def settle(self) -> None:
+    """Waits for all calls."""
+    for call in self._in_flight:
+      call.wait()
+
+  def records(self, drain: bool):
+    """Yields the records that have become due; the devices go on meanwhile.
+
+    Args:
+      drain: wait for all calls, the last of which ends a record; else only
+        for what is more than CALLS_IN_FLIGHT.
+
+    Yields:
+      The last step, the reports as parallel.read brings them, and the times as
+      scalars.
+    """
+    while self._in_flight and (
+      drain
+      or len(self._in_flight) > CALLS_IN_FLIGHT
+      or parallel.is_done(self._in_flight[0].report)
+    ):
+      call = self._in_flight.popleft()
+      call.wait()
+      self._calls.append(call)
+      is_last = drain and not self._in_flight
+      if is_last or call.stop - self._start >= self._log_every_steps:
+        yield self._end()
+
+  def _end(self):
+    """Ends a record with the last call that was done, and begins another."""
+    calls, last = self._calls, self._calls[-1]
+    steps = last.stop - self._start
+    compiling = sum(call.compiling for call in calls)
+    waited = sum(call.waited for call in calls)
     scalars = {
-      'train/step_seconds': seconds / steps,
-      'train/input_wait_seconds': self.waited / steps,
+      'train/step_seconds': (last.done - self._clock - compiling) / steps,
+      'train/input_wait_seconds': waited / steps,
     }
-    if self.compiling:
-      scalars['train/compile_seconds'] = self.compiling
-    return [parallel.read(report) for report in self.reports], scalars
+    if compiling:
+      scalars['train/compile_seconds'] = compiling
+    self._begin(last.stop, last.done)
+    return last.stop, [parallel.read(call.report) for call in calls], scalars
 
 
 class Trainer:
@@ -132,7 +193,7 @@ class Trainer:
     return {f'validation/{name}': value for name, value in scores.items()}
 
   def _scalars(self, step, rows, pace, flops_per_image) -> dict[str, float]:
-    """Describes training up to a step, by its metrics and _Stretch's times."""
+    """Describes training up to a step, by its metrics and _Progress's times."""
     speed = self.config.train.batch_size / pace['train/step_seconds']
     # On a GPU it would be done after the steps that are asked for already.
     with jax.default_device(parallel.host_device()):
@@ -178,63 +239,36 @@ class Trainer:
       if self.is_patience_spent(start):
         return
     state = parallel.replicate(state)
-    is_resident = config.data.cache == 'device'
-    data = resident.load(self.splits['train']) if is_resident else {}
     key = jax.random.key(config.seed)
     calls = plan.calls(start, config.train.steps_per_call)
-    batches = input_pipeline.train_batches(
-      self.splits['train'],
-      calls,
-      batch_size=config.train.batch_size,
-      seed=config.seed,
-      rows_only=is_resident,
-      num_workers=config.data.num_workers,
-      process_index=jax.process_index(),
-      process_count=jax.process_count(),
-    )
+    data_feed = feed.Feed(config, self.splits['train'], calls)
     log = writer.Writer(self.workdir, start, plan.total)
-    in_flight, compiled, since_evaluation = collections.deque(), set(), []
-    stretch = _Stretch(start, time.monotonic())
+    progress = _Progress(start, config.train.log_every_steps)
+    compiled, since_evaluation = set(), []
     try:
       for call in calls:
         asked = time.monotonic()
-        batch = parallel.shard_steps(next(batches), len(call))
+        data, batches = data_feed.take(call)
         waited = time.monotonic() - asked
         is_new = len(call) not in compiled
         if is_new:  # Nothing else runs meanwhile: its time is told apart.
           compiled.add(len(call))
-          jax.block_until_ready(state)
+          progress.settle()
           asked = time.monotonic()
-        state, report = self.run.train_steps(state, data, batch, key)
-        if is_new:
-          stretch.compiling += time.monotonic() - asked
-        in_flight.append((call.stop, report, waited))
+        state, report = self.run.train_steps(state, data, batches, key)
+        compiling = time.monotonic() - asked if is_new else 0.0
+        progress.add(_Call(call.stop, report, waited, compiling))
         evaluates = call.stop in plan.evaluations
-        # A record is written once its steps are done; the next ones run on.
-        while in_flight and (
-          evaluates
-          or len(in_flight) > CALLS_IN_FLIGHT
-          or parallel.is_done(in_flight[0][1])
-        ):
-          step, report, waited = in_flight.popleft()
-          jax.block_until_ready(report)
-          now = time.monotonic()
-          stretch.reports.append(report)
-          stretch.waited += waited
-          is_last = evaluates and not in_flight
-          is_due = step - stretch.start >= config.train.log_every_steps
-          if not (is_due or is_last):
-            continue
-          rows, pace = stretch.end(step, now)
-          stretch = _Stretch(step, now)
+        for step, rows, pace in progress.records(drain=evaluates):
           latest = checkpoints.latest_step()
           losses = [float(loss) for row in rows for loss in row['loss'][0]]
           check_finite('loss', losses, step, latest)
           since_evaluation += rows
+          ends = evaluates and step == call.stop
           scalars = self._scalars(
-            step, since_evaluation if is_last else rows, pace, flops_per_image
+            step, since_evaluation if ends else rows, pace, flops_per_image
           )
-          if is_last:
+          if ends:
             scalars |= self.validate(state)
             loss = [scalars.get('validation/loss', 0.0)]
             check_finite('validation loss', loss, step, latest)
@@ -247,9 +281,9 @@ class Trainer:
           if self.is_patience_spent(call.stop):
             print(f'early stopping after step {call.stop}')
             break
-          stretch = _Stretch(call.stop, time.monotonic())
+          progress.restart(call.stop)
     finally:
-      batches.close()
+      data_feed.close()
       log.close()
       checkpoints.wait()
 

@@ -34,12 +34,17 @@ def single(steps, start=0):
   return [range(step, step + 1) for step in range(start, steps)]
 
 
-def train(source=None, calls=None, **options):
+def train(source=None, calls=None, num_workers=0, **options):
+  """Returns the batches of a run: pictures as read, labels by its order."""
+  source = source or Numbered()
   options = {'batch_size': 8, 'seed': 3} | options
-  with input_pipeline.train_batches(
-    source or Numbered(), single(12) if calls is None else calls, **options
-  ) as it:
-    return list(it)
+  order = input_pipeline.Order(len(source), **options)
+  calls = single(12) if calls is None else calls
+  with input_pipeline.train_pictures(source, order, calls, num_workers) as it:
+    return [
+      input_pipeline.make_labels(source, order.rows(call)) | {'image': image}
+      for call, image in zip(calls, it, strict=True)
+    ]
 
 
 def assert_equal(first, second):
@@ -115,23 +120,13 @@ def test_a_call_has_the_batches_of_its_steps():
       )
 
 
-def test_rows_alone_are_those_of_the_batches():
-  for rows, batch in zip(train(rows_only=True), train(), strict=True):
-    assert sorted(rows) == ['mask', 'row']
-    for key, values in rows.items():
-      np.testing.assert_array_equal(values, batch[key])
-      assert values.dtype == batch[key].dtype
-
-
-def test_batches_are_fresh_arrays():
-  with input_pipeline.train_batches(
-    Numbered(), single(12), batch_size=8, seed=3
-  ) as batches:
-    kept = [next(batches) for _ in range(6)]
-    for batch in kept[:5]:
-      for value in batch.values():
-        value[...] = 0
-    np.testing.assert_array_equal(kept[5]['row'], train()[5]['row'])
+def test_pictures_are_fresh_arrays():
+  order = input_pipeline.Order(N, batch_size=8, seed=3)
+  with input_pipeline.train_pictures(Numbered(), order, single(12)) as it:
+    kept = [next(it) for _ in range(6)]
+    for image in kept[:5]:
+      image[...] = 0
+    np.testing.assert_array_equal(kept[5], train()[5]['image'])
 
 
 @pytest.mark.parametrize('size', [1, 7, 8, 9, N])
@@ -187,9 +182,8 @@ def test_workers_change_no_batch(tmp_path, kind):
 
 
 def test_closing_early_ends_the_stream():
-  batches = input_pipeline.train_batches(
-    Numbered(), single(1000), batch_size=8, seed=0
-  )
+  order = input_pipeline.Order(N, batch_size=8, seed=0)
+  batches = input_pipeline.train_pictures(Numbered(), order, single(1000))
   next(batches)
   batches.close()
   batches.close()

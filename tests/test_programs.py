@@ -17,7 +17,7 @@ def folder(tmp_path, monkeypatch):
 
 def steps(first, data, batches, key):
   noise = jax.random.normal(key, first.params['w'].shape)
-  total = parallel.psum(parallel.separate(batches)['x'].sum())
+  total = parallel.psum(batches['x'].sum())
   params = {'w': first.params['w'] * total + noise}
   report = {'loss': (total[None], jnp.ones(1))}
   return first.replace(step=first.step + 1, params=params), report

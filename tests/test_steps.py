@@ -91,8 +91,19 @@ class Bench:
       )
       for key in batches[0]
     }  # fmt: skip
+    # Step s finds its labels at s % number of steps.
+    first = int(self.state.step[0]) % len(batches)
+    labels = {
+      key: np.roll(value, first, axis=1)
+      for key, value in shards.items()
+      if key != 'image'
+    }
+    if data:
+      rest = {'turn': np.zeros((self.devices, len(batches)))}
+    else:
+      rest = {'image': shards['image']}
     self.state, report = self.call(
-      self.state, data or {}, shards, jax.random.key(0)
+      self.state, {**(data or {}), 'labels': labels}, rest, jax.random.key(0)
     )
     return jax.tree.map(np.asarray, (self.state, report))
 
@@ -145,23 +156,6 @@ def test_several_steps_in_a_call_equal_as_many_calls():
   assert report['loss'][0].shape == (devices, 3)
 
 
-def test_each_device_separates_what_was_joined_for_it():
-  batches = [batch_of(seed=seed) for seed in range(3)]
-  batches[1]['gender'][:3] = schema.UNKNOWN
-  stream = {k: np.concatenate([b[k] for b in batches]) for k in batches[0]}
-  joined = parallel.shard_steps(stream, num_steps=3)
-  assert len(joined) == 2  # Each array more costs every step.
-  assert np.shares_memory(joined['image'], stream['image'])
-  found = jax.pmap(parallel.separate, parallel.AXIS)(joined)
-  assert found.keys() == stream.keys()
-  for key, value in found.items():
-    assert value.dtype == stream[key].dtype
-    for step, batch in enumerate(batches):
-      np.testing.assert_array_equal(
-        parallel.unshard(value[:, step]), batch[key]
-      )
-
-
 def test_a_loop_of_steps_equals_them_unrolled(monkeypatch):
   batches = [batch_of(seed=seed) for seed in range(2)]
   unrolled = Bench(1).run_call(batches)
@@ -170,17 +164,16 @@ def test_a_loop_of_steps_equals_them_unrolled(monkeypatch):
   close(Bench(1).run_call(batches), unrolled)
 
 
-def test_rows_of_resident_data_equal_the_batches():
+def test_rows_of_resident_pictures_equal_the_batches():
   devices = 2
-  data = batch_of(count=20)
-  source = {k: v for k, v in data.items() if k not in ('mask', 'row')}
+  whole = batch_of(count=20)
   order = np.random.default_rng(0).permutation(20).astype(np.int32)
-  rows = [{'row': part, 'mask': np.ones(8, np.float32)}
-          for part in (order[:8], order[8:16])]  # fmt: skip
-  batches = [{k: v[part['row']] for k, v in data.items()} for part in rows]
+  batches = [
+    {k: v[rows] for k, v in whole.items()} for rows in (order[:8], order[8:16])
+  ]
   expected = Bench(devices).run_call(batches)
-  placed = parallel.replicate(source, jax.devices()[:devices])
-  found = Bench(devices).run_call(rows, placed)
+  image = parallel.replicate(whole['image'], jax.devices()[:devices])
+  found = Bench(devices).run_call(batches, {'image': image})
   close(found, expected, rtol=1e-6)
 
 

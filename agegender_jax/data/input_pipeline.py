@@ -4,6 +4,7 @@ An element of the Grain data set is a whole batch: gathering rows one by one
 costs ten times as much.
 """
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 
@@ -26,7 +27,7 @@ class Batches:
   def __iter__(self):
     return self
 
-  def __next__(self) -> dict[str, np.ndarray]:
+  def __next__(self):
     if self._iterator is None:
       raise StopIteration
     try:
@@ -48,31 +49,61 @@ class Batches:
       self._iterator = None
 
 
-class _TrainCalls:
-  """Random access by call to the batches of an endless reshuffled stream."""
+@dataclasses.dataclass(frozen=True)
+class Order:
+  """Which rows each step of a training run takes.
 
-  def __init__(self, source, calls, batch_size, seed, local, rows_only):
+  The stream is a function of (seed, step): epoch after epoch in a new order,
+  nothing dropped between them.
+
+  Attributes:
+    size: number of examples, N.
+    batch_size: of a step, over all processes.
+    seed: of the order.
+    process_index: which contiguous part of each batch is wanted.
+    process_count: into how many parts each batch is cut.
+  """
+
+  size: int
+  batch_size: int
+  seed: int
+  process_index: int = 0
+  process_count: int = 1
+
+  def __post_init__(self):
+    self._part()
+
+  def _part(self):
+    return _local_part(self.batch_size, self.process_index, self.process_count)
+
+  def rows(self, steps: range) -> np.ndarray:
+    """Returns int64 [steps * B / process_count], step after step.
+
+    Position p of the stream is row permutation(seed, p // N)[p % N].
+    """
+    positions = np.array(steps)[:, None] * self.batch_size
+    positions = positions + np.arange(self.batch_size)[self._part()]
+    epochs, places = np.divmod(positions.reshape(-1), self.size)
+    rows = np.empty(len(epochs), np.int64)
+    for epoch in range(epochs[0], epochs[-1] + 1):
+      here = epochs == epoch
+      rows[here] = _permutation(self.seed, epoch, self.size)[places[here]]
+    return rows
+
+
+class _TrainPictures:
+  """Random access by call to the pictures of its steps."""
+
+  def __init__(self, source, order, calls):
     self._source = source
+    self._order = order
     self._calls = calls
-    self._batch_size = batch_size
-    self._seed = seed
-    self._local = local
-    self._rows_only = rows_only
 
   def __len__(self):
     return len(self._calls)
 
   def __getitem__(self, call):
-    steps = np.array(self._calls[call])
-    positions = steps[:, None] * self._batch_size + np.arange(self._batch_size)
-    positions = positions[:, self._local].reshape(-1)
-    rows = train_rows(positions, len(self._source), self._seed)
-    if not self._rows_only:
-      return make_batch(self._source, rows)
-    return {
-      'row': rows.astype(np.int32),
-      'mask': np.ones(len(rows), np.float32),
-    }
+    return self._source.gather(self._order.rows(self._calls[call]))
 
 
 class _EvalSteps:
@@ -94,40 +125,25 @@ class _EvalSteps:
     )
 
 
-def train_batches(
+def train_pictures(
   source: sources.Source,
+  order: Order,
   calls: Sequence[range],
-  *,
-  batch_size: int,
-  seed: int,
-  rows_only: bool = False,
   num_workers: int = 0,
-  process_index: int = 0,
-  process_count: int = 1,
 ) -> Batches:
-  """Iterates over the batches of calls, each some consecutive steps.
-
-  The stream is a function of (seed, step): epoch after epoch in a new order,
-  nothing dropped between them.
+  """Iterates over the pictures of calls, each some consecutive steps.
 
   Args:
     source: the split.
+    order: of its rows.
     calls: the steps of each, counted from the start of the run, so that a
       resumed run goes on where it was; see durations.
-    batch_size: of a step, over all processes.
-    seed: of the order.
-    rows_only: leave out pictures and labels, which the device has.
-    num_workers: processes that gather; 0 = a thread. Changes no batch.
-    process_index: which contiguous part of each batch to return.
-    process_count: into how many parts each batch is cut.
+    num_workers: processes that gather; 0 = a thread. Changes no picture.
 
   Returns:
-    A batch a call with the keys of schema.BATCH_KEYS, step after step:
-    [steps * B / process_count, ...]. With `rows_only` just row and mask.
+    A fresh uint8 [steps * B / process_count, S, S, 3] a call.
   """
-  local = _local_part(batch_size, process_index, process_count)
-  batches = _TrainCalls(source, calls, batch_size, seed, local, rows_only)
-  return _read_ahead(batches, num_workers)
+  return _read_ahead(_TrainPictures(source, order, calls), num_workers)
 
 
 def eval_batches(
@@ -155,25 +171,6 @@ def eval_batches(
   return _read_ahead(_EvalSteps(source, batch_size, local), num_workers)
 
 
-def train_rows(positions: np.ndarray, size: int, seed: int) -> np.ndarray:
-  """Maps positions of the endless stream to rows.
-
-  Args:
-    positions: int [B], 0 for the first example ever seen.
-    size: number of examples, N.
-    seed: of the order.
-
-  Returns:
-    int64 [B]: position p is row permutation(seed, p // N)[p % N].
-  """
-  epochs, places = np.divmod(positions, size)
-  rows = np.empty(len(positions), np.int64)
-  for epoch in np.unique(epochs):
-    here = epochs == epoch
-    rows[here] = _permutation(seed, int(epoch), size)[places[here]]
-  return rows
-
-
 def make_batch(
   source: sources.Source, rows: np.ndarray
 ) -> dict[str, np.ndarray]:
@@ -189,12 +186,19 @@ def make_batch(
   known = rows != schema.UNKNOWN
   image = source.gather(np.where(known, rows, 0))
   image[~known] = 0
+  return make_labels(source, rows) | {'image': image}
+
+
+def make_labels(
+  source: sources.Source, rows: np.ndarray
+) -> dict[str, np.ndarray]:
+  """Gathers what a batch has besides pictures, see make_batch."""
+  known = rows != schema.UNKNOWN
   batch = {
     key: np.where(known, values[rows], schema.UNKNOWN).astype(values.dtype)
     for key, values in source.labels.items()
   }
   return batch | {
-    'image': image,
     'mask': known.astype(np.float32),
     'row': rows.astype(np.int32),
   }

@@ -1,6 +1,7 @@
 """What a worker process times of ours: steps, predictions, input."""
 
 import collections
+import itertools
 import time
 from importlib import metadata
 
@@ -12,6 +13,7 @@ from clu import parameter_overview
 from agegender_jax import (
   augment,
   build,
+  feed,
   flops,
   labelled,
   models,
@@ -31,14 +33,20 @@ _LONGEST = 10**6  # Batches that the input is timed over, at most.
 _CALLS_IN_FLIGHT = 4
 
 
-def put(
-  batch: dict[str, np.ndarray], num_steps: int = 1
-) -> dict[str, jax.Array]:
-  """Brings batches to the devices, see parallel.shard_steps."""
-  mesh = jax.sharding.Mesh(np.array(jax.local_devices()), (parallel.AXIS,))
-  spec = jax.sharding.PartitionSpec(parallel.AXIS)
-  sharding = jax.sharding.NamedSharding(mesh, spec)
-  return jax.device_put(parallel.shard_steps(batch, num_steps), sharding)
+def place_call(
+  batch: dict[str, np.ndarray], num_steps: int
+) -> tuple[dict, dict]:
+  """Puts a batch on the devices, to be all batches of a call.
+
+  Returns:
+    `data` and `batches`, see steps.create_train_steps.
+  """
+  labels = {key: value for key, value in batch.items() if key != 'image'}
+  image = np.concatenate([batch['image']] * num_steps)
+  batches = parallel.shard_steps({'image': image}, num_steps)
+  # The labels of one step: every step has them.
+  data = {'labels': feed.place_labels(labels, range(1))}
+  return data, parallel.place(batches)
 
 
 class _Job:
@@ -80,13 +88,9 @@ class Step(_Job):
     self.state = parallel.replicate(run.state)
     batch = task.get('batch') or made_up.create_batch(config)
     self.steps = config.train.steps_per_call
-    repeated = {k: np.concatenate([v] * self.steps) for k, v in batch.items()}
-    self.batch = put(repeated, self.steps)
-    self.key = jax.random.key(0)
+    self.rest = *place_call(batch, self.steps), jax.random.key(0)
     start = time.perf_counter()
-    self.call = run.train_steps.lower(
-      self.state, {}, self.batch, self.key
-    ).compile()
+    self.call = run.train_steps.lower(self.state, *self.rest).compile()
     seconds = time.perf_counter() - start
     cost = self.call.cost_analysis() or {}
     cost = cost[0] if isinstance(cost, list) else cost
@@ -104,7 +108,7 @@ class Step(_Job):
 
   def take_steps(self) -> dict:
     """Takes the steps of a call and returns their metrics, not waited for."""
-    self.state, report = self.call(self.state, {}, self.batch, self.key)
+    self.state, report = self.call(self.state, *self.rest)
     return report
 
   def run(self, count: int) -> float:
@@ -194,43 +198,40 @@ class Input(_Job):
     self.call = getattr(self, f'create_{task["stage"]}')()
 
   def create_gather(self):
-    """Returns a function that gathers a random batch's pixels and labels."""
-    source = labelled.open_split(self.config, self.config.data.train_split)
-    positions, size = np.arange(self.config.train.batch_size), len(source)
+    """Returns a function that gathers a random batch's pictures."""
+    source = self._open_split()
+    order = input_pipeline.Order(len(source), self.config.train.batch_size, 0)
+    steps = itertools.count()
 
     def call():
-      nonlocal positions
-      rows = input_pipeline.train_rows(positions, size, seed=0)
-      positions = positions + len(positions)
-      return input_pipeline.make_batch(source, rows)
+      step = next(steps)
+      return source.gather(order.rows(range(step, step + 1)))
 
     return call
 
-  def create_batches(self):
-    """Returns a function that takes the next batch that Grain read ahead."""
-    batches = self._open_batches()
-    return lambda: next(batches)
+  def create_feed(self):
+    """Returns a function that takes what a step needs, as training does."""
+    return self._open_feed()
 
-  def _open_batches(self):
-    return input_pipeline.train_batches(
-      labelled.open_split(self.config, self.config.data.train_split),
-      [range(step, step + 1) for step in range(_LONGEST)],
-      batch_size=self.config.train.batch_size,
-      seed=0,
-      rows_only=self.config.data.cache == 'device',
-      num_workers=self.config.data.num_workers,
-    )
+  def _open_split(self):
+    return labelled.open_split(self.config, self.config.data.train_split)
+
+  def _open_feed(self):
+    calls = [range(step, step + 1) for step in range(_LONGEST)]
+    taken = iter(calls)
+    source = feed.Feed(self.config, self._open_split(), calls)
+    return lambda: source.take(next(taken))
 
   def create_shard(self):
     """Returns a function that hands a batch to the devices, as a step does."""
-    with self._open_batches() as batches:
-      batch = next(batches)
+    data, batches = self._open_feed()()
+
     # It looks at each array: JAX hands over no others.
-    take = jax.pmap(
-      lambda batch: [value.ravel()[0] for value in batch.values()],
-      parallel.AXIS,
-    )
-    return lambda: take(parallel.shard_steps(batch, 1))
+    def look(arrays):
+      return [value.ravel()[0] for value in jax.tree.leaves(arrays)]
+
+    compiled = jax.pmap(look, parallel.AXIS)
+    return lambda: compiled((data, batches))
 
   def create_augment(self):
     """Returns a function that augments and normalises on one device."""

@@ -4,7 +4,7 @@ from agegender_jax import models
 from benchmarking import rounds, runs, tables, workbench
 
 _KERNELS = (3, 5, 7, 11, 15)
-STAGES = ('gather', 'batches', 'shard', 'augment')
+STAGES = ('gather', 'feed', 'shard', 'augment')
 
 
 def measure_step(bench: workbench.Workbench) -> dict:
@@ -61,7 +61,7 @@ def measure_run(bench: workbench.Workbench) -> dict:
   step = bench.start('jax', 'step', config)
   step.name = 'bare step'
   whole = runs.WholeRun('whole run', config)
-  host = start_stages(bench, ('batches', 'shard'))
+  host = start_stages(bench, ('feed', 'shard'))
   bench.alternate([whole, step, *host])
   return {
     'rows': [

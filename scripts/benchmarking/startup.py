@@ -29,16 +29,17 @@ def main() -> None:
   import jax
 
   from agegender_jax import parallel, predictor, train
-  from benchmarking import made_up
+  from benchmarking import jax_jobs, made_up
 
   marks['imports'] = time.time()
   run = train.build.create_run(config, predictor.Predictor(config), 4000)
   state = parallel.replicate(run.state)
   jax.block_until_ready(state)
   marks['state'] = time.time()
-  batch = parallel.shard_steps(made_up.create_batch(config), 1)
+  data, batches = jax_jobs.place_call(made_up.create_batch(config), 1)
+  key = jax.random.key(0)
   for stage in ('first step', 'second step'):
-    state, report = run.train_steps(state, {}, batch, jax.random.key(0))
+    state, report = run.train_steps(state, data, batches, key)
     jax.block_until_ready((state, report))
     marks[stage] = time.time()
   device = f'{jax.device_count()} x {jax.devices()[0].device_kind}'

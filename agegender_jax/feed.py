@@ -1,0 +1,119 @@
+"""What the devices get for the steps of a run, and when.
+
+Labels are small and go many steps ahead; pictures go call by call, or lie on
+the devices from the start (`data.cache=device`), and then the host sends
+labels and rows now and then, and nothing else.
+"""
+
+import functools
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from agegender_jax import parallel, schema
+from agegender_jax.data import input_pipeline, sources
+
+# JAX takes as long to hand over a small array as a large one.
+_STEPS_AHEAD = 256
+# Of a device's memory, what the pictures may take; the rest is for training.
+_LARGEST_SHARE = 0.7
+
+
+class Feed:
+  """Hands the devices what each call needs; close it to end its threads."""
+
+  def __init__(self, config, source: sources.Source, calls: Sequence[range]):
+    """Begins to read ahead.
+
+    Args:
+      config: the run's configuration.
+      source: the training split.
+      calls: the steps of each, see durations.
+
+    Raises:
+      schema.UserError: the devices have too little memory for the pictures.
+    """
+    self._source = source
+    self._order = input_pipeline.Order(
+      len(source),
+      config.train.batch_size,
+      config.seed,
+      jax.process_index(),
+      jax.process_count(),
+    )
+    self._data, self._ahead = {}, range(0)
+    self._num_steps = max(_STEPS_AHEAD, *map(len, calls), 0)
+    self._pictures = None
+    if config.data.cache == 'device':
+      self._data['image'] = _load(source)
+    else:
+      self._pictures = input_pipeline.train_pictures(
+        source, self._order, calls, config.data.num_workers
+      )
+
+  def take(self, call: range) -> tuple[dict, dict]:
+    """Returns `data` and `batches` of the next call.
+
+    Args:
+      call: its steps.
+
+    Returns:
+      See steps.create_train_steps; the axis of the devices comes first.
+    """
+    if call.stop > self._ahead.stop:
+      self._ahead = range(call.start, call.start + self._num_steps)
+      rows = self._order.rows(self._ahead)
+      labels = input_pipeline.make_labels(self._source, rows)
+      self._data['labels'] = place_labels(labels, self._ahead)
+    if self._pictures is None:
+      return self._data, _turns(len(call))
+    image = next(self._pictures)
+    return self._data, parallel.shard_steps({'image': image}, len(call))
+
+  def close(self) -> None:
+    """Ends reading ahead."""
+    if self._pictures is not None:
+      self._pictures.close()
+
+
+def place_labels(
+  labels: dict[str, np.ndarray], steps: range
+) -> dict[str, jax.Array]:
+  """Puts labels on the devices, where steps.create_train_steps finds them.
+
+  Args:
+    labels: a batch without pictures, [steps * B] each.
+    steps: whose they are.
+
+  Returns:
+    [devices, steps, B / devices] each, step s at s % number of steps.
+  """
+  return parallel.place(
+    {
+      key: np.roll(value, steps.start % len(steps), axis=1)
+      for key, value in parallel.shard_steps(labels, len(steps)).items()
+    }
+  )
+
+
+@functools.cache
+def _turns(num_steps):
+  """Returns batches of nothing but their number."""
+  shape = jax.local_device_count(), num_steps
+  return parallel.place({'turn': np.zeros(shape, np.int32)})
+
+
+def _load(source):
+  """Returns the pictures of a split, uint8 [devices, N, S, S, 3]."""
+  shape = source.gather(np.zeros(1, np.int64)).shape[1:]
+  needed = len(source) * int(np.prod(shape))
+  statistics = jax.local_devices()[0].memory_stats() or {}
+  available = statistics.get('bytes_limit')
+  if available and needed > _LARGEST_SHARE * available:
+    raise schema.UserError(
+      f'data.cache=device needs {needed / 1e9:.1f} GB a device for '
+      f'{len(source)} pictures and each has {available / 1e9:.1f} GB: use '
+      '--config.data.cache=memmap or a smaller image_size'
+    )
+  return parallel.replicate(source.gather(np.arange(len(source))))
