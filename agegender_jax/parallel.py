@@ -47,6 +47,14 @@ def place(tree):
   return jax.device_put(tree, _sharding(AXIS))
 
 
+def share(tree):
+  """Puts the same arrays on all devices, as a step takes its key.
+
+  Left where they are they would be copied at every call.
+  """
+  return jax.device_put(tree, _sharding())
+
+
 def unreplicate(tree):
   """Brings the first device's copy of each leaf to the host, waiting for it.
 

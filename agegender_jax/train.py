@@ -239,7 +239,7 @@ class Trainer:
       if self.is_patience_spent(start):
         return
     state = parallel.replicate(state)
-    key = jax.random.key(config.seed)
+    key = parallel.share(jax.random.key(config.seed))
     calls = plan.calls(start, config.train.steps_per_call)
     data_feed = feed.Feed(config, self.splits['train'], calls)
     log = writer.Writer(self.workdir, start, plan.total)

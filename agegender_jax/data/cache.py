@@ -34,7 +34,10 @@ class MemmapPixels:
     self._arrays = [
       np.load(path, mmap_mode='r').view(np.ndarray) for path in paths
     ]
-    self._ends = np.cumsum([len(array) for array in self._arrays])
+    lengths = [len(array) for array in self._arrays]
+    self._ends = np.cumsum(lengths)
+    self._starts = (self._ends - lengths).tolist()
+    self._largest = int(np.argmax(lengths))
 
   def __reduce__(self):
     # A worker process maps the files again: pickling would copy the pixels.
@@ -50,16 +53,15 @@ class MemmapPixels:
       uint8 [B, S, S, 3].
     """
     result = _empty_pixels(len(rows), self._arrays[0].shape[1])
+    # One call for the largest file: a call a row lets go of the interpreter
+    # each time, and the thread that reads ahead waits for it. Rows of other
+    # files, clipped for now, follow.
+    array, start = self._arrays[self._largest], self._starts[self._largest]
+    np.take(array, rows - start, axis=0, out=result, mode='clip')
     parts = np.searchsorted(self._ends, rows, side='right')
-    starts = self._ends - [len(array) for array in self._arrays]
-    locals_ = rows - starts[parts]
-    # One call for all: a call a row lets go of the interpreter each time, and
-    # the thread that reads ahead waits for it. Rows of other parts, clipped
-    # for now, follow.
-    largest = np.bincount(parts, minlength=1).argmax()
-    np.take(self._arrays[largest], locals_, axis=0, out=result, mode='clip')
-    for place in np.flatnonzero(parts != largest):
-      result[place] = self._arrays[parts[place]][locals_[place]]
+    for place in np.flatnonzero(parts != self._largest).tolist():
+      part = parts[place]
+      result[place] = self._arrays[part][rows[place] - self._starts[part]]
     return result
 
 

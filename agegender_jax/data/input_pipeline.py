@@ -1,7 +1,8 @@
 """Batches for training and evaluation, read ahead by Grain.
 
 An element of the Grain data set is a whole batch: gathering rows one by one
-costs ten times as much.
+costs ten times as much. `MapDataset.source` around what we have would keep
+statistics of each element, a tenth of a millisecond.
 """
 
 import dataclasses
@@ -91,10 +92,11 @@ class Order:
     return rows
 
 
-class _TrainPictures:
+class _Calls(grain.MapDataset):
   """Random access by call to the pictures of its steps."""
 
   def __init__(self, source, order, calls):
+    super().__init__()
     self._source = source
     self._order = order
     self._calls = calls
@@ -103,13 +105,16 @@ class _TrainPictures:
     return len(self._calls)
 
   def __getitem__(self, call):
+    if isinstance(call, slice):  # The part of a worker process.
+      return self.slice(call)
     return self._source.gather(self._order.rows(self._calls[call]))
 
 
-class _EvalSteps:
+class _EvalSteps(grain.MapDataset):
   """Random access by step to the batches of one pass, the tail padded."""
 
   def __init__(self, source, batch_size, local):
+    super().__init__()
     self._source = source
     self._batch_size = batch_size
     self._local = local
@@ -118,6 +123,8 @@ class _EvalSteps:
     return -(-len(self._source) // self._batch_size)
 
   def __getitem__(self, step):
+    if isinstance(step, slice):
+      return self.slice(step)
     rows = step * self._batch_size + np.arange(self._batch_size)
     rows = rows[self._local]
     return make_batch(
@@ -143,7 +150,7 @@ def train_pictures(
   Returns:
     A fresh uint8 [steps * B / process_count, S, S, 3] a call.
   """
-  return _read_ahead(_TrainPictures(source, order, calls), num_workers)
+  return _read_ahead(_Calls(source, order, calls), num_workers)
 
 
 def eval_batches(
@@ -223,9 +230,8 @@ def _local_part(batch_size, process_index, process_count):
 def _read_ahead(batches, num_workers):
   if not len(batches):
     return Batches(None)
-  data = grain.MapDataset.source(batches)
   # Grain's default, 16 threads and 500 elements, is many times slower.
-  data = data.to_iter_dataset(
+  data = batches.to_iter_dataset(
     grain.ReadOptions(num_threads=1, prefetch_buffer_size=_READ_AHEAD)
   )
   if num_workers:

@@ -88,7 +88,8 @@ class Step(_Job):
     self.state = parallel.replicate(run.state)
     batch = task.get('batch') or made_up.create_batch(config)
     self.steps = config.train.steps_per_call
-    self.rest = *place_call(batch, self.steps), jax.random.key(0)
+    key = parallel.share(jax.random.key(0))
+    self.rest = *place_call(batch, self.steps), key
     start = time.perf_counter()
     self.call = run.train_steps.lower(self.state, *self.rest).compile()
     seconds = time.perf_counter() - start
@@ -226,12 +227,16 @@ class Input(_Job):
     """Returns a function that hands a batch to the devices, as a step does."""
     data, batches = self._open_feed()()
 
-    # It looks at each array: JAX hands over no others.
-    def look(arrays):
-      return [value.ravel()[0] for value in jax.tree.leaves(arrays)]
+    # It looks at each array, JAX hands over no others, and returns one: each
+    # more would cost as well.
+    def look(state, data, batches, key):
+      arrays = jax.tree.leaves((data, batches))
+      seen = jnp.stack([x.ravel()[0].astype(jnp.float32) for x in arrays])
+      return state, {'seen': (seen, seen)}
 
-    compiled = jax.pmap(look, parallel.AXIS)
-    return lambda: compiled((data, batches))
+    compiled = parallel.pmap_train_steps(look, terms='')
+    key = parallel.share(jax.random.key(0))
+    return lambda: compiled({}, data, batches, key)[1]
 
   def create_augment(self):
     """Returns a function that augments and normalises on one device."""

@@ -37,7 +37,7 @@ def main() -> None:
   jax.block_until_ready(state)
   marks['state'] = time.time()
   data, batches = jax_jobs.place_call(made_up.create_batch(config), 1)
-  key = jax.random.key(0)
+  key = parallel.share(jax.random.key(0))
   for stage in ('first step', 'second step'):
     state, report = run.train_steps(state, data, batches, key)
     jax.block_until_ready((state, report))
