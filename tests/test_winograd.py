@@ -9,7 +9,7 @@ from jax import lax
 from agegender_jax import parallel
 from agegender_jax.models import fast_conv, winograd
 
-# (B, H, W, C, D, padding)
+# (B, H, W, C, D, padding), with a 3x3 kernel or a larger one.
 CASES = {
   'whole tiles': (2, 8, 12, 5, 3, ((1, 1), (1, 1))),
   'parts of tiles': (3, 7, 6, 4, 5, ((1, 1), (1, 1))),
@@ -17,14 +17,24 @@ CASES = {
   'uneven padding': (2, 6, 5, 3, 4, ((2, 0), (0, 3))),
   'negative padding': (2, 12, 13, 3, 4, ((-1, 2), (3, -2))),
   'one pixel': (1, 3, 3, 2, 2, ((0, 0), (0, 0))),
+  '5x5, whole tiles': (2, 8, 12, 5, 3, ((2, 2), (2, 2)), 5),
+  '5x5, parts of tiles': (3, 7, 9, 4, 5, ((2, 2), (2, 2)), 5),
+  '5x5, no padding': (2, 9, 12, 3, 4, ((0, 0), (0, 0)), 5),
+  '5x5, odd padding': (2, 8, 7, 3, 4, ((-1, 2), (4, -2)), 5),
+  '4x4': (2, 8, 9, 3, 4, ((1, 2), (1, 2)), 4),
+  '2x2': (2, 8, 9, 3, 4, ((0, 1), (0, 1)), 2),
 }
 
 
+def _side(name):
+  return (*CASES[name], 3)[6]
+
+
 def _case(name, dtype):
-  batch, height, width, channels, features, padding = CASES[name]
+  batch, height, width, channels, features, padding = CASES[name][:6]
   random = np.random.default_rng(0)
   x = random.standard_normal((batch, height, width, channels))
-  kernel = random.standard_normal((3, 3, channels, features))
+  kernel = random.standard_normal((_side(name),) * 2 + (channels, features))
 
   def plain(x, kernel):
     return lax.conv_general_dilated(
@@ -40,8 +50,9 @@ def _conv(x, kernel, padding):
   return jax.jit(winograd.conv, static_argnums=2)(x, kernel, padding)
 
 
-def _kernel_gradient(x, dy, padding):
-  return jax.jit(winograd.kernel_gradient, static_argnums=2)(x, dy, padding)
+def _kernel_gradient(name, x, dy, padding):
+  gradient = jax.jit(winograd.kernel_gradient, static_argnums=(1, 3))
+  return gradient(x, _side(name), dy, padding)
 
 
 def _assert_close(found, wanted, tolerance):
@@ -60,9 +71,10 @@ def test_winograd_equals_xla_in_double_precision(name, in_turns, monkeypatch):
     x, kernel, dy, padding, plain = _case(name, jnp.float64)
     wanted, pull = jax.vjp(plain, x, kernel)
     _assert_close(_conv(x, kernel, padding), wanted, 1e-13)
-    found = _kernel_gradient(x, dy, padding)
+    found = _kernel_gradient(name, x, dy, padding)
     _assert_close(found, pull(dy)[1], 1e-13)
-    pads = tuple((2 - low, 2 - high) for low, high in padding)
+    border = _side(name) - 1
+    pads = tuple((border - low, border - high) for low, high in padding)
     found = jax.jit(winograd.transposed_conv, static_argnums=2)(
       dy, kernel, pads
     )
@@ -74,7 +86,7 @@ def test_winograd_in_single_precision_is_off_by_little(name):
   x, kernel, dy, padding, plain = _case(name, jnp.float32)
   wanted, pull = jax.vjp(plain, x, kernel)
   _assert_close(_conv(x, kernel, padding), wanted, 2e-5)
-  _assert_close(_kernel_gradient(x, dy, padding), pull(dy)[1], 2e-5)
+  _assert_close(_kernel_gradient(name, x, dy, padding), pull(dy)[1], 2e-5)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +96,8 @@ def test_winograd_in_single_precision_is_off_by_little(name):
     # Channels for the kernel's gradient alone.
     ((4, 16, 16, 16, 32), 3, 1, jnp.float32, 1),
     ((4, 16, 16, 3, 32), 3, 1, jnp.float32, 0),
-    ((4, 16, 16, 32, 32), 5, 1, jnp.float32, 0),
+    ((4, 16, 16, 32, 32), 5, 1, jnp.float32, 3),
+    ((4, 16, 16, 32, 32), 7, 1, jnp.float32, 0),
     ((4, 16, 16, 32, 32), 3, 2, jnp.float32, 0),
     ((4, 16, 16, 32, 32), 3, 1, jnp.bfloat16, 0),
     # Too few tiles, and tiles that are mostly empty.
@@ -146,8 +159,9 @@ def test_fast_conv_takes_winograd_where_it_pays(
   [
     (32, (8, 8), 128, 64, 32),  # All: two blocks of outputs, 36 MiB.
     (32, (32, 32), 128, 64, 2),  # One image is over the limit, two are busy.
-    (20, (16, 16), 96, 64, 4),  # No divisor within 40 MiB fills two threads.
+    (20, (16, 16), 96, 64, 5),  # None fills two threads; so many come nearest.
     (32, (4, 4), 512, 256, 8),  # Columns enough for two threads.
+    (50, (14, 14), 352, 256, 5),  # One image's products take one thread.
     (3, (64, 64), 128, 64, 1),
   ],
 )

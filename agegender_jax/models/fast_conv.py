@@ -1,9 +1,9 @@
 """Convolution written for XLA on CPU: same results, less time.
 
 XLA's own kernel gradient of a convolution runs at a small part of a CPU's
-speed; here it is a few matrix products. 3x3 convolutions with channels enough
-go by Winograd's way, which takes a quarter of the products. Arrays are
-channels-last, padding is explicit: `((top, bottom), (left, right))`.
+speed; here it is a few matrix products. 3x3 and 5x5 convolutions with channels
+enough go by Winograd's way, which takes a third of the products or less. Arrays
+are channels-last, padding is explicit: `((top, bottom), (left, right))`.
 """
 
 import functools
@@ -23,6 +23,7 @@ _DIMENSIONS = ('NHWC', 'HWIO', 'NHWC')
 _WINOGRAD_CHANNELS = 32
 _WINOGRAD_CHANNELS_OF_GRADIENT = 16
 _WINOGRAD_TILES = 16
+_WINOGRAD_KERNELS = ((3, 3), (5, 5))
 # XLA convolves to few channels on one thread, but pieces of a batch side by
 # side; from so many multiplications on it is worth it, unless two devices do.
 _PIECES = 8
@@ -70,13 +71,15 @@ def _pays_winograd(shape, strides, batch, size, dtype, least_channels):
     dtype: of the arrays; Winograd's sums would ruin bfloat16.
     least_channels: see _WINOGRAD_CHANNELS.
   """
-  tiles = math.prod(-(-length // winograd.TILE) for length in size)
+  if shape[:2] not in _WINOGRAD_KERNELS:
+    return False
+  tile = winograd.tile_of(shape[0])
+  tiles = math.prod(-(-length // tile) for length in size)
   return (
-    shape[:2] == (3, 3)
-    and strides == (1, 1)
+    strides == (1, 1)
     and min(shape[2:]) >= least_channels
     and batch * tiles >= _WINOGRAD_TILES
-    and math.prod(size) >= 0.6 * tiles * winograd.TILE**2
+    and math.prod(size) >= 0.6 * tiles * tile**2
     and dtype.itemsize >= 4
   )
 
@@ -126,8 +129,10 @@ def conv(x, kernel, strides, padding):
     x = x[:, :: strides[0], :: strides[1]]
     return jnp.einsum('bhwc,cd->bhwd', x, kernel[0, 0])
   size = [
-    length + sum(pads) - 2
-    for length, pads in zip(x.shape[1:3], padding, strict=True)
+    length + sum(pads) - (taps - 1)
+    for length, pads, taps in zip(
+      x.shape[1:3], padding, kernel.shape, strict=False
+    )
   ]
   if _pays_winograd(
     kernel.shape, strides, len(x), size, x.dtype, _WINOGRAD_CHANNELS
@@ -209,7 +214,7 @@ def _kernel_gradient(x, shape, strides, padding, dy):
     dy.dtype,
     _WINOGRAD_CHANNELS_OF_GRADIENT,
   ):
-    result = winograd.kernel_gradient(x, dy, padding)
+    result = winograd.kernel_gradient(x, shape[0], dy, padding)
   else:
     result = kernel_gradient.kernel_gradient(x, shape, strides, padding, dy)
   return result.astype(dy.dtype)
