@@ -8,6 +8,8 @@ import tempfile
 import jax
 
 _WRAPPED = re.compile(r'(transpose\()?(jvp|jit|vmap)\(.*\)')
+# What follows it is an operation of its own, or the way to one.
+_LAYER = re.compile(r'/((?:backbone|branch_\w+)/\w+)/')
 # What only waits for, or contains, what is recorded on its own.
 _CONTAINERS = re.compile(r'(while|call|conditional)(\.\d+)?')
 
@@ -40,9 +42,8 @@ def describe_operation(op_name: str) -> tuple[str, str]:
   if 'jvp(' not in op_name:
     return f'{kind}, update', ''
   way = 'backward' if 'transpose(' in op_name else 'forward'
-  is_module = parts[0] == 'backbone' or parts[0].startswith('branch_')
-  layer = '/'.join(parts[:2]) if is_module and len(parts) > 2 else ''
-  return f'{kind}, {way}', layer
+  found = _LAYER.search(op_name)
+  return f'{kind}, {way}', found[1] if found else ''
 
 
 def record(run, steps: int, program: str) -> dict[str, dict[str, float]]:
