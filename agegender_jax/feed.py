@@ -42,8 +42,10 @@ class Feed:
       jax.process_index(),
       jax.process_count(),
     )
+    self._calls = iter(calls)
     self._data, self._ahead = {}, range(0)
-    self._num_steps = max(_STEPS_AHEAD, *map(len, calls), 0)
+    # The same for every start: another number is another program.
+    self._num_steps = max(_STEPS_AHEAD, config.train.steps_per_call)
     self._pictures = None
     if config.data.cache == 'device':
       self._data['image'] = _load(source)
@@ -52,24 +54,22 @@ class Feed:
         source, self._order, calls, config.data.num_workers
       )
 
-  def take(self, call: range) -> tuple[dict, dict]:
+  def take(self) -> tuple[dict, dict]:
     """Returns `data` and `batches` of the next call.
-
-    Args:
-      call: its steps.
 
     Returns:
       See steps.create_train_steps; the axis of the devices comes first.
     """
+    call = next(self._calls)
     if call.stop > self._ahead.stop:
       self._ahead = range(call.start, call.start + self._num_steps)
       rows = self._order.rows(self._ahead)
       labels = input_pipeline.make_labels(self._source, rows)
       self._data['labels'] = place_labels(labels, self._ahead)
     if self._pictures is None:
-      return self._data, _turns(len(call))
+      return dict(self._data), _turns(len(call))
     image = next(self._pictures)
-    return self._data, parallel.shard_steps({'image': image}, len(call))
+    return dict(self._data), parallel.shard_steps({'image': image}, len(call))
 
   def close(self) -> None:
     """Ends reading ahead."""

@@ -1,7 +1,5 @@
 """Trains a network, keeps the best, scores it (`--mode=train`)."""
 
-import collections
-import dataclasses
 import functools
 import math
 import pathlib
@@ -21,15 +19,13 @@ from agegender_jax import (
   metrics,
   parallel,
   predictor,
+  progress,
   schema,
   summary,
   sweeps,
   writer,
 )
 from agegender_jax import config as config_lib
-
-# Calls whose results the host leaves unread: bounds what waits on the device.
-CALLS_IN_FLIGHT = 4
 
 
 def check_finite(
@@ -51,100 +47,6 @@ def check_finite(
         f'the {name} is {loss} at step {step}; {kept} kept; lower '
         'optimizer.learning_rate or set optimizer.clip_norm'
       )
-
-
-@dataclasses.dataclass
-class _Call:
-  """A dispatch whose steps run, or have run.
-
-  Attributes:
-    stop: steps that are done with it.
-    report: see parallel.pmap_train_steps.
-    waited: seconds for its batches.
-    compiling: seconds until it returned, where its program was a new one.
-    done: the clock when it was done, None until that is known.
-  """
-
-  stop: int
-  report: dict
-  waited: float
-  compiling: float
-  done: float | None = None
-
-  def wait(self) -> None:
-    """Waits until the steps are done."""
-    if self.done is None:
-      jax.block_until_ready(self.report)
-      self.done = time.monotonic()
-
-
-class _Progress:
-  """Turns calls into records, each of some steps that are done."""
-
-  def __init__(self, start: int, log_every_steps: int):
-    """Begins now.
-
-    Args:
-      start: steps done before.
-      log_every_steps: after how many a record is due.
-    """
-    self._log_every_steps = log_every_steps
-    self._in_flight = collections.deque()
-    self.restart(start)
-
-  def restart(self, step: int) -> None:
-    """Leaves out of all records what happened since the last one."""
-    self._begin(step, time.monotonic())
-
-  def _begin(self, step, clock):
-    self._start, self._clock, self._calls = step, clock, []
-
-  def add(self, call: _Call) -> None:
-    """Takes a call that was just asked for."""
-    self._in_flight.append(call)
-
-  def settle(self) -> None:
-    """Waits for all calls."""
-    for call in self._in_flight:
-      call.wait()
-
-  def records(self, drain: bool):
-    """Yields the records that have become due; the devices go on meanwhile.
-
-    Args:
-      drain: wait for all calls, the last of which ends a record; else only
-        for what is more than CALLS_IN_FLIGHT.
-
-    Yields:
-      The last step, the reports as parallel.read brings them, and the times as
-      scalars.
-    """
-    while self._in_flight and (
-      drain
-      or len(self._in_flight) > CALLS_IN_FLIGHT
-      or parallel.is_done(self._in_flight[0].report)
-    ):
-      call = self._in_flight.popleft()
-      call.wait()
-      self._calls.append(call)
-      is_last = drain and not self._in_flight
-      if is_last or call.stop - self._start >= self._log_every_steps:
-        yield self._end()
-
-  def _end(self):
-    """Ends a record with the last call that was done, and begins another."""
-    calls, last = self._calls, self._calls[-1]
-    steps = last.stop - self._start
-    compiling = sum(call.compiling for call in calls)
-    waited = sum(call.waited for call in calls)
-    scalars = {
-      'train/step_seconds': (last.done - self._clock - compiling) / steps,
-      'train/input_wait_seconds': waited / steps,
-    }
-    if compiling:
-      scalars['train/compile_seconds'] = compiling
-    self._begin(last.stop, last.done)
-    return last.stop, [parallel.read(call.report) for call in calls], scalars
 
 
 class Trainer:
@@ -193,7 +95,7 @@ class Trainer:
     return {f'validation/{name}': value for name, value in scores.items()}
 
   def _scalars(self, step, rows, pace, flops_per_image) -> dict[str, float]:
-    """Describes training up to a step, by its metrics and _Progress's times."""
+    """Describes training up to a step, by its metrics and progress's times."""
     speed = self.config.train.batch_size / pace['train/step_seconds']
     # On a GPU it would be done after the steps that are asked for already.
     with jax.default_device(parallel.host_device()):
@@ -243,23 +145,23 @@ class Trainer:
     calls = plan.calls(start, config.train.steps_per_call)
     data_feed = feed.Feed(config, self.splits['train'], calls)
     log = writer.Writer(self.workdir, start, plan.total)
-    progress = _Progress(start, config.train.log_every_steps)
+    running = progress.Progress(start, config.train.log_every_steps)
     compiled, since_evaluation = set(), []
     try:
       for call in calls:
         asked = time.monotonic()
-        data, batches = data_feed.take(call)
+        data, batches = data_feed.take()
         waited = time.monotonic() - asked
         is_new = len(call) not in compiled
         if is_new:  # Nothing else runs meanwhile: its time is told apart.
           compiled.add(len(call))
-          progress.settle()
+          running.settle()
           asked = time.monotonic()
         state, report = self.run.train_steps(state, data, batches, key)
         compiling = time.monotonic() - asked if is_new else 0.0
-        progress.add(_Call(call.stop, report, waited, compiling))
+        running.add(progress.Call(call.stop, report, waited, compiling))
         evaluates = call.stop in plan.evaluations
-        for step, rows, pace in progress.records(drain=evaluates):
+        for step, rows, pace in running.records(drain=evaluates):
           latest = checkpoints.latest_step()
           losses = [float(loss) for row in rows for loss in row['loss'][0]]
           check_finite('loss', losses, step, latest)
@@ -281,7 +183,7 @@ class Trainer:
           if self.is_patience_spent(call.stop):
             print(f'early stopping after step {call.stop}')
             break
-          progress.restart(call.stop)
+          running.restart(call.stop)
     finally:
       data_feed.close()
       log.close()

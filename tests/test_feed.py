@@ -1,15 +1,15 @@
 """What the devices get: the same examples, however they come."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from agegender_jax import config as config_lib
-from agegender_jax import feed, parallel, schema
+from agegender_jax import feed, parallel, schema, state, steps
 from agegender_jax.data import input_pipeline, sources
 
 BATCH, SEED = 4, 3
-LABELS = tuple(key for key in schema.BATCH_KEYS if key != 'image')
 
 
 @pytest.fixture(scope='module')
@@ -20,34 +20,49 @@ def source(tmp_path_factory):
   )  # fmt: skip
 
 
-def config_of(cache):
+def config_of(cache, steps_per_call=1):
   config = config_lib.default_config()
   config.data.cache, config.train.batch_size = cache, BATCH
-  config.seed = SEED
+  config.train.steps_per_call, config.seed = steps_per_call, SEED
   return config
 
 
-def fed(source, cache, calls):
-  """Yields the batch of each step as a device's program finds it."""
-  stream = feed.Feed(config_of(cache), source, calls)
+def look(first, batch, key):
+  """A train step that reports what it is given."""
+  report = {name: (value, value) for name, value in batch.items()}
+  return first.replace(step=first.step + 1), report
+
+
+def seen(source, cache, calls, **options):
+  """Returns the batch of each step, as the compiled step has it."""
+  compiled = jax.pmap(
+    steps.create_train_steps(look), parallel.AXIS, in_axes=(0, 0, 0, None)
+  )
+  now = state.TrainState(
+    step=jnp.int32(calls[0].start), params={}, batch_stats={}, opt_state=()
+  )
+  now, found = parallel.replicate(now), []
+  stream = feed.Feed(config_of(cache, **options), source, calls)
   for call in calls:
-    data, batches = stream.take(call)
-    lengths = {leaf.shape[:2] for leaf in jax.tree.leaves(batches)}
-    assert lengths == {(jax.local_device_count(), len(call))}
-    for place, step in enumerate(call):
-      batch = {
-        key: values[:, step % values.shape[1]]
-        for key, values in data['labels'].items()
-      }
-      if cache == 'device':
-        rows = np.asarray(batch['row'])
-        batch['image'] = np.asarray(data['image'])[:, rows[0]]
-        for device, part in enumerate(rows):
-          batch['image'][device] = data['image'][device][part]
-      else:
-        batch['image'] = batches['image'][:, place]
-      yield {key: parallel.unshard(value) for key, value in batch.items()}
+    data, batches = stream.take()
+    now, report = compiled(now, data, batches, jax.random.key(0))
+    for place in range(len(call)):
+      batch = {key: value[:, place] for key, (value, _) in report.items()}
+      found.append({k: parallel.unshard(v) for k, v in batch.items()})
   stream.close()
+  return found
+
+
+def wanted(source, step):
+  order = input_pipeline.Order(len(source), BATCH, SEED)
+  return input_pipeline.make_batch(source, order.rows(range(step, step + 1)))
+
+
+def assert_equal(found, expected):
+  assert found.keys() == expected.keys()
+  for key, values in expected.items():
+    np.testing.assert_array_equal(found[key], values)
+    assert found[key].dtype == values.dtype
 
 
 @pytest.mark.parametrize('cache', sources.CACHES)
@@ -57,44 +72,52 @@ def test_every_step_finds_its_examples(source, monkeypatch, cache, start):
   monkeypatch.setattr(feed, '_STEPS_AHEAD', 7)
   calls = [range(s, s + 3) for s in range(start, 36 + start, 3)]
   calls.append(range(calls[-1].stop, calls[-1].stop + 1))
-  order = input_pipeline.Order(len(source), BATCH, SEED)
-  steps = range(start, calls[-1].stop)
-  for step, found in zip(steps, fed(source, cache, calls), strict=True):
-    rows = order.rows(range(step, step + 1))
-    expected = input_pipeline.make_batch(source, rows)
-    assert found.keys() == expected.keys()
-    for key, values in expected.items():
-      np.testing.assert_array_equal(found[key], values)
-      assert found[key].dtype == values.dtype
+  found = seen(source, cache, calls, steps_per_call=3)
+  assert len(found) == 37
+  for step, batch in enumerate(found, start):
+    assert_equal(batch, wanted(source, step))
 
 
 def test_a_call_longer_than_what_goes_ahead(source, monkeypatch):
   monkeypatch.setattr(feed, '_STEPS_AHEAD', 2)
-  calls = [range(1, 6)]
-  rows = np.concatenate([b['row'] for b in fed(source, 'memmap', calls)])
-  order = input_pipeline.Order(len(source), BATCH, SEED)
-  np.testing.assert_array_equal(rows, order.rows(calls[0]))
+  found = seen(source, 'memmap', [range(1, 6)], steps_per_call=5)
+  for step, batch in enumerate(found, 1):
+    assert_equal(batch, wanted(source, step))
 
 
 def test_labels_and_resident_pictures_stay_for_many_calls(source):
   calls = [range(step, step + 1) for step in range(feed._STEPS_AHEAD + 1)]
   stream = feed.Feed(config_of('device'), source, calls)
-  first, again, later = (
-    dict(stream.take(calls[step])[0]) for step in (0, 1, len(calls) - 1)
-  )
-  assert again['labels'] is first['labels'] is not later['labels']
-  assert again['image'] is first['image'] is later['image']
+  taken = [stream.take()[0] for _ in calls]
+  assert taken[0]['labels'] is taken[-2]['labels'] is not taken[-1]['labels']
+  assert taken[0]['image'] is taken[-2]['image'] is taken[-1]['image']
 
 
-def test_a_device_takes_one_array_a_call(source):
+@pytest.mark.parametrize('cache', sources.CACHES)
+def test_a_device_takes_one_array_a_call(source, cache):
   # Each more costs every step, however small.
-  for cache in sources.CACHES:
-    stream = feed.Feed(config_of(cache), source, [range(1)])
-    data, batches = stream.take(range(1))
-    new = [x for x in jax.tree.leaves((data, batches))
-           if not isinstance(x, jax.Array)]  # fmt: skip
-    assert len(new) == (cache != 'device')
+  stream = feed.Feed(config_of(cache), source, [range(1)])
+  leaves = jax.tree.leaves(stream.take())
+  new = [leaf for leaf in leaves if not isinstance(leaf, jax.Array)]
+  assert len(new) == (cache != 'device')
+  stream.close()
+
+
+def test_processes_share_what_a_step_takes(source, monkeypatch):
+  halves = []
+  for index in range(2):
+    monkeypatch.setattr(feed.jax, 'process_count', lambda: 2)
+    monkeypatch.setattr(feed.jax, 'process_index', lambda index=index: index)
+    stream = feed.Feed(config_of('memmap'), source, [range(2, 3)])
+    data, batches = stream.take()
     stream.close()
+    halves.append(
+      {key: value[:, 2] for key, value in data['labels'].items()}
+      | {'image': batches['image'][:, 0]}
+    )
+  for key, values in wanted(source, 2).items():
+    parts = [parallel.unshard(half[key]) for half in halves]
+    np.testing.assert_array_equal(np.concatenate(parts), values)
 
 
 def test_nothing_to_train_is_no_error(source):

@@ -16,6 +16,7 @@ RANKS = {
   'augment': 3,
   'optimizers': 3, 'tasks': 3, 'checkpoint': 3, 'coverage': 3,
   'pictures': 3, 'flops': 4, 'feed': 3, 'saliency': 4, 'durations': 4,
+  'progress': 3,
   'metrics': 4,
   'state': 4, 'results': 4, 'steps': 5,
   'summary': 5, 'predictor': 6, 'build': 7, 'initialise': 7, 'labelled': 7,

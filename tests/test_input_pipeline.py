@@ -56,7 +56,7 @@ def assert_equal(first, second):
       assert one[key].dtype == other[key].dtype
 
 
-def test_train_batches_follow_the_contract():
+def test_pictures_and_labels_follow_the_contract():
   batches = train()
   assert len(batches) == 12
   for batch in batches:

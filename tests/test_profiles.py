@@ -28,6 +28,7 @@ NET = 'jit(_fun)/jvp(MultiBranchCNN)/backbone/conv2'
      'branch_age/logits'),
     ('jit(joined)/shard_map/jvp(Net)/branch_age/logits/add', 'add, forward',
      'branch_age/logits'),
+    ('jit(joined)/shard_map/jvp(Net)', 'unknown, forward', ''),
     ('jit(_fun)/jvp()/sub', 'sub, forward', ''),
     ('jit(_fun)/sqrt', 'sqrt, update', ''),
     ('jit(_fun)/jvp(Net)', 'unknown, forward', ''),

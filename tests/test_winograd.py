@@ -92,17 +92,20 @@ def test_winograd_in_single_precision_is_off_by_little(name):
 @pytest.mark.parametrize(
   'shape, window, strides, dtype, calls',
   [
-    ((4, 16, 16, 32, 32), 3, 1, jnp.float32, 3),
+    ((4, 16, 16, 32, 32), (3, 3), 1, jnp.float32, 3),
     # Channels for the kernel's gradient alone.
-    ((4, 16, 16, 16, 32), 3, 1, jnp.float32, 1),
-    ((4, 16, 16, 3, 32), 3, 1, jnp.float32, 0),
-    ((4, 16, 16, 32, 32), 5, 1, jnp.float32, 3),
-    ((4, 16, 16, 32, 32), 7, 1, jnp.float32, 0),
-    ((4, 16, 16, 32, 32), 3, 2, jnp.float32, 0),
-    ((4, 16, 16, 32, 32), 3, 1, jnp.bfloat16, 0),
+    ((4, 16, 16, 16, 32), (3, 3), 1, jnp.float32, 1),
+    ((4, 16, 16, 3, 32), (3, 3), 1, jnp.float32, 0),
+    ((4, 16, 16, 32, 32), (5, 5), 1, jnp.float32, 3),
+    ((4, 16, 16, 32, 32), (7, 7), 1, jnp.float32, 0),
+    ((4, 16, 16, 32, 32), (3, 5), 1, jnp.float32, 0),
+    ((4, 16, 16, 32, 32), (3, 3), 2, jnp.float32, 0),
+    ((4, 16, 16, 32, 32), (3, 3), 1, jnp.bfloat16, 0),
     # Too few tiles, and tiles that are mostly empty.
-    ((1, 8, 8, 32, 32), 3, 1, jnp.float32, 0),
-    ((16, 9, 9, 32, 32), 3, 1, jnp.float32, 0),
+    ((1, 8, 8, 32, 32), (3, 3), 1, jnp.float32, 0),
+    ((16, 9, 9, 32, 32), (3, 3), 1, jnp.float32, 0),
+    ((1, 6, 6, 32, 32), (5, 5), 1, jnp.float32, 0),
+    ((16, 3, 1, 32, 32), (5, 5), 1, jnp.float32, 0),
   ],
 )
 def test_fast_conv_takes_winograd_where_it_pays(
@@ -122,9 +125,9 @@ def test_fast_conv_takes_winograd_where_it_pays(
   x = jnp.asarray(random.standard_normal((batch, height, width, channels)),
                   dtype)  # fmt: skip
   kernel = jnp.asarray(
-    random.standard_normal((window, window, channels, features)), dtype
+    random.standard_normal((*window, channels, features)), dtype
   )
-  pads = ((window // 2,) * 2,) * 2
+  pads = tuple((taps // 2, taps // 2) for taps in window)
 
   def fast(x, kernel):
     return fast_conv.conv(x, kernel, (strides,) * 2, pads)
@@ -157,12 +160,13 @@ def test_fast_conv_takes_winograd_where_it_pays(
 @pytest.mark.parametrize(
   'batch, grid, channels, features, wanted',
   [
-    (32, (8, 8), 128, 64, 32),  # All: two blocks of outputs, 36 MiB.
-    (32, (32, 32), 128, 64, 2),  # One image is over the limit, two are busy.
-    (20, (16, 16), 96, 64, 5),  # None fills two threads; so many come nearest.
-    (32, (4, 4), 512, 256, 8),  # Columns enough for two threads.
-    (50, (14, 14), 352, 256, 5),  # One image's products take one thread.
-    (3, (64, 64), 128, 64, 1),
+    (32, (8, 8), 64, 64, 32),  # All: two blocks of outputs, 36 MiB.
+    (32, (32, 32), 64, 64, 2),  # One image is over the limit, two are busy.
+    (20, (16, 16), 32, 64, 5),  # None fills two threads; so many come nearest.
+    (32, (4, 4), 256, 256, 8),  # Columns enough for two threads.
+    (50, (14, 14), 96, 256, 5),  # One image's products take one thread.
+    (3, (64, 64), 64, 64, 1),
+    (1, (512, 512), 64, 64, 1),
   ],
 )
 def test_a_turn_keeps_two_threads_busy_or_in_the_cache(
@@ -191,4 +195,4 @@ def test_turns_are_small_where_devices_share_the_cache(monkeypatch):
   monkeypatch.setattr(parallel, 'has_one_device', lambda: False)
   pixels = (8, 8), 128, jnp.dtype('float32')
   assert winograd._images_a_turn_of_gradient(16, *pixels) == 4
-  assert winograd._images_a_turn(32, (8, 8), 128, 64, pixels[-1]) == 8
+  assert winograd._images_a_turn(32, (8, 8), 64, 64, pixels[-1]) == 8

@@ -1,4 +1,4 @@
-"""Batches for training and evaluation, read ahead by Grain.
+"""Pictures for training and batches for evaluation, read ahead by Grain.
 
 An element of the Grain data set is a whole batch: gathering rows one by one
 costs ten times as much. `MapDataset.source` around what we have would keep
@@ -72,9 +72,9 @@ class Order:
   process_count: int = 1
 
   def __post_init__(self):
-    self._part()
+    self._local()  # Raises schema.UserError where processes cannot share.
 
-  def _part(self):
+  def _local(self):
     return _local_part(self.batch_size, self.process_index, self.process_count)
 
   def rows(self, steps: range) -> np.ndarray:
@@ -83,7 +83,7 @@ class Order:
     Position p of the stream is row permutation(seed, p // N)[p % N].
     """
     positions = np.array(steps)[:, None] * self.batch_size
-    positions = positions + np.arange(self.batch_size)[self._part()]
+    positions = positions + np.arange(self.batch_size)[self._local()]
     epochs, places = np.divmod(positions.reshape(-1), self.size)
     rows = np.empty(len(epochs), np.int64)
     for epoch in range(epochs[0], epochs[-1] + 1):
@@ -105,8 +105,6 @@ class _Calls(grain.MapDataset):
     return len(self._calls)
 
   def __getitem__(self, call):
-    if isinstance(call, slice):  # The part of a worker process.
-      return self.slice(call)
     return self._source.gather(self._order.rows(self._calls[call]))
 
 
@@ -123,8 +121,6 @@ class _EvalSteps(grain.MapDataset):
     return -(-len(self._source) // self._batch_size)
 
   def __getitem__(self, step):
-    if isinstance(step, slice):
-      return self.slice(step)
     rows = step * self._batch_size + np.arange(self._batch_size)
     rows = rows[self._local]
     return make_batch(

@@ -2,8 +2,9 @@
 
 XLA's own kernel gradient of a convolution runs at a small part of a CPU's
 speed; here it is a few matrix products. 3x3 and 5x5 convolutions with channels
-enough go by Winograd's way, which takes a third of the products or less. Arrays
-are channels-last, padding is explicit: `((top, bottom), (left, right))`.
+enough go by Winograd's way, which takes a quarter of the products, or little
+more than a third. Arrays are channels-last, padding is explicit:
+`((top, bottom), (left, right))`.
 """
 
 import functools
@@ -131,7 +132,7 @@ def conv(x, kernel, strides, padding):
   size = [
     length + sum(pads) - (taps - 1)
     for length, pads, taps in zip(
-      x.shape[1:3], padding, kernel.shape, strict=False
+      x.shape[1:3], padding, kernel.shape[:2], strict=True
     )
   ]
   if _pays_winograd(

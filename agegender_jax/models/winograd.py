@@ -15,9 +15,10 @@ from jax import lax
 from agegender_jax import parallel
 from agegender_jax.models import kernel_gradient as kernel_gradient_lib
 
-POINTS = 6  # Input pixels, height and width, of a tile.
+_POINTS = 6  # Input pixels, height and width, of a tile.
 # The transform of the input, Lavin & Gray's section 5.1. The others are the
-# powers of the places at which it takes polynomials, the kernel's scaled.
+# powers of the places at which it takes polynomials, the kernel's scaled; the
+# sixth place is infinity, where the last power is what counts.
 _INPUT = np.array([
   [4, 0, -5, 0, 1, 0],
   [0, -4, -4, 1, 1, 0],
@@ -26,13 +27,7 @@ _INPUT = np.array([
   [0, 2, -1, -2, 1, 0],
   [0, 4, 0, -5, 0, 1],
 ])  # fmt: skip
-_PLACES = (
-  0,
-  1,
-  -1,
-  2,
-  -2,
-)  # And infinity, where the last power is what counts.
+_PLACES = (0, 1, -1, 2, -2)
 _SCALES = np.array([1 / 4, -1 / 6, -1 / 6, 1 / 24, 1 / 24, 1])
 # Transformed pixels of a loop turn: they stay in the cache, and their memory
 # is used again. More are worth it where they bring a second thread to work,
@@ -56,7 +51,7 @@ def tile_of(side):
   Args:
     side: of the kernel, pixels, 2 to 5.
   """
-  return POINTS + 1 - side
+  return _POINTS + 1 - side
 
 
 def _powers(count):
@@ -123,10 +118,8 @@ def _conv(x, kernel, side, padding, product):
       :, : size[0], : size[1]
     ]
 
-  channels = sum(kernel.shape[1:])
-  images = _images_a_turn(
-    x.shape[0], grid, channels, channels - x.shape[3], x.dtype
-  )
+  features = sum(kernel.shape[1:]) - x.shape[3]
+  images = _images_a_turn(x.shape[0], grid, x.shape[3], features, x.dtype)
   if images == x.shape[0]:
     return piece(x)
   turns = x.shape[0] // images
@@ -172,7 +165,7 @@ def kernel_gradient(x, side, dy, padding):
     ]
     return total + piece(*parts)
 
-  shape = (POINTS**2, x.shape[3], dy.shape[3])
+  shape = (_POINTS**2, x.shape[3], dy.shape[3])
   total = lax.fori_loop(0, x.shape[0] // images, add, jnp.zeros(shape, wide))
   return _gather_kernel(total, side)
 
@@ -188,16 +181,16 @@ def _images_a_turn(batch, grid, channels, features, dtype):
   Args:
     batch: B.
     grid: rows and columns of tiles.
-    channels: in and out together.
+    channels: in.
     features: channels out.
     dtype: of the pixels.
   """
-  image_bytes = _image_bytes(grid, channels, dtype)
+  image_bytes = _image_bytes(grid, channels + features, dtype)
   few = kernel_gradient_lib.largest_divisor(batch, _TURN_BYTES // image_bytes)
   if not parallel.has_one_device():
     return few
   shares = {
-    images: _busy_share(images * math.prod(grid), channels - features, features)
+    images: _busy_share(images * math.prod(grid), channels, features)
     for images in range(few, batch + 1)
     if batch % images == 0
     and images * image_bytes <= max(_MOST_TURN_BYTES, few * image_bytes)
@@ -228,13 +221,13 @@ def _images_a_turn_of_gradient(batch, grid, channels, dtype):
 
 def _image_bytes(grid, channels, dtype):
   """Returns the bytes of an image's transformed pixels."""
-  return math.prod(grid) * POINTS**2 * channels * dtype.itemsize
+  return math.prod(grid) * _POINTS**2 * channels * dtype.itemsize
 
 
 def _pad(x, grid, tile, padding):
   """Returns x padded or cut to what the tiles read."""
   pads = [
-    (low, (tiles - 1) * tile + POINTS - length - low, 0)
+    (low, (tiles - 1) * tile + _POINTS - length - low, 0)
     for (low, _), tiles, length in zip(padding, grid, x.shape[1:3], strict=True)
   ]
   return lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *pads, (0, 0, 0)])
@@ -278,22 +271,22 @@ def _transform_input(x, grid, tile):
     count = grid[axis - array.ndim + 3]
     return [
       lax.slice_in_dim(array, start, start + tile * (count - 1) + 1, tile, axis)
-      for start in range(POINTS)
+      for start in range(_POINTS)
     ]
 
   tiles = _separable(_INPUT, slices, (1, 2))(x)
-  return tiles.reshape(POINTS**2, -1, x.shape[3])
+  return tiles.reshape(_POINTS**2, -1, x.shape[3])
 
 
 def _transform_output(products, batch, grid, tile):
   """Maps products [36, B h w, D] to [B, tile h, tile w, D]."""
   features = products.shape[2]
-  products = products.reshape(POINTS, POINTS, batch, *grid, features)
+  products = products.reshape(_POINTS, _POINTS, batch, *grid, features)
 
   def slices(array, axis):
     return [
       lax.index_in_dim(array, index, axis, keepdims=False)
-      for index in range(POINTS)
+      for index in range(_POINTS)
     ]
 
   # The first pass takes axis 0 away and puts its own in front.
@@ -316,7 +309,7 @@ def _spread_output(dy, grid, tile):
     ]
 
   tiles = _separable(_powers(tile), slices, (1, 2))(dy)
-  return tiles.reshape(POINTS**2, -1, dy.shape[3])
+  return tiles.reshape(_POINTS**2, -1, dy.shape[3])
 
 
 def _transform_kernel(kernel, matrix):
@@ -326,12 +319,12 @@ def _transform_kernel(kernel, matrix):
   kernel = jnp.asarray(matrix, kernel.dtype) @ kernel.reshape(
     matrix.shape[1], -1
   )
-  return kernel.reshape(POINTS**2, *shape)
+  return kernel.reshape(_POINTS**2, *shape)
 
 
 def _gather_kernel(gradient, side):
   """Maps gradients [36, C, D] to those of the kernel [side, side, C, D]."""
   shape = gradient.shape[1:]
   matrix = jnp.asarray(_kernel_transform(side).T, gradient.dtype)
-  gradient = matrix @ gradient.reshape(POINTS**2, -1)
+  gradient = matrix @ gradient.reshape(_POINTS**2, -1)
   return gradient.reshape(side, side, *shape)

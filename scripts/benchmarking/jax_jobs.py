@@ -19,6 +19,7 @@ from agegender_jax import (
   models,
   parallel,
   predictor,
+  progress,
   runtime,
 )
 from agegender_jax.data import input_pipeline
@@ -29,8 +30,6 @@ CHANNELS = 64  # Of a convolution on its own, in and out.
 PICTURES = 4000  # Of an epoch, for schedules that count in epochs.
 _PROFILED_STEPS = 3
 _LONGEST = 10**6  # Batches that the input is timed over, at most.
-# As in training: bounds what waits on the device.
-_CALLS_IN_FLIGHT = 4
 
 
 def place_call(
@@ -119,7 +118,7 @@ class Step(_Job):
     start = time.perf_counter()
     for _ in range(calls):
       in_flight.append(self.take_steps())
-      if len(in_flight) > _CALLS_IN_FLIGHT:
+      if len(in_flight) > progress.CALLS_IN_FLIGHT:
         jax.block_until_ready(in_flight.popleft())
     jax.block_until_ready(self.state)
     return (time.perf_counter() - start) / (calls * self.steps)
@@ -212,20 +211,20 @@ class Input(_Job):
 
   def create_feed(self):
     """Returns a function that takes what a step needs, as training does."""
-    return self._open_feed()
+    return self._open_feed().take
 
   def _open_split(self):
     return labelled.open_split(self.config, self.config.data.train_split)
 
   def _open_feed(self):
     calls = [range(step, step + 1) for step in range(_LONGEST)]
-    taken = iter(calls)
-    source = feed.Feed(self.config, self._open_split(), calls)
-    return lambda: source.take(next(taken))
+    return feed.Feed(self.config, self._open_split(), calls)
 
   def create_shard(self):
     """Returns a function that hands a batch to the devices, as a step does."""
-    data, batches = self._open_feed()()
+    source = self._open_feed()
+    data, batches = source.take()
+    source.close()
 
     # It looks at each array, JAX hands over no others, and returns one: each
     # more would cost as well.

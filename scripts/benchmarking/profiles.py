@@ -7,7 +7,7 @@ import tempfile
 
 import jax
 
-_WRAPPED = re.compile(r'(transpose\()?(jvp|jit|vmap)\(.*\)')
+_WRAPPED = re.compile(r'(transpose\()?(jvp|jit|vmap)\(.*\)|shard_map$')
 # What follows it is an operation of its own, or the way to one.
 _LAYER = re.compile(r'/((?:backbone|branch_\w+)/\w+)/')
 # What only waits for, or contains, what is recorded on its own.
