@@ -158,6 +158,7 @@ def test_a_split_that_is_trained_on_does_not_calibrate(tmp_path, data_flags):
   assert not (tmp_path / 'metrics.jsonl').exists()
 
 
+@pytest.mark.slow
 def test_over_sampling_is_a_matter_of_configuration(finished, tmp_path):
   flag = '--config.data.oversample=true'
   main(finished, '--mode=evaluate', flag, config=None)

@@ -49,7 +49,7 @@ def tile_of(side):
   """Returns the output pixels, height and width, of a tile.
 
   Args:
-    side: of the kernel, pixels, 2 to 5.
+    side: of the kernel, pixels: 3 or 5.
   """
   return _POINTS + 1 - side
 
