@@ -9,30 +9,26 @@ from jax import lax
 from agegender_jax import parallel
 from agegender_jax.models import fast_conv, winograd
 
-# (B, H, W, C, D, padding), with a 3x3 kernel or a larger one.
+# (B, H, W, C, D, side of the kernel, padding)
 CASES = {
-  'whole tiles': (2, 8, 12, 5, 3, ((1, 1), (1, 1))),
-  'parts of tiles': (3, 7, 6, 4, 5, ((1, 1), (1, 1))),
-  'no padding': (2, 9, 11, 3, 4, ((0, 0), (0, 0))),
-  'uneven padding': (2, 6, 5, 3, 4, ((2, 0), (0, 3))),
-  'negative padding': (2, 12, 13, 3, 4, ((-1, 2), (3, -2))),
-  'one pixel': (1, 3, 3, 2, 2, ((0, 0), (0, 0))),
-  '5x5, whole tiles': (2, 8, 12, 5, 3, ((2, 2), (2, 2)), 5),
-  '5x5, parts of tiles': (3, 7, 9, 4, 5, ((2, 2), (2, 2)), 5),
-  '5x5, no padding': (2, 9, 12, 3, 4, ((0, 0), (0, 0)), 5),
-  '5x5, odd padding': (2, 8, 7, 3, 4, ((-1, 2), (4, -2)), 5),
+  'whole tiles': (2, 8, 12, 5, 3, 3, ((1, 1), (1, 1))),
+  'parts of tiles': (3, 7, 6, 4, 5, 3, ((1, 1), (1, 1))),
+  'no padding': (2, 9, 11, 3, 4, 3, ((0, 0), (0, 0))),
+  'uneven padding': (2, 6, 5, 3, 4, 3, ((2, 0), (0, 3))),
+  'negative padding': (2, 12, 13, 3, 4, 3, ((-1, 2), (3, -2))),
+  'one pixel': (1, 3, 3, 2, 2, 3, ((0, 0), (0, 0))),
+  '5x5, whole tiles': (2, 8, 12, 5, 3, 5, ((2, 2), (2, 2))),
+  '5x5, parts of tiles': (3, 7, 9, 4, 5, 5, ((2, 2), (2, 2))),
+  '5x5, no padding': (2, 9, 12, 3, 4, 5, ((0, 0), (0, 0))),
+  '5x5, odd padding': (2, 8, 7, 3, 4, 5, ((-1, 2), (4, -2))),
 }
 
 
-def _side(name):
-  return (*CASES[name], 3)[6]
-
-
 def _case(name, dtype):
-  batch, height, width, channels, features, padding = CASES[name][:6]
+  batch, height, width, channels, features, side, padding = CASES[name]
   random = np.random.default_rng(0)
   x = random.standard_normal((batch, height, width, channels))
-  kernel = random.standard_normal((_side(name),) * 2 + (channels, features))
+  kernel = random.standard_normal((side, side, channels, features))
 
   def plain(x, kernel):
     return lax.conv_general_dilated(
@@ -48,9 +44,9 @@ def _conv(x, kernel, padding):
   return jax.jit(winograd.conv, static_argnums=2)(x, kernel, padding)
 
 
-def _kernel_gradient(name, x, dy, padding):
+def _kernel_gradient(x, side, dy, padding):
   gradient = jax.jit(winograd.kernel_gradient, static_argnums=(1, 3))
-  return gradient(x, _side(name), dy, padding)
+  return gradient(x, side, dy, padding)
 
 
 def _assert_close(found, wanted, tolerance):
@@ -69,9 +65,9 @@ def test_winograd_equals_xla_in_double_precision(name, in_turns, monkeypatch):
     x, kernel, dy, padding, plain = _case(name, jnp.float64)
     wanted, pull = jax.vjp(plain, x, kernel)
     _assert_close(_conv(x, kernel, padding), wanted, 1e-13)
-    found = _kernel_gradient(name, x, dy, padding)
+    found = _kernel_gradient(x, len(kernel), dy, padding)
     _assert_close(found, pull(dy)[1], 1e-13)
-    border = _side(name) - 1
+    border = len(kernel) - 1
     pads = tuple((border - low, border - high) for low, high in padding)
     found = jax.jit(winograd.transposed_conv, static_argnums=2)(
       dy, kernel, pads
@@ -84,7 +80,9 @@ def test_winograd_in_single_precision_is_off_by_little(name):
   x, kernel, dy, padding, plain = _case(name, jnp.float32)
   wanted, pull = jax.vjp(plain, x, kernel)
   _assert_close(_conv(x, kernel, padding), wanted, 2e-5)
-  _assert_close(_kernel_gradient(name, x, dy, padding), pull(dy)[1], 2e-5)
+  _assert_close(
+    _kernel_gradient(x, len(kernel), dy, padding), pull(dy)[1], 2e-5
+  )
 
 
 @pytest.mark.parametrize(

@@ -34,10 +34,8 @@ class MemmapPixels:
     self._arrays = [
       np.load(path, mmap_mode='r').view(np.ndarray) for path in paths
     ]
-    lengths = [len(array) for array in self._arrays]
-    self._ends = np.cumsum(lengths)
-    self._starts = (self._ends - lengths).tolist()
-    self._largest = int(np.argmax(lengths))
+    self._starts, self._ends = _bounds(self._arrays)
+    self._largest = int(np.argmax([len(array) for array in self._arrays]))
 
   def __reduce__(self):
     # A worker process maps the files again: pickling would copy the pixels.
@@ -81,7 +79,7 @@ class RecordPixels:
     """
     self._records = records
     self._options = size, crop, filter_name
-    self._ends = np.cumsum([len(part) for part in records])
+    self._starts, self._ends = _bounds(records)
     self._pool = None
 
   def __reduce__(self):
@@ -105,8 +103,15 @@ class RecordPixels:
 
   def _decode(self, row):
     part = int(np.searchsorted(self._ends, row, side='right'))
-    local = int(row) - (int(self._ends[part - 1]) if part else 0)
+    local = int(row) - self._starts[part]
     return decode_record(self._records[part], local, *self._options)
+
+
+def _bounds(parts):
+  """Returns the first row of each part, ints, and the one after its last."""
+  lengths = [len(part) for part in parts]
+  ends = np.cumsum(lengths)
+  return (ends - lengths).tolist(), ends
 
 
 def _empty_pixels(count, size):

@@ -92,15 +92,20 @@ def _is_small(size, window):
   return any(length < taps for length, taps in zip(size, window, strict=True))
 
 
+def _output_size(x, kernel, strides, padding):
+  """Returns height and width of the convolution, pixels."""
+  return [
+    (length + sum(pads) - taps) // stride + 1
+    for length, pads, taps, stride in zip(
+      x.shape[1:3], padding, kernel.shape[:2], strides, strict=True
+    )
+  ]
+
+
 def _sum_of_taps(x, kernel, strides, padding):
   """Returns the convolution as one matrix product a tap of the kernel."""
   window = kernel.shape[:2]
-  size = [
-    (length + sum(pads) - taps) // stride + 1
-    for length, pads, taps, stride in zip(
-      x.shape[1:3], padding, window, strides, strict=True
-    )
-  ]
+  size = _output_size(x, kernel, strides, padding)
   pads = [(0, 0, 0), *((low, high, 0) for low, high in padding), (0, 0, 0)]
   x = lax.pad(x, jnp.zeros((), x.dtype), pads)
   return sum(
@@ -129,12 +134,7 @@ def conv(x, kernel, strides, padding):
   if _is_pointwise(kernel, padding):
     x = x[:, :: strides[0], :: strides[1]]
     return jnp.einsum('bhwc,cd->bhwd', x, kernel[0, 0])
-  size = [
-    length + sum(pads) - (taps - 1)
-    for length, pads, taps in zip(
-      x.shape[1:3], padding, kernel.shape[:2], strict=True
-    )
-  ]
+  size = _output_size(x, kernel, strides, padding)
   if _pays_winograd(
     kernel.shape, strides, len(x), size, x.dtype, _WINOGRAD_CHANNELS
   ):
