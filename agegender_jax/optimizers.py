@@ -2,7 +2,6 @@
 
 import math
 
-import jax
 import jax.numpy as jnp
 import optax
 
@@ -120,7 +119,7 @@ def create_optimizer(
     )
 
   def kernels(params):
-    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+    return {path: path.endswith('kernel') for path in params}
 
   decay = config.weight_decay
   multipliers = partition.parse_multipliers(config.lr_multipliers)

@@ -216,9 +216,24 @@ def global_index(batch_size: int) -> jax.Array:
   return start + jnp.arange(batch_size)
 
 
+def as_kept(array):
+  """Returns a device's part as it lies in memory, [1, ...]; scalars as [].
+
+  Inside of pmap, where it is given without the axis.
+  """
+  return array[None] if array.ndim else array
+
+
+def as_given(array):
+  """Undoes `as_kept`."""
+  return array[0] if array.ndim else array
+
+
 def mean_over(value, axis_name: str):
   """Averages a value over the devices of an axis, each holding its own."""
   return jax.lax.pmean(value, axis_name)
 
 
-psum = functools.partial(jax.lax.psum, axis_name=AXIS)
+def psum(tree):
+  """Sums each leaf over the devices; one alone would only copy it."""
+  return tree if jax.device_count() == 1 else jax.lax.psum(tree, AXIS)

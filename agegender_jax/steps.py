@@ -94,8 +94,7 @@ def create_train_step(
       loss_fn, has_aux=True
     )(trained)
     loss, parts, gradients = parallel.psum((loss, parts, gradients))
-    changes, opt_state = optimizer.update(gradients, state.opt_state, trained)
-    trained = optax.apply_updates(trained, changes)
+    trained, opt_state = _update(optimizer, gradients, state.opt_state, trained)
     sums = metrics.batch_sums(train_tasks, logits, batch)
     report = parallel.psum(sums)
     parts = {'loss': loss, **{f'{k}_loss': v for k, v in parts.items()}}
@@ -111,6 +110,20 @@ def create_train_step(
     )
 
   return train_step
+
+
+def _update(optimizer, gradients, opt_state, params):
+  """Returns the new parameters and the new state of the optimizer.
+
+  All in the shape in which devices keep them: else XLA sees a reshape behind
+  each moment, computes it for each use once more, and copies the old one first.
+  """
+  gradients, opt_state, params = jax.tree.map(
+    parallel.as_kept, (gradients, opt_state, params)
+  )
+  changes, opt_state = optimizer.update(gradients, opt_state, params)
+  params = optax.apply_updates(params, changes)
+  return jax.tree.map(parallel.as_given, (params, opt_state))
 
 
 def create_train_steps(train_step: Callable) -> Callable:

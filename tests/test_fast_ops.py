@@ -14,6 +14,7 @@ from agegender_jax.models import (
   fast_pool,
   kernel_gradient,
   layers,
+  pixel_blocks,
 )
 
 # (H, W, C, D, kernel, strides, padding)
@@ -25,6 +26,9 @@ CONVS = {
   '2x2 stride over window': (9, 8, 2, 3, (2, 2), (3, 3), 'VALID'),
   '3x3 rgb': (8, 9, 3, 5, (3, 3), (1, 1), 'SAME'),
   '3x3 grey': (9, 8, 1, 5, (3, 3), (1, 1), 'VALID'),
+  '3x3 rgb, short blocks': (7, 9, 3, 40, (3, 3), (1, 1), ((2, 0), (0, 3))),
+  '5x5 rgb': (9, 7, 3, 6, (5, 5), (1, 1), ((2, 2), (2, 2))),
+  '2x3 rgb, negative padding': (9, 9, 3, 6, (2, 3), (1, 1), ((-1, 0), (1, -2))),
   '3x3 stride 2': (9, 8, 6, 5, (3, 3), (2, 2), ((1, 1), (1, 1))),
   '3x3 stride 2 valid': (10, 9, 6, 5, (3, 3), (2, 2), 'VALID'),
   '3x5 mixed strides': (9, 11, 4, 5, (3, 5), (2, 3), ((0, 2), (3, 1))),
@@ -109,6 +113,32 @@ def test_conv_equals_lax(name, monkeypatch):
 
 
 @pytest.mark.parametrize(
+  ('name', 'alone', 'length'),
+  [
+    ('3x3 rgb', True, 4),
+    ('3x3 rgb', False, 4),
+    ('3x3 rgb, short blocks', True, 2),
+    # Each of two devices has a thread, and XLA's convolution is good at it.
+    ('3x3 rgb, short blocks', False, None),
+    ('5x5 rgb', True, 4),
+    ('7x7 negative padding', True, None),  # It reads further than a block.
+    ('3x3 stride 2', True, None),
+  ],
+)
+def test_few_channels_are_convolved_in_blocks_of_pixels(
+  name, alone, length, monkeypatch
+):
+  monkeypatch.setattr(parallel, 'has_one_device', lambda: alone)
+  x, kernel, plain, fast = _conv_case(name)
+  _assert_close([fast(x, kernel)], [plain(x, kernel)], 1e-5)
+  traced = str(jax.make_jaxpr(fast)(x, kernel))
+  assert ('conv_general_dilated[' in traced) == (length is None)
+  if length:
+    strides = CONVS[name][5]
+    assert pixel_blocks.length_of(kernel.shape, strides) == length
+
+
+@pytest.mark.parametrize(
   ('name', 'blocked'),
   [
     ('7x7 stem', True),
@@ -143,7 +173,9 @@ def test_conv_in_bfloat16_is_within_its_rounding(name):
   _assert_close(actual, exact, 2e-2)
 
 
-@pytest.mark.parametrize('name', ['3x3 rgb', '3x3 stride 2', '7x7 stem'])
+@pytest.mark.parametrize(
+  'name', ['3x3 rgb', '3x3 rgb, short blocks', '3x3 stride 2', '7x7 stem']
+)
 def test_conv_gradient_in_turns_equals_lax(name, monkeypatch):
   monkeypatch.setattr(kernel_gradient, '_TURN_BYTES', 1)
   x, kernel, plain, fast = _conv_case(name)
@@ -154,7 +186,7 @@ def test_conv_gradient_in_turns_equals_lax(name, monkeypatch):
 
 
 @pytest.mark.parametrize(('alone', 'pieces'), [(True, 3), (False, 1)])
-@pytest.mark.parametrize('name', ['3x3 rgb', '3x3 stride 2', '7x7 stem'])
+@pytest.mark.parametrize('name', ['3x3 stride 2', '7x7 stem'])
 def test_conv_in_pieces_equals_lax(name, alone, pieces, monkeypatch):
   monkeypatch.setattr(fast_conv, '_MULTIPLICATIONS_IN_PIECES', 1)
   monkeypatch.setattr(parallel, 'has_one_device', lambda: alone)
@@ -174,7 +206,7 @@ def test_turns_divide_the_batch_and_fit_the_cache(batch, image_bytes, turns):
   channels = image_bytes // 8
   dy = jax.ShapeDtypeStruct((batch, 1, 1, channels), jnp.float32)
   shape = (1, 1, channels, channels)
-  assert kernel_gradient._turns(dy, shape, few_channels=False) == turns
+  assert kernel_gradient._turns(dy, shape, (1, 1)) == turns
 
 
 @pytest.mark.parametrize('tied', [False, True])

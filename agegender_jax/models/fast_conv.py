@@ -16,7 +16,12 @@ import jax.numpy as jnp
 from jax import lax
 
 from agegender_jax import parallel
-from agegender_jax.models import fast_pool, kernel_gradient, winograd
+from agegender_jax.models import (
+  fast_pool,
+  kernel_gradient,
+  pixel_blocks,
+  winograd,
+)
 
 _DIMENSIONS = ('NHWC', 'HWIO', 'NHWC')
 # The fewest channels, in and out, with which Winograd's sums are outweighed by
@@ -25,6 +30,7 @@ _WINOGRAD_CHANNELS = 32
 _WINOGRAD_CHANNELS_OF_GRADIENT = 16
 _WINOGRAD_TILES = 16
 _WINOGRAD_KERNELS = ((3, 3), (5, 5))
+_FEATURES_OF_TWO_DEVICES = 24
 # XLA convolves to few channels on one thread, but pieces of a batch side by
 # side; from so many multiplications on it is worth it, unless two devices do.
 _PIECES = 8
@@ -85,6 +91,15 @@ def _pays_winograd(shape, strides, batch, size, dtype, least_channels):
   )
 
 
+def _pays_blocks(shape, strides):
+  """Says whether to take blocks of pixels: not where XLA's convolution, which
+  uses one thread, is on each of two devices and to features enough.
+  """
+  if pixel_blocks.length_of(shape, strides) is None:
+    return False
+  return parallel.has_one_device() or shape[3] < _FEATURES_OF_TWO_DEVICES
+
+
 def _is_small(size, window):
   """Says whether an image is smaller than the kernel: XLA's slow case, 70
   times slower than a product a tap.
@@ -141,8 +156,10 @@ def conv(x, kernel, strides, padding):
     return winograd.conv(x, kernel, padding)
   if _is_small(x.shape[1:3], kernel.shape[:2]):
     return _sum_of_taps(x, kernel, strides, padding)
+  if _pays_blocks(kernel.shape, strides):
+    return pixel_blocks.conv(x, kernel, padding)
   # XLA convolves fewer in a slow loop.
-  missing = kernel_gradient.FEW_CHANNELS - x.shape[-1]
+  missing = pixel_blocks.FEW_CHANNELS - x.shape[-1]
   if missing > 0 and kernel.shape[0] * kernel.shape[1] <= 9:
     x = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, missing)))
     kernel = jnp.pad(kernel, ((0, 0), (0, 0), (0, missing), (0, 0)))

@@ -8,12 +8,10 @@ import math
 import jax.numpy as jnp
 from jax import lax
 
-from agegender_jax.models import fast_pool
+from agegender_jax.models import fast_pool, pixel_blocks
 
 # Copies made per loop turn: about what a cache holds.
 _TURN_BYTES = 6 * 2**20
-# Of an image: repeating so few for every tap of the kernel is cheap.
-FEW_CHANNELS = 4
 
 
 def kernel_gradient(x, shape, strides, padding, dy):
@@ -33,9 +31,13 @@ def kernel_gradient(x, shape, strides, padding, dy):
   Returns:
     float32 or wider [kh, kw, C, D].
   """
-  few_channels = shape[2] <= FEW_CHANNELS
-  taps = _patch_product if few_channels else _row_phase_product
-  turns = _turns(dy, shape, few_channels)
+  if pixel_blocks.length_of(shape, strides):
+    taps = _block_product
+  elif shape[2] <= pixel_blocks.FEW_CHANNELS:
+    taps = _patch_product
+  else:
+    taps = _row_phase_product
+  turns = _turns(dy, shape, strides)
   if turns == 1:
     return taps(x, shape, strides, padding, dy)
   images = x.shape[0] // turns
@@ -51,16 +53,20 @@ def kernel_gradient(x, shape, strides, padding, dy):
   return lax.fori_loop(0, turns, add, jnp.zeros(shape, wide))
 
 
-def _turns(dy, shape, few_channels):
+def _turns(dy, shape, strides):
   """Returns how many loop turns, a divisor of the batch, suit the cache."""
   height, width, channels, features = shape
-  if few_channels:
-    repeated = height * width * channels + features
+  length = pixel_blocks.length_of(shape, strides)
+  size = dy.shape[1:3]
+  if length:
+    numbers = pixel_blocks.image_numbers(shape, size, length)
+  elif channels <= pixel_blocks.FEW_CHANNELS:
+    numbers = math.prod(size) * (height * width * channels + features)
   else:
-    repeated = width * channels + height * features
-  image_bytes = math.prod(dy.shape[1:3]) * repeated * dy.dtype.itemsize
+    numbers = math.prod(size) * (width * channels + height * features)
   batch = dy.shape[0]
-  return batch // largest_divisor(batch, _TURN_BYTES // image_bytes)
+  images = largest_divisor(batch, _TURN_BYTES // (numbers * dy.dtype.itemsize))
+  return batch // images
 
 
 def largest_divisor(number, limit):
@@ -70,6 +76,14 @@ def largest_divisor(number, limit):
     for n in range(1, number + 1)
     if number % n == 0 and (n == 1 or n <= limit)
   )
+
+
+def _block_product(x, shape, strides, padding, dy):
+  """Returns float32 dW as the product of blocks' patches with blocks of dy."""
+  length = pixel_blocks.length_of(shape, strides)
+  blocks = pixel_blocks.patches(x, shape, dy.shape[1:3], padding, length)
+  gradient = product(blocks, pixel_blocks.in_blocks(dy, length))
+  return pixel_blocks.gather_kernel(gradient, shape, length)
 
 
 def _patch_product(x, shape, strides, padding, dy):
