@@ -87,14 +87,39 @@ def place_labels(
     steps: whose they are.
 
   Returns:
-    [devices, steps, B / devices] each, step s at s % number of steps.
+    [devices, steps, B / devices] each, step s at s % number of steps, and what
+    `count_known` returns as [devices, steps].
   """
+  counts = parallel.for_each_device(count_known(labels, len(steps)))
   return parallel.place(
     {
       key: np.roll(value, steps.start % len(steps), axis=1)
-      for key, value in parallel.shard_steps(labels, len(steps)).items()
+      for key, value in (
+        parallel.shard_steps(labels, len(steps)) | counts
+      ).items()
     }
   )
+
+
+def count_known(
+  labels: dict[str, np.ndarray], num_steps: int
+) -> dict[str, np.ndarray]:
+  """Counts the examples whose label is known, of each global batch.
+
+  Devices that asked each other would wait for the slowest to come that far.
+
+  Args:
+    labels: a batch without pictures, [steps * B] each.
+    num_steps: how many steps it holds.
+
+  Returns:
+    schema.count_key(label) -> float32 [steps].
+  """
+  counts = {}
+  for name in schema.LABELS:
+    known = labels['mask'] * (labels[name] != schema.UNKNOWN)
+    counts[schema.count_key(name)] = known.reshape(num_steps, -1).sum(1)
+  return parallel.sum_over_processes(counts)
 
 
 @functools.cache

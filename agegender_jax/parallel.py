@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 
 from agegender_jax import programs, schema
 
@@ -53,6 +54,20 @@ def share(tree):
   Left where they are they would be copied at every call.
   """
   return jax.device_put(tree, _sharding())
+
+
+def for_each_device(tree):
+  """Repeats NumPy arrays for each device of this process, no copy."""
+  count = jax.local_device_count()
+  return jax.tree.map(lambda x: np.broadcast_to(x, (count, *x.shape)), tree)
+
+
+def sum_over_processes(tree):
+  """Sums NumPy arrays over the processes, each holding its own."""
+  if jax.process_count() == 1:
+    return tree
+  gathered = multihost_utils.process_allgather(tree)
+  return jax.tree.map(lambda x: np.asarray(x).sum(0, dtype=x.dtype), gathered)
 
 
 def unreplicate(tree):

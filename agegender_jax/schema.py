@@ -21,7 +21,8 @@ GENDERS = ('male', 'female')
 # How the licence of data begins that fill a data set's layout with others.
 STAND_IN = 'a stand-in'
 
-BATCH_KEYS = ('image', 'age', 'age_group', 'gender', 'mask', 'row')
+LABELS = ('age', 'age_group', 'gender')
+BATCH_KEYS = ('image', *LABELS, 'mask', 'row')
 
 # First and last year of each group; the last group is open-ended.
 AGE_GROUPS = {
@@ -46,6 +47,13 @@ class UserError(Exception):
 
 class EmptySplitError(UserError):
   """A known split of a data set that holds no example."""
+
+
+def count_key(label: str) -> str:
+  """Returns the key under which a step finds how many examples of the global
+  batch have the label: float32 [].
+  """
+  return f'{label}_count'
 
 
 def nearest(key: str, known: Iterable[str]) -> str:

@@ -55,7 +55,14 @@ def seen(source, cache, calls, **options):
 
 def wanted(source, step):
   order = input_pipeline.Order(len(source), BATCH, SEED)
-  return input_pipeline.make_batch(source, order.rows(range(step, step + 1)))
+  batch = input_pipeline.make_batch(source, order.rows(range(step, step + 1)))
+  known = {
+    f'{name}_count': (batch[name] != schema.UNKNOWN).sum(dtype=np.float32)
+    for name in ('age', 'age_group', 'gender')
+  }
+  return batch | {
+    name: np.full(jax.device_count(), count) for name, count in known.items()
+  }
 
 
 def assert_equal(found, expected):
@@ -103,8 +110,26 @@ def test_a_device_takes_one_array_a_call(source, cache):
   stream.close()
 
 
+def test_known_labels_are_counted_by_batch():
+  labels = {
+    'age': np.array([3, -1, 5, 7, -1, -1], np.float32),
+    'age_group': np.array([0, 1, -1, 2, 3, -1], np.int32),
+    'gender': np.array([1, 1, 1, -1, -1, -1], np.int32),
+    'mask': np.array([1, 1, 0, 1, 1, 0], np.float32),
+  }
+  found = feed.count_known(labels, 2)
+  assert found.keys() == {'age_count', 'age_group_count', 'gender_count'}
+  for name, counts in {
+    'age': [1, 1], 'age_group': [2, 2], 'gender': [2, 0]
+  }.items():  # fmt: skip
+    np.testing.assert_array_equal(found[f'{name}_count'], counts)
+    assert found[f'{name}_count'].dtype == np.float32
+
+
 def test_processes_share_what_a_step_takes(source, monkeypatch):
   halves = []
+  # Each process counts its own, and the counts are added.
+  monkeypatch.setattr(parallel, 'sum_over_processes', lambda counts: counts)
   for index in range(2):
     monkeypatch.setattr(feed.jax, 'process_count', lambda: 2)
     monkeypatch.setattr(feed.jax, 'process_index', lambda index=index: index)
@@ -117,7 +142,8 @@ def test_processes_share_what_a_step_takes(source, monkeypatch):
     )
   for key, values in wanted(source, 2).items():
     parts = [parallel.unshard(half[key]) for half in halves]
-    np.testing.assert_array_equal(np.concatenate(parts), values)
+    joined = sum(parts) if key.endswith('_count') else np.concatenate(parts)
+    np.testing.assert_array_equal(joined, values)
 
 
 def test_nothing_to_train_is_no_error(source):
