@@ -95,7 +95,7 @@ def _pays_blocks(shape, strides):
   """Says whether to take blocks of pixels: not where XLA's convolution, which
   uses one thread, is on each of two devices and to features enough.
   """
-  if pixel_blocks.length_of(shape, strides) is None:
+  if shape[2] > pixel_blocks.FEW_CHANNELS:
     return False
   return parallel.has_one_device() or shape[3] < _FEATURES_OF_TWO_DEVICES
 
@@ -157,7 +157,7 @@ def conv(x, kernel, strides, padding):
   if _is_small(x.shape[1:3], kernel.shape[:2]):
     return _sum_of_taps(x, kernel, strides, padding)
   if _pays_blocks(kernel.shape, strides):
-    return pixel_blocks.conv(x, kernel, padding)
+    return pixel_blocks.conv(x, kernel, strides, padding)
   # XLA convolves fewer in a slow loop.
   missing = pixel_blocks.FEW_CHANNELS - x.shape[-1]
   if missing > 0 and kernel.shape[0] * kernel.shape[1] <= 9:

@@ -31,12 +31,8 @@ def kernel_gradient(x, shape, strides, padding, dy):
   Returns:
     float32 or wider [kh, kw, C, D].
   """
-  if pixel_blocks.length_of(shape, strides):
-    taps = _block_product
-  elif shape[2] <= pixel_blocks.FEW_CHANNELS:
-    taps = _patch_product
-  else:
-    taps = _row_phase_product
+  few_channels = shape[2] <= pixel_blocks.FEW_CHANNELS
+  taps = _block_product if few_channels else _row_phase_product
   turns = _turns(dy, shape, strides)
   if turns == 1:
     return taps(x, shape, strides, padding, dy)
@@ -56,12 +52,9 @@ def kernel_gradient(x, shape, strides, padding, dy):
 def _turns(dy, shape, strides):
   """Returns how many loop turns, a divisor of the batch, suit the cache."""
   height, width, channels, features = shape
-  length = pixel_blocks.length_of(shape, strides)
   size = dy.shape[1:3]
-  if length:
-    numbers = pixel_blocks.image_numbers(shape, size, length)
-  elif channels <= pixel_blocks.FEW_CHANNELS:
-    numbers = math.prod(size) * (height * width * channels + features)
+  if channels <= pixel_blocks.FEW_CHANNELS:
+    numbers = pixel_blocks.image_numbers(shape, strides, size)
   else:
     numbers = math.prod(size) * (width * channels + height * features)
   batch = dy.shape[0]
@@ -79,26 +72,10 @@ def largest_divisor(number, limit):
 
 
 def _block_product(x, shape, strides, padding, dy):
-  """Returns float32 dW as the product of blocks' patches with blocks of dy."""
-  length = pixel_blocks.length_of(shape, strides)
-  blocks = pixel_blocks.patches(x, shape, dy.shape[1:3], padding, length)
-  gradient = product(blocks, pixel_blocks.in_blocks(dy, length))
-  return pixel_blocks.gather_kernel(gradient, shape, length)
-
-
-def _patch_product(x, shape, strides, padding, dy):
-  """Returns float32 dW as the product of x's patches with dy."""
-  height, width, channels, features = shape
-  x = _pad_for_taps(x, shape, strides, padding, dy)
-  patches = jnp.concatenate(
-    [
-      fast_pool.strided_window(x, (row, column), dy.shape[1:3], strides)
-      for row in range(height)
-      for column in range(width)
-    ],
-    axis=-1,
-  )
-  return product(patches, dy).reshape(shape)
+  """Returns float32 dW as the product of what blocks of dy read with them."""
+  patches = pixel_blocks.patches(x, shape, strides, padding, dy.shape[1:3])
+  gradient = product(patches, pixel_blocks.in_blocks(dy))
+  return pixel_blocks.gather_kernel(gradient, shape, strides)
 
 
 def _row_phase_product(x, shape, strides, padding, dy):

@@ -1,11 +1,10 @@
 """Few channels: a convolution as a matrix product over blocks of pixels.
 
-A product for every pixel, 27 numbers by as many features, is too small for a
-processor and its patches too many copies of three numbers each. Here a row of
-the matrix is what a block of a few pixels side by side reads, and the kernel
-stands in the other matrix once for each of them, shifted: up to twice the
-multiplications, in larger products, on an eighth of the copies. Channels-last,
-stride 1.
+A product for every pixel, of 27 numbers with a 3x3 kernel, is too small for a
+processor, and its patches are too many copies of three numbers each. Here a
+row of the matrix is what a block of a few results side by side reads, and the
+kernel stands in the other matrix once for each of them, shifted: up to twice
+the multiplications, in larger products, on far fewer copies. Channels-last.
 """
 
 import math
@@ -16,49 +15,40 @@ from jax import lax
 # Repeating so few channels for every tap of a kernel is cheap.
 FEW_CHANNELS = 4
 _FEATURES = 128  # Of a block, about what fills a product.
-_LENGTHS = (4, 2)
 
 
-def length_of(shape, strides):
-  """Returns the pixels of a block; None where other ways are better.
-
-  Args:
-    shape: of the kernel, [kh, kw, C, D].
-    strides: (vertical, horizontal) in pixels.
-  """
-  _, width, channels, features = shape
-  if strides != (1, 1) or channels > FEW_CHANNELS:
-    return None
-  # A block reads of itself and of the next one.
-  fitting = [length for length in _LENGTHS if length >= width - 1]
-  within = [length for length in fitting if length * features <= _FEATURES]
-  return next(iter(within or fitting[-1:]), None)
+def length_of(features):
+  """Returns how many results, side by side, a block has."""
+  return next((n for n in (4, 2) if n * features <= _FEATURES), 1)
 
 
-def conv(x, kernel, padding):
-  """Returns the convolution of x with a kernel that `length_of` accepts.
+def conv(x, kernel, strides, padding):
+  """Returns the convolution of x with a kernel.
 
   Args:
     x: float [B, H, W, C].
     kernel: [kh, kw, C, D], of x's dtype.
+    strides: (vertical, horizontal) in pixels.
     padding: ((top, bottom), (left, right)) in pixels.
 
   Returns:
     Array [B, H', W', D] of x's dtype.
   """
-  length = length_of(kernel.shape, (1, 1))
-  height, width = (
-    extent + sum(pads) - window + 1
-    for extent, pads, window in zip(
-      x.shape[1:3], padding, kernel.shape[:2], strict=True
+  features = kernel.shape[3]
+  length = length_of(features)
+  size = tuple(
+    (extent + sum(pads) - window) // stride + 1
+    for extent, pads, window, stride in zip(
+      x.shape[1:3], padding, kernel.shape[:2], strides, strict=True
     )
   )
-  blocks = patches(x, kernel.shape, (height, width), padding, length)
-  # [kh, length + kw - 1, C, length, D]: zeros where a pixel does not read.
+  blocks = patches(x, kernel.shape, strides, padding, size)
+  # [kh, what a block reads, C, length, D]: 0 where a result does not read.
+  shifts = [strides[1] * place for place in range(length)]
   shifted = jnp.stack(
     [
-      jnp.pad(kernel, ((0, 0), (shift, length - 1 - shift), (0, 0), (0, 0)))
-      for shift in range(length)
+      jnp.pad(kernel, ((0, 0), (shift, shifts[-1] - shift), (0, 0), (0, 0)))
+      for shift in shifts
     ],
     axis=3,
   )
@@ -67,23 +57,29 @@ def conv(x, kernel, padding):
     shifted.reshape(blocks.shape[-1], -1),
     preferred_element_type=jnp.promote_types(x.dtype, jnp.float32),
   )
-  y = y.reshape(len(x), height, -1, kernel.shape[3])[:, :, :width]
+  y = y.reshape(len(x), size[0], -1, features)[:, :, : size[1]]
   return y.astype(x.dtype)
 
 
-def patches(x, shape, size, padding, length):
-  """Returns what each block reads, [B, H', blocks, kh (length + kw - 1) C].
+def patches(x, shape, strides, padding, size):
+  """Returns what each block reads, [B, H', blocks, numbers].
 
   Args:
     x: float [B, H, W, C].
     shape: of the kernel, [kh, kw, C, D].
-    size: (H', W') of the convolution's result.
+    strides: (vertical, horizontal) in pixels.
     padding: ((top, bottom), (left, right)) in pixels.
-    length: pixels of a block.
+    size: (H', W') of the convolution's result.
   """
-  height, width, channels = shape[:3]
+  height, width, channels, features = shape
+  down, right = strides
+  length = length_of(features)
+  # The pixels of a row in groups, as far apart as what blocks read.
+  group = length * right
+  reads = group - right + width
   count = -(-size[1] // length)
-  extents = size[0] + height - 1, (count + 1) * length
+  groups = count - 1 + -(-reads // group)
+  extents = (size[0] - 1) * down + height, groups * group
   pads = [
     (low, extent - have - low, 0)
     for (low, _), extent, have in zip(
@@ -91,37 +87,45 @@ def patches(x, shape, size, padding, length):
     )
   ]
   x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *pads, (0, 0, 0)])
-  x = x.reshape(len(x), extents[0], count + 1, length * channels)
+  x = x.reshape(len(x), extents[0], groups, group * channels)
   pieces = []
   for row in range(height):
-    rows = x[:, row : row + size[0]]
-    pieces += [rows[:, :, :-1], rows[:, :, 1:, : (width - 1) * channels]]
+    rows = x[:, row : row + (size[0] - 1) * down + 1 : down]
+    for first in range(0, reads, group):
+      pixels = min(group, reads - first)
+      start = first // group
+      pieces.append(rows[:, :, start : start + count, : pixels * channels])
   return jnp.concatenate(pieces, axis=-1)
 
 
-def in_blocks(dy, length):
+def in_blocks(dy):
   """Returns dy [B, H', W', D] as [B, H', blocks, length D]."""
+  length = length_of(dy.shape[3])
   pads = ((0, 0), (0, 0), (0, -dy.shape[2] % length), (0, 0))
   return jnp.pad(dy, pads).reshape(*dy.shape[:2], -1, length * dy.shape[3])
 
 
-def gather_kernel(gradient, shape, length):
+def gather_kernel(gradient, shape, strides):
   """Returns the kernel's gradient of that of its shifted copies.
 
   Args:
-    gradient: [kh (length + kw - 1) C, length D], the product of the two above.
+    gradient: of `patches` and `in_blocks`, multiplied: [numbers, length D].
     shape: of the kernel, [kh, kw, C, D].
-    length: pixels of a block.
+    strides: (vertical, horizontal) in pixels.
   """
   height, width, channels, features = shape
+  length = length_of(features)
   gradient = gradient.reshape(height, -1, channels, length, features)
   return sum(
-    gradient[:, shift : shift + width, :, shift] for shift in range(length)
+    gradient[:, place * strides[1] :][:, :width, :, place]
+    for place in range(length)
   )
 
 
-def image_numbers(shape, size, length):
-  """Returns how many numbers patches and blocks of an image hold."""
+def image_numbers(shape, strides, size):
+  """Returns how many numbers patches and blocks of an image are."""
   height, width, channels, features = shape
-  repeated = height * (length + width - 1) * channels + length * features
-  return size[0] * math.ceil(size[1] / length) * repeated
+  length = length_of(features)
+  reads = (length - 1) * strides[1] + width
+  numbers = height * reads * channels + length * features
+  return size[0] * math.ceil(size[1] / length) * numbers
