@@ -5,6 +5,7 @@ the devices from the start (`data.cache=device`), and then the host sends
 labels and rows now and then, and nothing else.
 """
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 
@@ -42,6 +43,9 @@ class Feed:
       jax.process_index(),
       jax.process_count(),
     )
+    self._whole_order = dataclasses.replace(
+      self._order, process_index=0, process_count=1
+    )
     self._calls = iter(calls)
     self._data, self._ahead = {}, range(0)
     # The same for every start: another number is another program.
@@ -63,9 +67,11 @@ class Feed:
     call = next(self._calls)
     if call.stop > self._ahead.stop:
       self._ahead = range(call.start, call.start + self._num_steps)
-      rows = self._order.rows(self._ahead)
-      labels = input_pipeline.make_labels(self._source, rows)
-      self._data['labels'] = place_labels(labels, self._ahead)
+      own, whole = (
+        input_pipeline.make_labels(self._source, order.rows(self._ahead))
+        for order in (self._order, self._whole_order)
+      )
+      self._data['labels'] = place_labels(own, whole, self._ahead)
     if self._pictures is None:
       return dict(self._data), _turns(len(call))
     image = next(self._pictures)
@@ -78,48 +84,44 @@ class Feed:
 
 
 def place_labels(
-  labels: dict[str, np.ndarray], steps: range
+  labels: dict[str, np.ndarray], whole: dict[str, np.ndarray], steps: range
 ) -> dict[str, jax.Array]:
   """Puts labels on the devices, where steps.create_train_steps finds them.
 
   Args:
     labels: a batch without pictures, [steps * B] each.
+    whole: the same over all processes.
     steps: whose they are.
 
   Returns:
-    [devices, steps, B / devices] each, step s at s % number of steps, and what
-    `count_known` returns as [devices, steps].
+    [devices, steps, B / devices] each, step s at s % number of steps; and
+    `known`, [devices, steps, 3], see `count_known`.
   """
-  counts = parallel.for_each_device(count_known(labels, len(steps)))
+  placed = parallel.shard_steps(labels, len(steps))
+  known = count_known(whole, len(steps))
+  placed['known'] = parallel.repeat_for_devices(known)
+  first = steps.start % len(steps)
   return parallel.place(
-    {
-      key: np.roll(value, steps.start % len(steps), axis=1)
-      for key, value in (
-        parallel.shard_steps(labels, len(steps)) | counts
-      ).items()
-    }
+    {key: np.roll(value, first, axis=1) for key, value in placed.items()}
   )
 
 
-def count_known(
-  labels: dict[str, np.ndarray], num_steps: int
-) -> dict[str, np.ndarray]:
-  """Counts the examples whose label is known, of each global batch.
+def count_known(labels: dict[str, np.ndarray], num_steps: int) -> np.ndarray:
+  """Counts the examples of each global batch whose label is known.
 
-  Devices that asked each other would wait for the slowest to come that far.
+  Devices that asked each other would wait until the last one comes that far.
 
   Args:
-    labels: a batch without pictures, [steps * B] each.
-    num_steps: how many steps it holds.
+    labels: global batches without pictures, [steps * B] each.
+    num_steps: how many steps they hold.
 
   Returns:
-    schema.count_key(label) -> float32 [steps].
+    float32 [steps, 3], in the order of schema.LABELS.
   """
-  counts = {}
-  for name in schema.LABELS:
-    known = labels['mask'] * (labels[name] != schema.UNKNOWN)
-    counts[schema.count_key(name)] = known.reshape(num_steps, -1).sum(1)
-  return parallel.sum_over_processes(counts)
+  known = [
+    labels['mask'] * (labels[name] != schema.UNKNOWN) for name in schema.LABELS
+  ]
+  return np.stack(known, axis=-1).reshape(num_steps, -1, len(known)).sum(1)
 
 
 @functools.cache

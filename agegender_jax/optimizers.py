@@ -107,8 +107,9 @@ def create_optimizer(
 
   Returns:
     The optax chain: clipping, the optimizer, the rates' multipliers. It works
-    on path -> array (see partition.split), trained parameters only. Weight
-    decay touches kernels only, never biases or batch-norm scales.
+    on path -> array (see partition.split), trained parameters only, with an
+    axis of 1 before a parameter's own (see steps): nothing here may go by
+    shape. Weight decay touches kernels only, never biases or batch-norm scales.
 
   Raises:
     schema.UserError: unknown optimizer, or a rate that is not positive.
@@ -119,7 +120,7 @@ def create_optimizer(
     )
 
   def kernels(params):
-    return {path: path.endswith('kernel') for path in params}
+    return {path: path.split('/')[-1] == 'kernel' for path in params}
 
   decay = config.weight_decay
   multipliers = partition.parse_multipliers(config.lr_multipliers)

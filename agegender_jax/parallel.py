@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
 
 from agegender_jax import programs, schema
 
@@ -56,18 +55,9 @@ def share(tree):
   return jax.device_put(tree, _sharding())
 
 
-def for_each_device(tree):
-  """Repeats NumPy arrays for each device of this process, no copy."""
-  count = jax.local_device_count()
-  return jax.tree.map(lambda x: np.broadcast_to(x, (count, *x.shape)), tree)
-
-
-def sum_over_processes(tree):
-  """Sums NumPy arrays over the processes, each holding its own."""
-  if jax.process_count() == 1:
-    return tree
-  gathered = multihost_utils.process_allgather(tree)
-  return jax.tree.map(lambda x: np.asarray(x).sum(0, dtype=x.dtype), gathered)
+def repeat_for_devices(array: np.ndarray) -> np.ndarray:
+  """Repeats an array for each device of this process, no copy."""
+  return np.broadcast_to(array, (jax.local_device_count(), *array.shape))
 
 
 def unreplicate(tree):
@@ -231,17 +221,17 @@ def global_index(batch_size: int) -> jax.Array:
   return start + jnp.arange(batch_size)
 
 
-def as_kept(array):
-  """Returns a device's part as it lies in memory, [1, ...]; scalars as [].
+def with_device_axis(tree):
+  """Gives arrays inside of pmap the axis, [1, ...], that they are kept with.
 
-  Inside of pmap, where it is given without the axis.
+  Scalars stay so: what broadcasts them does not see how they are kept.
   """
-  return array[None] if array.ndim else array
+  return jax.tree.map(lambda x: x[None] if x.ndim else x, tree)
 
 
-def as_given(array):
-  """Undoes `as_kept`."""
-  return array[0] if array.ndim else array
+def without_device_axis(tree):
+  """Undoes `with_device_axis`."""
+  return jax.tree.map(lambda x: x[0] if x.ndim else x, tree)
 
 
 def mean_over(value, axis_name: str):
@@ -251,4 +241,4 @@ def mean_over(value, axis_name: str):
 
 def psum(tree):
   """Sums each leaf over the devices; one alone would only copy it."""
-  return tree if jax.device_count() == 1 else jax.lax.psum(tree, AXIS)
+  return tree if jax.lax.axis_size(AXIS) == 1 else jax.lax.psum(tree, AXIS)

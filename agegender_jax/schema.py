@@ -7,6 +7,10 @@ A batch is a dict of NumPy arrays:
   gender: int32 [B], MALE, FEMALE or UNKNOWN.
   mask: float32 [B], 1 for an example, 0 for padding.
   row: int32 [B], the example's row in its split (names stay on the host).
+
+A train step also finds, the same on every device:
+  known: float32 [3], of how many examples of the global batch each of LABELS
+    is known.
 """
 
 import difflib
@@ -47,13 +51,6 @@ class UserError(Exception):
 
 class EmptySplitError(UserError):
   """A known split of a data set that holds no example."""
-
-
-def count_key(label: str) -> str:
-  """Returns the key under which a step finds how many examples of the global
-  batch have the label: float32 [].
-  """
-  return f'{label}_count'
 
 
 def nearest(key: str, known: Iterable[str]) -> str:

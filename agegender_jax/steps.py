@@ -24,7 +24,7 @@ def weighted_loss(
   Args:
     batch_tasks: the tasks.
     logits: task name -> float32 [B, K].
-    batch: see schema; and the counts of `feed.count_known`.
+    batch: see schema.
 
   Returns:
     The shard's share of the loss, float32 []: the shares of all devices add
@@ -34,7 +34,7 @@ def weighted_loss(
   for task in batch_tasks:
     label = batch[task.label]
     known = batch['mask'] * (label != schema.UNKNOWN)
-    count = jnp.maximum(batch[schema.count_key(task.label)], 1)
+    count = jnp.maximum(batch['known'][schema.LABELS.index(task.label)], 1)
     loss = task.loss(logits[task.name], label)
     parts[task.name] = jnp.where(known > 0, loss, 0.0).sum() / count
     total += task.weight * parts[task.name]
@@ -114,15 +114,15 @@ def create_train_step(
 def _update(optimizer, gradients, opt_state, params):
   """Returns the new parameters and the new state of the optimizer.
 
-  All in the shape in which devices keep them: else XLA sees a reshape behind
-  each moment, computes it for each use once more, and copies the old one first.
+  In the shape in which devices keep them: else XLA sees a reshape behind each
+  moment, computes it for each use once more, and copies the old one first.
   """
-  gradients, opt_state, params = jax.tree.map(
-    parallel.as_kept, (gradients, opt_state, params)
+  gradients, opt_state, params = parallel.with_device_axis(
+    (gradients, opt_state, params)
   )
   changes, opt_state = optimizer.update(gradients, opt_state, params)
   params = optax.apply_updates(params, changes)
-  return jax.tree.map(parallel.as_given, (params, opt_state))
+  return parallel.without_device_axis((params, opt_state))
 
 
 def create_train_steps(train_step: Callable) -> Callable:
@@ -134,11 +134,11 @@ def create_train_steps(train_step: Callable) -> Callable:
   Returns:
     A pure function for `parallel.pmap_train_steps`, of a device's part of:
     state; data, which stays for many calls: `labels`, all of some batches but
-    the pictures, [K, b] each, and `feed.count_known`'s counts of them, [K]
-    each, step s at s % K, and where pictures stay as well `image`, uint8
-    [N, S, S, 3]; batches, arrays of [steps, ...]: `image` where they do not
-    stay; key of the run. See feed.Feed. It returns the new state and the
-    metrics as (sum, count) of float32 [steps] each.
+    the pictures, [K, b] each and `known` [K, 3], step s at s % K, and where
+    pictures stay as well `image`, uint8 [N, S, S, 3]; batches, arrays of
+    [steps, ...]: `image` where they do not stay; key of the run. See feed.Feed.
+    It returns the new state and the metrics as (sum, count) of float32 [steps]
+    each.
   """
 
   def train_steps(state, data, batches, key):

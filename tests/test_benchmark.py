@@ -183,7 +183,7 @@ def test_a_convolution_is_timed_with_both_gradients(conv):
   assert job.facts['flops_per_image'] == 3 * 2 * 8 * 8 * 9 * 64 * 64
 
 
-@pytest.mark.parametrize('cache, arrays', [('memmap', 6), ('device', 7)])
+@pytest.mark.parametrize('cache, arrays', [('memmap', 7), ('device', 8)])
 def test_stages_of_the_input_are_timed(tmp_path, cache, arrays):
   from benchmarking import jax_jobs
 

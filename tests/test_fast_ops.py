@@ -37,6 +37,9 @@ CONVS = {
   '3x3 small result': (4, 3, 4, 5, (3, 3), (2, 2), ((1, 1), (1, 1))),
   '5x5': (9, 7, 8, 6, (5, 5), (1, 1), ((2, 2), (2, 2))),
   '7x7 stem': (15, 14, 3, 8, (7, 7), (2, 2), ((3, 3), (3, 3))),
+  '7x7 stem, blocks of two': (15, 14, 3, 40, (7, 7), (2, 2), ((3, 3), (3, 3))),
+  '7x7 stem, blocks of one': (15, 18, 3, 70, (7, 7), (4, 4), 'VALID'),
+  '3x3 rgb, one result': (4, 5, 3, 5, (3, 3), (2, 2), ((3, -4), (1, -3))),
   '11x11 AlexNet': (27, 25, 3, 6, (11, 11), (4, 4), ((2, 2), (2, 2))),
   '7x7 negative padding': (12, 13, 3, 4, (7, 7), (1, 1), ((-1, 2), (3, -2))),
 }
@@ -121,6 +124,9 @@ def test_conv_equals_lax(name, monkeypatch):
     # Each of two devices has a thread, and XLA's convolution is good at it.
     ('3x3 rgb, blocks of two', False, False),
     ('7x7 stem', True, True),
+    ('7x7 stem, blocks of two', True, True),
+    ('7x7 stem, blocks of one', True, True),
+    ('3x3 rgb, one result', True, True),
     ('3x3 stride 2', True, False),  # Six channels.
   ],
 )
@@ -132,6 +138,22 @@ def test_few_channels_are_convolved_in_blocks_of_pixels(
   _assert_close([fast(x, kernel)], [plain(x, kernel)], 1e-5)
   traced = str(jax.make_jaxpr(fast)(x, kernel))
   assert ('conv_general_dilated[' in traced) != pays
+
+
+@pytest.mark.parametrize(
+  'name', ['3x3 rgb', '7x7 stem, blocks of two', '7x7 stem, blocks of one']
+)
+def test_numbers_of_an_image_are_what_its_blocks_hold(name):
+  x, kernel, plain, _ = _conv_case(name, batch=1)
+  _, _, _, _, _, strides, padding = CONVS[name]
+  if isinstance(padding, str):
+    padding = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides,
+                                  padding)  # fmt: skip
+  dy = plain(x, kernel)
+  size = dy.shape[1:3]
+  patches = pixel_blocks.patches(x, kernel.shape, strides, padding, size)
+  numbers = pixel_blocks.image_numbers(kernel.shape, strides, size)
+  assert numbers == patches.size + pixel_blocks.in_blocks(dy).size
 
 
 def test_blocks_are_as_long_as_a_product_is_wide():

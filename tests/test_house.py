@@ -88,7 +88,13 @@ def test_only_parallel_names_the_axis():
     if path.name in ('parallel.py',):
       continue
     text = path.read_text()
-    for word in ('jax.pmap', 'lax.pmean', 'lax.psum', 'lax.axis_index'):
+    for word in (
+      'jax.pmap',
+      'lax.pmean',
+      'lax.psum',
+      'lax.axis_index',
+      'lax.axis_size',
+    ):
       assert word not in text, f'{word} in {path.name}'
 
 

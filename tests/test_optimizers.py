@@ -66,8 +66,11 @@ def step(params, gradients, **fields):
 
 
 def test_first_steps_match_their_formulas():
-  params = {'kernel': jnp.ones((1, 1)), 'bias': jnp.ones(1)}
-  gradients = {'kernel': jnp.full((1, 1), 3.0), 'bias': jnp.full(1, -4.0)}
+  # As steps has them: behind an axis of the device.
+  params = {'kernel': jnp.ones((1, 1, 1)), 'bias': jnp.ones((1, 1))}
+  gradients = {
+    'kernel': jnp.full((1, 1, 1), 3.0), 'bias': jnp.full((1, 1), -4.0)
+  }  # fmt: skip
   adam = step(params, gradients, name='adam', learning_rate=0.1)
   np.testing.assert_allclose(adam['kernel'], -0.1, rtol=1e-4)
   np.testing.assert_allclose(adam['bias'], 0.1, rtol=1e-4)

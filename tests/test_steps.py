@@ -3,6 +3,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from agegender_jax import (
@@ -93,9 +94,8 @@ class Bench:
       for key in batches[0]
     }  # fmt: skip
     whole = {key: np.concatenate([b[key] for b in batches]) for key in shards}
-    counts = feed.count_known(whole, len(batches))
-    shards |= {key: np.stack([count] * self.devices)
-               for key, count in counts.items()}  # fmt: skip
+    known = feed.count_known(whole, len(batches))
+    shards['known'] = np.stack([known] * self.devices)
     # Step s finds its labels at s % number of steps.
     first = int(self.state.step[0]) % len(batches)
     labels = {
@@ -225,8 +225,7 @@ def test_weighted_loss_is_the_seeds_sum():
     'age': jnp.array([1.0, 1.0]),
     'gender': jnp.array([1, 0]),
     'mask': jnp.ones(2),
-    'age_count': jnp.array(2.0),
-    'gender_count': jnp.array(2.0),
+    'known': jnp.array([2.0, 0.0, 2.0]),
   }
   total, parts = steps.weighted_loss(both, logits, batch)
   assert float(parts['age']) == pytest.approx((4 + 16) / 2)
@@ -274,3 +273,39 @@ def test_frozen_batch_norm_uses_its_stored_statistics():
   bench.state = bench.state.replace(batch_stats=shifted)
   other = bench.run(batch_of())[1]
   assert abs(plain['loss'][0] - other['loss'][0]) > 1e-3
+
+
+@pytest.mark.parametrize(
+  'fields',
+  [
+    {'name': 'adam', 'clip_norm': 0.5},
+    {'name': 'adamw', 'weight_decay': 0.3},
+    {'name': 'sgd', 'weight_decay': 0.3, 'lr_multipliers': 'a=0.1'},
+  ],
+  ids=lambda fields: fields['name'],
+)
+def test_an_update_is_optax_of_the_parameters(fields):
+  config = config_lib.default_config().optimizer
+  config.update(fields)
+  optimizer = optimizers.create_optimizer(
+    config, lambda count: 0.1 / (1 + count)
+  )
+  random = np.random.default_rng(0)
+  shapes = {'a/kernel': (2, 3), 'a/bias': (3,), 'b/kernel': (2,), 'b/scale': ()}
+  found, gradients = (
+    {
+      path: jnp.array(random.normal(size=shape))
+      for path, shape in shapes.items()
+    }
+    for _ in range(2)
+  )
+  wanted, found_state = found, optimizer.init(found)
+  wanted_state = found_state
+  for _ in range(3):
+    found, found_state = steps._update(optimizer, gradients, found_state, found)
+    changes, wanted_state = optimizer.update(gradients, wanted_state, wanted)
+    wanted = optax.apply_updates(wanted, changes)
+  close((found, found_state), (wanted, wanted_state), 1e-6, 1e-7)
+  assert jax.tree.map(jnp.shape, found_state) == jax.tree.map(
+    jnp.shape, wanted_state
+  )

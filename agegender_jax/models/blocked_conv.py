@@ -3,7 +3,7 @@
 Matrix units want at least eight channels in; an image has three. The pixels
 that a step of the stride covers are taken for channels of one: the first
 layer of a ResNet, 7x7 with stride 2 on 3 channels, becomes 4x4 with stride 1
-on 12 (half the time on an H100).
+on 12 (half the time on an H100). (`pixel_blocks` has a form for CPUs.)
 """
 
 import jax.numpy as jnp

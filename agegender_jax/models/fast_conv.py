@@ -3,8 +3,8 @@
 XLA's own kernel gradient of a convolution runs at a small part of a CPU's
 speed; here it is a few matrix products. 3x3 and 5x5 convolutions with channels
 enough go by Winograd's way, which takes a quarter of the products, or little
-more than a third. Arrays are channels-last, padding is explicit:
-`((top, bottom), (left, right))`.
+more than a third; a picture's three go by blocks of pixels. Arrays are
+channels-last, padding is explicit: `((top, bottom), (left, right))`.
 """
 
 import functools
@@ -30,7 +30,9 @@ _WINOGRAD_CHANNELS = 32
 _WINOGRAD_CHANNELS_OF_GRADIENT = 16
 _WINOGRAD_TILES = 16
 _WINOGRAD_KERNELS = ((3, 3), (5, 5))
-_FEATURES_OF_TWO_DEVICES = 24
+# Beside another device, which fills the second thread, XLA's convolution of a
+# picture is as fast as blocks from so many features on.
+_FEATURES_BESIDE_DEVICES = 24
 # XLA convolves to few channels on one thread, but pieces of a batch side by
 # side; from so many multiplications on it is worth it, unless two devices do.
 _PIECES = 8
@@ -91,13 +93,10 @@ def _pays_winograd(shape, strides, batch, size, dtype, least_channels):
   )
 
 
-def _pays_blocks(shape, strides):
-  """Says whether to take blocks of pixels: not where XLA's convolution, which
-  uses one thread, is on each of two devices and to features enough.
-  """
-  if shape[2] > pixel_blocks.FEW_CHANNELS:
-    return False
-  return parallel.has_one_device() or shape[3] < _FEATURES_OF_TWO_DEVICES
+def _pays_blocks(shape):
+  """Says whether a kernel [kh, kw, C, D] is for blocks of pixels."""
+  is_faster = parallel.has_one_device() or shape[3] < _FEATURES_BESIDE_DEVICES
+  return shape[2] <= pixel_blocks.FEW_CHANNELS and is_faster
 
 
 def _is_small(size, window):
@@ -156,9 +155,9 @@ def conv(x, kernel, strides, padding):
     return winograd.conv(x, kernel, padding)
   if _is_small(x.shape[1:3], kernel.shape[:2]):
     return _sum_of_taps(x, kernel, strides, padding)
-  if _pays_blocks(kernel.shape, strides):
-    return pixel_blocks.conv(x, kernel, strides, padding)
-  # XLA convolves fewer in a slow loop.
+  if _pays_blocks(kernel.shape):
+    return pixel_blocks.conv(x, kernel, strides, padding, size)
+  # XLA convolves fewer than four channels in a slow loop.
   missing = pixel_blocks.FEW_CHANNELS - x.shape[-1]
   if missing > 0 and kernel.shape[0] * kernel.shape[1] <= 9:
     x = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, missing)))

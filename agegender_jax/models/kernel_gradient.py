@@ -72,7 +72,7 @@ def largest_divisor(number, limit):
 
 
 def _block_product(x, shape, strides, padding, dy):
-  """Returns float32 dW as the product of what blocks of dy read with them."""
+  """Returns float32 dW: what blocks of results read times their dy."""
   patches = pixel_blocks.patches(x, shape, strides, padding, dy.shape[1:3])
   gradient = product(patches, pixel_blocks.in_blocks(dy))
   return pixel_blocks.gather_kernel(gradient, shape, strides)

@@ -3,8 +3,9 @@
 A product for every pixel, of 27 numbers with a 3x3 kernel, is too small for a
 processor, and its patches are too many copies of three numbers each. Here a
 row of the matrix is what a block of a few results side by side reads, and the
-kernel stands in the other matrix once for each of them, shifted: up to twice
-the multiplications, in larger products, on far fewer copies. Channels-last.
+kernel stands in the other matrix once for each of them, shifted: twice the
+multiplications for a 3x3 kernel, in larger products, on far fewer copies.
+Channels-last. (`blocked_conv` has a form for GPUs.)
 """
 
 import math
@@ -22,7 +23,7 @@ def length_of(features):
   return next((n for n in (4, 2) if n * features <= _FEATURES), 1)
 
 
-def conv(x, kernel, strides, padding):
+def conv(x, kernel, strides, padding, size):
   """Returns the convolution of x with a kernel.
 
   Args:
@@ -30,18 +31,13 @@ def conv(x, kernel, strides, padding):
     kernel: [kh, kw, C, D], of x's dtype.
     strides: (vertical, horizontal) in pixels.
     padding: ((top, bottom), (left, right)) in pixels.
+    size: (H', W') of the result.
 
   Returns:
     Array [B, H', W', D] of x's dtype.
   """
   features = kernel.shape[3]
   length = length_of(features)
-  size = tuple(
-    (extent + sum(pads) - window) // stride + 1
-    for extent, pads, window, stride in zip(
-      x.shape[1:3], padding, kernel.shape[:2], strides, strict=True
-    )
-  )
   blocks = patches(x, kernel.shape, strides, padding, size)
   # [kh, what a block reads, C, length, D]: 0 where a result does not read.
   shifts = [strides[1] * place for place in range(length)]
@@ -123,7 +119,7 @@ def gather_kernel(gradient, shape, strides):
 
 
 def image_numbers(shape, strides, size):
-  """Returns how many numbers patches and blocks of an image are."""
+  """Returns how many numbers `patches` and `in_blocks` hold for an image."""
   height, width, channels, features = shape
   length = length_of(features)
   reads = (length - 1) * strides[1] + width

@@ -44,7 +44,7 @@ def place_call(
   image = np.concatenate([batch['image']] * num_steps)
   batches = parallel.shard_steps({'image': image}, num_steps)
   # The labels of one step: every step has them.
-  data = {'labels': feed.place_labels(labels, range(1))}
+  data = {'labels': feed.place_labels(labels, labels, range(1))}
   return data, parallel.place(batches)
 
 
