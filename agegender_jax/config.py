@@ -115,7 +115,7 @@ def default_config() -> config_dict.ConfigDict:
   train.eval_every_epochs = 1.0
   train.log_every_steps = 50
   train.steps_per_call = 1  # Steps in one dispatch: more pay on fast devices.
-  # Devices that JAX takes a CPU for: two pay for small convolutions.
+  # Devices that JAX takes a CPU for: two pay for all recipes but the ResNets'.
   train.cpu_devices = 1
   # Best checkpoint by validation: '' = age_mae, else age_group_accuracy, else
   # gender_accuracy.
