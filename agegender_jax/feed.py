@@ -118,9 +118,7 @@ def count_known(labels: dict[str, np.ndarray], num_steps: int) -> np.ndarray:
   Returns:
     float32 [steps, 3], in the order of schema.LABELS.
   """
-  known = [
-    labels['mask'] * (labels[name] != schema.UNKNOWN) for name in schema.LABELS
-  ]
+  known = [schema.known(labels, name) for name in schema.LABELS]
   return np.stack(known, axis=-1).reshape(num_steps, -1, len(known)).sum(1)
 
 

@@ -42,7 +42,7 @@ def batch_sums(
     values['gender_accuracy'] = ('gender', hit)
   result = {}
   for name, (label, value) in values.items():
-    known = batch['mask'] * (batch[label] != schema.UNKNOWN)
+    known = schema.known(batch, label)
     result[name] = ((value * known).sum(), known.sum())
   return result
 

@@ -59,6 +59,16 @@ def nearest(key: str, known: Iterable[str]) -> str:
   return f', did you mean "{found[0]}"?' if found else ''
 
 
+def known(batch, label: str):
+  """Returns float32 [B]: 1 where an example has the label, 0 elsewhere.
+
+  Args:
+    batch: of NumPy arrays or of JAX's.
+    label: one of LABELS.
+  """
+  return batch['mask'] * (batch[label] != UNKNOWN)
+
+
 def age_group_names(groups: str) -> list[str]:
   """Returns the names of the age groups, such as `8-12` and `60+`."""
   rows = AGE_GROUPS[groups]

@@ -33,7 +33,7 @@ def weighted_loss(
   total, parts = 0.0, {}
   for task in batch_tasks:
     label = batch[task.label]
-    known = batch['mask'] * (label != schema.UNKNOWN)
+    known = schema.known(batch, task.label)
     count = jnp.maximum(batch['known'][schema.LABELS.index(task.label)], 1)
     loss = task.loss(logits[task.name], label)
     parts[task.name] = jnp.where(known > 0, loss, 0.0).sum() / count
