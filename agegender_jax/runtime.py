@@ -1,7 +1,8 @@
 """What a process sets up once: allocator, devices, compilation cache.
 
-AGEGENDER_MALLOC=0 leaves the allocator alone, JAX_COMPILATION_CACHE_DIR=''
-keeps no compiled program on disk, and a GPU takes all of its operations with
+AGEGENDER_MALLOC=0 leaves the allocator alone, AGEGENDER_MALLOC=jemalloc takes
+another one, JAX_COMPILATION_CACHE_DIR='' keeps no compiled program on disk, and
+a GPU takes all of its operations with
 XLA_FLAGS=--xla_gpu_exclude_nondeterministic_ops=false.
 """
 
@@ -9,10 +10,15 @@ import ctypes
 import logging
 import os
 import pathlib
+import platform
 import sys
 
 from absl import logging as absl_logging
 
+from agegender_jax import schema
+
+_MALLOCS = ('', '0', '1', 'jemalloc')  # Of AGEGENDER_MALLOC.
+_JEMALLOC = 'libjemalloc.so.2'
 # glibc's mallopt parameters, malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 
@@ -23,6 +29,56 @@ def set_up(cpu_devices: int) -> None:
   divide_cpu(cpu_devices)
   exclude_nondeterminism()
   set_up_compilation_cache()
+
+
+def jemalloc_environment() -> dict[str, str]:
+  """Returns the variables that start a process with jemalloc.
+
+  It keeps what is freed, as `tune_malloc` has glibc do, but its threads do not
+  wait for each other.
+
+  Raises:
+    schema.UserError: it is not installed.
+  """
+  folders = (
+    f'{sys.prefix}/lib',
+    '/usr/local/lib',
+    f'/usr/lib/{platform.machine()}-linux-gnu',
+    '/usr/lib64',
+    '/usr/lib',
+  )
+  found = [path for folder in folders
+           if os.path.exists(path := f'{folder}/{_JEMALLOC}')]  # fmt: skip
+  if not found:
+    raise schema.UserError(
+      f'jemalloc: no {_JEMALLOC} in {", ".join(folders)}; install it '
+      '(Debian and Ubuntu: libjemalloc2)'
+    )
+  preloaded = filter(None, [found[0], os.environ.get('LD_PRELOAD')])
+  settings = 'dirty_decay_ms:-1,muzzy_decay_ms:-1'  # Nothing is given back.
+  return {
+    'LD_PRELOAD': ':'.join(preloaded),
+    'MALLOC_CONF': os.environ.get('MALLOC_CONF', settings),
+  }
+
+
+def restart_with_jemalloc() -> None:
+  """Starts the command anew with jemalloc, if AGEGENDER_MALLOC asks for that.
+
+  An allocator can only be replaced before a process has allocated anything.
+
+  Raises:
+    schema.UserError: it is not installed; or AGEGENDER_MALLOC is a name that
+      nothing has.
+  """
+  name = os.environ.get('AGEGENDER_MALLOC', '')
+  if name not in _MALLOCS:
+    raise schema.UserError(
+      f'AGEGENDER_MALLOC={name}: expected 0, 1 or jemalloc'
+    )
+  if name == 'jemalloc' and _JEMALLOC not in os.environ.get('LD_PRELOAD', ''):
+    environment = {**os.environ, **jemalloc_environment()}
+    os.execve(sys.executable, sys.orig_argv, environment)
 
 
 def tune_malloc() -> bool:
@@ -37,7 +93,7 @@ def tune_malloc() -> bool:
   """
   if not sys.platform.startswith('linux'):
     return False
-  if os.environ.get('AGEGENDER_MALLOC', '1') == '0':
+  if os.environ.get('AGEGENDER_MALLOC') in ('0', 'jemalloc'):
     return False
   try:
     mallopt = ctypes.CDLL(None).mallopt

@@ -39,8 +39,9 @@ _FORMULATIONS = flags.DEFINE_list(
   "'' is the one that the backend gets.",
 )  # fmt: skip
 _MALLOC = flags.DEFINE_list(
-  'malloc', ['tuned', 'stock'], 'For step: allocator settings of all, ours '
-  'and theirs; the others take the first. On a GPU only the first counts.',
+  'malloc', ['tuned', 'stock'], 'For step: allocators of all, ours and '
+  'theirs: glibc\'s, tuned or stock, or jemalloc, where it is installed; the '
+  'others take the first. On a GPU only the first counts.',
 )  # fmt: skip
 _CPU_DEVICES = flags.DEFINE_list(
   'cpu_devices',
@@ -73,8 +74,8 @@ def _options() -> workbench.Options:
   """Checks the flags and collects them."""
   if _AUGMENT.value and _PEER.value:
     raise schema.UserError('--augment: a peer has no augmentation to time')
-  if set(_MALLOC.value) - {'tuned', 'stock'}:
-    raise schema.UserError('--malloc is tuned, stock or both')
+  if set(_MALLOC.value) - {'tuned', 'jemalloc', 'stock'}:
+    raise schema.UserError('--malloc is some of tuned, jemalloc and stock')
   try:
     sizes = [int(size) for size in _BATCH_SIZES.value or ()]
     image_sizes = [int(size) for size in _IMAGE_SIZES.value]

@@ -33,8 +33,8 @@ def measure_step(bench: workbench.Workbench) -> dict:
     (one, other)
     for one in ours
     for other in theirs
-    # Ours comes with a tuned allocator, PyTorch with the stock one.
-    if one.task['malloc'] in ('tuned', other.task['malloc'])
+    # Ours comes with another allocator than glibc's stock one.
+    if one.task['malloc'] != 'stock' or other.task['malloc'] == 'stock'
   ]
   return {
     'rows': [

@@ -21,8 +21,8 @@ def create_job(task: dict):
 
   Args:
     task: `module` (of this package) and `job`, which name the class;
-      `config`, a folder with a config.json; `malloc`, `tuned` or `stock`; what
-      else the job reads.
+      `config`, a folder with a config.json; `malloc`, `tuned`, or `stock` or
+      `jemalloc`, which are as the process was started; what else the job reads.
 
   Returns:
     An object with `run(count)`, which returns seconds a call; `facts`, a dict;
