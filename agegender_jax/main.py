@@ -130,10 +130,6 @@ def main(argv) -> None:
 def run() -> None:
   """Entry point of the console script and of `python -m`."""
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
-  try:
-    runtime.restart_with_jemalloc()
-  except schema.UserError as error:
-    _fail(error)
   app.run(main, flags_parser=_parse_flags)
 
 

@@ -25,6 +25,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 
 def set_up(cpu_devices: int) -> None:
   """Does all that goes before a network: see the functions it calls."""
+  restart_with_jemalloc()
   tune_malloc()
   divide_cpu(cpu_devices)
   exclude_nondeterminism()
@@ -47,14 +48,14 @@ def jemalloc_environment() -> dict[str, str]:
     '/usr/lib64',
     '/usr/lib',
   )
-  found = [path for folder in folders
-           if os.path.exists(path := f'{folder}/{_JEMALLOC}')]  # fmt: skip
-  if not found:
+  paths = [f'{folder}/{_JEMALLOC}' for folder in folders]
+  library = next(filter(os.path.exists, paths), None)
+  if library is None:
     raise schema.UserError(
       f'jemalloc: no {_JEMALLOC} in {", ".join(folders)}; install it '
       '(Debian and Ubuntu: libjemalloc2)'
     )
-  preloaded = filter(None, [found[0], os.environ.get('LD_PRELOAD')])
+  preloaded = filter(None, [library, os.environ.get('LD_PRELOAD')])
   settings = 'dirty_decay_ms:-1,muzzy_decay_ms:-1'  # Nothing is given back.
   return {
     'LD_PRELOAD': ':'.join(preloaded),
