@@ -67,11 +67,13 @@ class Feed:
     call = next(self._calls)
     if call.stop > self._ahead.stop:
       self._ahead = range(call.start, call.start + self._num_steps)
-      own, whole = (
-        input_pipeline.make_labels(self._source, order.rows(self._ahead))
-        for order in (self._order, self._whole_order)
+      labels = {
+        order: input_pipeline.make_labels(self._source, order.rows(self._ahead))
+        for order in {self._order, self._whole_order}  # One, in one process.
+      }
+      self._data['labels'] = place_labels(
+        labels[self._order], labels[self._whole_order], self._ahead
       )
-      self._data['labels'] = place_labels(own, whole, self._ahead)
     if self._pictures is None:
       return dict(self._data), _turns(len(call))
     image = next(self._pictures)
