@@ -60,7 +60,7 @@ def measure_run(bench: workbench.Workbench) -> dict:
   config = bench.config
   step = bench.start('jax', 'step', config)
   step.name = 'bare step'
-  whole = runs.WholeRun('whole run', config)
+  whole = runs.WholeRun('whole run', config, bench.options.mallocs[0])
   host = start_stages(bench, ('feed', 'shard'))
   bench.alternate([whole, step, *host])
   return {
@@ -93,7 +93,9 @@ def measure_input(bench: workbench.Workbench) -> dict:
 def measure_startup(bench: workbench.Workbench) -> dict:
   """Times starts up to the second step, the first with nothing compiled."""
   options = bench.options
-  starts = runs.time_starts(options.recipe_flags, options.rounds)
+  starts = runs.time_starts(
+    options.recipe_flags, options.rounds, options.mallocs[0]
+  )
   bench.device, bench.versions = starts[0]['device'], starts[0]['versions']
   return {'starts': [start['seconds'] for start in starts]}
 

@@ -13,6 +13,8 @@ from agegender_jax import config as config_lib
 from agegender_jax import schema
 from benchmarking import rounds
 
+# What AGEGENDER_MALLOC calls the allocators of --malloc.
+_MALLOCS = {'tuned': '1', 'stock': '0', 'jemalloc': 'jemalloc'}
 _LOGGED = 4  # Rows that a timed run logs; the first holds the compilation.
 
 
@@ -45,14 +47,15 @@ class WholeRun:
   step, metrics, log. Its speed is what it logs, without the first row.
   """
 
-  def __init__(self, name: str, config):
-    """Keeps the configuration; nothing is started yet.
+  def __init__(self, name: str, config, malloc: str):
+    """Keeps its arguments; nothing is started yet.
 
     Args:
       name: for the table.
       config: the recipe's.
+      malloc: the allocator.
     """
-    self.name, self.config = name, config
+    self.name, self.config, self.malloc = name, config, malloc
     self.facts = {'peer': 'ours', 'images': config.train.batch_size}
     self.seconds, self.memory = [], {}
 
@@ -69,10 +72,11 @@ class WholeRun:
     with tempfile.TemporaryDirectory() as folder:
       recipe, workdir = pathlib.Path(folder, 'recipe'), f'{folder}/run'
       config_lib.save_config(config, str(recipe))
-      _run([
+      command = [
         '-m', 'agegender_jax.main', '--mode=train', f'--workdir={workdir}',
         f'--config={config_lib.__file__}:{recipe}',
-      ])  # fmt: skip
+      ]  # fmt: skip
+      _run(command, AGEGENDER_MALLOC=_MALLOCS[self.malloc])
       lines = pathlib.Path(workdir, 'metrics.jsonl').read_text().splitlines()
     rows = [json.loads(line) for line in lines][1:]
     speeds = [row['train/images_per_second'] for row in rows]
@@ -87,12 +91,13 @@ class WholeRun:
     """Does nothing: a turn leaves no process behind."""
 
 
-def time_starts(recipe_flags: list[str], count: int) -> list[dict]:
+def time_starts(recipe_flags: list[str], count: int, malloc: str) -> list[dict]:
   """Starts a recipe several times, the first time with an empty cache.
 
   Args:
     recipe_flags: `--config=...` and overrides as typed.
     count: starts after the first one.
+    malloc: the allocator.
 
   Returns:
     A dict a start: `seconds` by stage, since the process was asked for;
@@ -102,6 +107,7 @@ def time_starts(recipe_flags: list[str], count: int) -> list[dict]:
   with tempfile.TemporaryDirectory() as cache:
     # Where the package keeps compiled programs unless told otherwise.
     env = {'XDG_CACHE_HOME': cache, 'JAX_COMPILATION_CACHE_DIR': None}
+    env['AGEGENDER_MALLOC'] = _MALLOCS[malloc]
     for _ in range(count + 1):
       start = time.time()
       output = _run(['-m', 'benchmarking.startup', *recipe_flags], **env)
