@@ -63,14 +63,19 @@ def _normal(seed, shape, dtype=jnp.float32):
   return jnp.asarray(values, dtype)
 
 
+def _padding(name):
+  """Returns that of one of CONVS, in pixels."""
+  height, width, _, _, window, strides, padding = CONVS[name]
+  if isinstance(padding, str):
+    return tuple(lax.padtype_to_pads((height, width), window, strides, padding))
+  return padding
+
+
 def _conv_case(name, dtype=jnp.float32, batch=3):
-  height, width, channels, features, window, strides, padding = CONVS[name]
+  height, width, channels, features, window, strides, _ = CONVS[name]
   x = _normal(0, (batch, height, width, channels), dtype)
   kernel = _normal(1, (*window, channels, features), dtype)
-  if isinstance(padding, str):
-    padding = tuple(
-      lax.padtype_to_pads((height, width), window, strides, padding)
-    )
+  padding = _padding(name)
 
   def plain(x, kernel):
     return lax.conv_general_dilated(
@@ -146,10 +151,7 @@ def test_few_channels_are_convolved_in_blocks_of_pixels(
 )
 def test_numbers_of_an_image_are_what_its_blocks_hold(name):
   x, kernel, plain, _ = _conv_case(name, batch=1)
-  _, _, _, _, _, strides, padding = CONVS[name]
-  if isinstance(padding, str):
-    padding = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides,
-                                  padding)  # fmt: skip
+  strides, padding = CONVS[name][5], _padding(name)
   dy = jax.eval_shape(plain, x, kernel)
   size = dy.shape[1:3]
 
