@@ -169,8 +169,8 @@ def test_the_real_label_files(shared, tmp_path):
       shutil.copy(folder / name, raw / name)
   source = open_split(tmp_path, 'all')
   assert source.preparation == {
-    'label_rows': 9000, 'missing_picture': 8880, 'pictures': 120,
-    'examples': 120, 'repaired_age': 999 + 834 + 123 + 117,
+    'label_rows': 35_000, 'missing_picture': 34_880, 'pictures': 120,
+    'examples': 120, 'repaired_age': 3_873 + 3_413 + 375 + 331,
   }  # fmt: skip
   assert len(open_split(tmp_path, 'test')) == 30
   assert (source.labels['age_group'] != U).all()
