@@ -11,7 +11,8 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from agegender_jax import config as config_lib
-from agegender_jax import runtime, schema
+from agegender_jax import schema
+from agegender_jax.runtime import process
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'Recipe, configs/NAME.py[:key=value,...]; outside training '
@@ -101,20 +102,20 @@ def main(argv) -> None:
     if config is None:
       raise schema.UserError('--config=configs/NAME.py is needed to train')
     config_lib.check_values(config)
-    runtime.set_up_logging()
-    runtime.set_up(config.train.cpu_devices)
+    process.set_up_logging()
+    process.set_up(config.train.cpu_devices)
     # Imported late: --help and a typing error should answer at once.
     if mode == 'train':
-      from agegender_jax import train
+      from agegender_jax.training import trainer
 
       recipe = config_flags.get_config_filename(flags.FLAGS['config'])
-      train.train_and_evaluate(config, workdir, recipe)
+      trainer.train_and_evaluate(config, workdir, recipe)
     elif mode == 'evaluate':
-      from agegender_jax import evaluate
+      from agegender_jax.evaluation import evaluate
 
       evaluate.evaluate(config, workdir)
     else:
-      from agegender_jax import predict
+      from agegender_jax.inference import predict
 
       output = _OUTPUT.value or 'predictions.csv'
       predict.predict(config, workdir, _IMAGES.value, output)

@@ -26,7 +26,7 @@ are our reading.
 """
 
 from agegender_jax import config as config_lib
-from agegender_jax import recipe
+from agegender_jax import recipes
 
 # As the seed's code has it, which never decays its rate.
 PLAIN = {
@@ -38,16 +38,16 @@ PLAIN = {
 
 def get_config(arg=''):
   """Returns the configuration of seed 003."""
-  arg = recipe.parse_arg(arg, fold=0, target='both', runlocal=False)
+  arg = recipes.parse_arg(arg, fold=0, target='both', runlocal=False)
   config = config_lib.default_config()
-  recipe.set_adience_protocol(config, arg.fold)
+  recipes.set_adience_protocol(config, arg.fold)
   config.data.image_size = 256
   config.data.crop_size = 227
   config.data.flip = True
   config.data.normalize = 'imagenet'
   config.model.backbone = 'levi_hassner'
   config.model.branch = ''
-  recipe.set_target(config, arg.target, age_kind='group')
+  recipes.set_target(config, arg.target, age_kind='group')
   config.optimizer.name = 'sgd'
   config.optimizer.learning_rate = 1e-3
   config.optimizer.momentum = 0.9
@@ -58,13 +58,13 @@ def get_config(arg=''):
   config.train.num_epochs = 60.0
   config.train.patience_evaluations = 10
   if arg.runlocal:
-    recipe.set_run_local(config)
+    recipes.set_run_local(config)
   return config
 
 
 def sweep(add):
   """Lists the five folds and seed 003's experiments."""
-  for fold in range(recipe.ADIENCE_FOLDS):
+  for fold in range(recipes.ADIENCE_FOLDS):
     add('folds', arg=f'fold={fold}')
   for size in (4, 8, 16, 32, 64):
     add('batch_size', **PLAIN, **{'train.batch_size': size})

@@ -20,23 +20,23 @@ Arguments: `fold=0` to `4`, `target=age|gender|both`, `scratch` (no weights),
 """
 
 from agegender_jax import config as config_lib
-from agegender_jax import recipe
+from agegender_jax import recipes
 
 
 def get_config(arg=''):
   """Returns the configuration of seed 004."""
-  arg = recipe.parse_arg(
+  arg = recipes.parse_arg(
     arg, fold=0, target='age', scratch=False, runlocal=False
   )
   config = config_lib.default_config()
-  recipe.set_adience_protocol(config, arg.fold)
+  recipes.set_adience_protocol(config, arg.fold)
   config.data.image_size = 256
   config.data.crop_size = 224
   config.data.flip = True
   config.data.normalize = 'imagenet'
   config.model.backbone = 'resnet34'
   config.model.branch = 'gap'
-  recipe.set_target(config, arg.target, age_kind='group')
+  recipes.set_target(config, arg.target, age_kind='group')
   if not arg.scratch:
     config.model.init_from = 'hf:timm/resnet34.a1_in1k'
     config.model.init_excuse = 'fc branch_*'
@@ -48,11 +48,11 @@ def get_config(arg=''):
   config.train.batch_size = 64
   config.train.num_epochs = 20.0
   if arg.runlocal:
-    recipe.set_run_local(config)
+    recipes.set_run_local(config)
   return config
 
 
 def sweep(add):
   """Lists the five folds."""
-  for fold in range(recipe.ADIENCE_FOLDS):
+  for fold in range(recipes.ADIENCE_FOLDS):
     add('folds', arg=f'fold={fold}')

@@ -23,7 +23,7 @@ its source's), `runlocal`. Sweep: `transfer`.
 """
 
 from agegender_jax import config as config_lib
-from agegender_jax import recipe, schema
+from agegender_jax import recipes, schema
 
 STAGES = ('pretrain', 'frozen', 'finetune', 'scratch')
 # Source -> (target, what age is).
@@ -36,27 +36,27 @@ SOURCES = {
 
 def get_config(arg=''):
   """Returns the configuration of one stage of seed 003's transfer."""
-  arg = recipe.parse_arg(
+  arg = recipes.parse_arg(
     arg, stage='pretrain', source='fairface', init='', data='adience', fold=0,
     target='both', runlocal=False,
   )  # fmt: skip
-  recipe.check_choice('stage', arg.stage, STAGES)
-  recipe.check_choice('source', arg.source, SOURCES)
-  recipe.check_choice('data', arg.data, ('adience', 'utkface'))
+  recipes.check_choice('stage', arg.stage, STAGES)
+  recipes.check_choice('source', arg.source, SOURCES)
+  recipes.check_choice('data', arg.data, ('adience', 'utkface'))
   config = config_lib.default_config()
   data = config.data
   if arg.stage == 'pretrain':
     data.name = arg.source
     data.age_groups = 'fairface' if arg.source == 'fairface' else 'adience'
-    recipe.set_target(config, *SOURCES[arg.source])
+    recipes.set_target(config, *SOURCES[arg.source])
   elif arg.data == 'adience':
-    recipe.set_adience_protocol(config, arg.fold)
-    recipe.set_target(config, arg.target, age_kind='group')
+    recipes.set_adience_protocol(config, arg.fold)
+    recipes.set_target(config, arg.target, age_kind='group')
   else:
     data.train_split = 'seed5k_train'
     data.validation_split = 'seed5k_validation'
     data.test_split = data.eval_split = 'seed5k_test'
-    recipe.set_target(config, arg.target, age_kind='dex')
+    recipes.set_target(config, arg.target, age_kind='dex')
   if arg.stage in ('frozen', 'finetune'):
     if not arg.init:
       raise schema.UserError(
@@ -78,7 +78,7 @@ def get_config(arg=''):
   config.train.num_epochs = 30.0
   config.train.patience_evaluations = 10
   if arg.runlocal:
-    recipe.set_run_local(config)
+    recipes.set_run_local(config)
   return config
 
 

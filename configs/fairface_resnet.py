@@ -11,15 +11,15 @@ Arguments: `backbone=resnet18|resnet34|resnet50`, `target=age|gender|both`,
 """
 
 from agegender_jax import config as config_lib
-from agegender_jax import recipe
+from agegender_jax import recipes
 
 
 def get_config(arg=''):
   """Returns the configuration of FairFace's ResNet."""
-  arg = recipe.parse_arg(
+  arg = recipes.parse_arg(
     arg, backbone='resnet18', target='both', runlocal=False
   )
-  recipe.check_choice('backbone', arg.backbone, recipe.RESNETS)
+  recipes.check_choice('backbone', arg.backbone, recipes.RESNETS)
   config = config_lib.default_config()
   config.data.name = 'fairface'
   config.data.age_groups = 'fairface'
@@ -31,7 +31,7 @@ def get_config(arg=''):
   config.data.normalize = 'imagenet'
   config.model.backbone = arg.backbone
   config.model.branch = 'gap drop:0.2'
-  recipe.set_target(config, arg.target, age_kind='group')
+  recipes.set_target(config, arg.target, age_kind='group')
   config.optimizer.name = 'adamw'
   config.optimizer.learning_rate = 1e-3
   config.optimizer.weight_decay = 0.05
@@ -40,5 +40,5 @@ def get_config(arg=''):
   config.train.batch_size = 64
   config.train.num_epochs = 20.0
   if arg.runlocal:
-    recipe.set_run_local(config)
+    recipes.set_run_local(config)
   return config

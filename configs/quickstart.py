@@ -5,12 +5,12 @@ python -m agegender_jax.main --config=configs/quickstart.py \
 """
 
 from agegender_jax import config as config_lib
-from agegender_jax import recipe
+from agegender_jax import recipes
 
 
 def get_config(arg=''):
   """Returns the configuration of the quick start."""
-  arg = recipe.parse_arg(arg, runlocal=False)
+  arg = recipes.parse_arg(arg, runlocal=False)
   config = config_lib.default_config()
   config.data.name = 'synthetic'
   config.data.image_size = 64
@@ -25,5 +25,5 @@ def get_config(arg=''):
   config.train.num_epochs = 6.0
   if arg.runlocal:
     config.data.synthetic_examples = 100
-    recipe.set_run_local(config)
+    recipes.set_run_local(config)
   return config

@@ -10,14 +10,14 @@ Arguments: `protocol=full`, `runlocal`, as in utk_multibranch.py.
 """
 
 from agegender_jax import config as config_lib
-from agegender_jax import recipe
+from agegender_jax import recipes
 
 
 def get_config(arg=''):
   """Returns the configuration of seed 000's own CNN."""
-  arg = recipe.parse_arg(arg, protocol='seed5k', runlocal=False)
+  arg = recipes.parse_arg(arg, protocol='seed5k', runlocal=False)
   config = config_lib.default_config()
-  recipe.set_utk_protocol(config, arg.protocol)
+  recipes.set_utk_protocol(config, arg.protocol)
   config.data.flip = True
   config.data.rotation = 10.0
   config.data.zoom = 0.1
@@ -32,5 +32,5 @@ def get_config(arg=''):
   config.train.cpu_devices = 2
   config.train.num_epochs = 50.0
   if arg.runlocal:
-    recipe.set_run_local(config)
+    recipes.set_run_local(config)
   return config

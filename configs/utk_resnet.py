@@ -13,17 +13,17 @@ Arguments: `backbone=resnet18|resnet34|resnet50`, `scratch` (no weights),
 """
 
 from agegender_jax import config as config_lib
-from agegender_jax import recipe
+from agegender_jax import recipes
 
 
 def get_config(arg=''):
   """Returns the configuration of seed 000's ResNet-50."""
-  arg = recipe.parse_arg(
+  arg = recipes.parse_arg(
     arg, backbone='resnet50', scratch=False, protocol='seed5k', runlocal=False
   )
-  recipe.check_choice('backbone', arg.backbone, recipe.RESNETS)
+  recipes.check_choice('backbone', arg.backbone, recipes.RESNETS)
   config = config_lib.default_config()
-  recipe.set_utk_protocol(config, arg.protocol)
+  recipes.set_utk_protocol(config, arg.protocol)
   config.data.flip = True
   config.data.rotation = 10.0
   config.data.zoom = 0.1
@@ -37,5 +37,5 @@ def get_config(arg=''):
   config.train.batch_size = 64
   config.train.num_epochs = 50.0
   if arg.runlocal:
-    recipe.set_run_local(config)
+    recipes.set_run_local(config)
   return config

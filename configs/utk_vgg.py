@@ -13,16 +13,16 @@ and 131,585 trained; `scratch` (no weights: the frozen net is then random),
 """
 
 from agegender_jax import config as config_lib
-from agegender_jax import recipe
+from agegender_jax import recipes
 
 
 def get_config(arg=''):
   """Returns the configuration of seed 002's VGG16."""
-  arg = recipe.parse_arg(
+  arg = recipes.parse_arg(
     arg, gender=False, scratch=False, protocol='seed5k', runlocal=False
   )
   config = config_lib.default_config()
-  recipe.set_utk_protocol(config, arg.protocol)
+  recipes.set_utk_protocol(config, arg.protocol)
   config.data.normalize = 'imagenet'
   config.model.backbone = 'vgg16'
   config.model.branch = 'gap dense:256 drop:0.5'
@@ -36,5 +36,5 @@ def get_config(arg=''):
   config.train.cpu_devices = 2
   config.train.num_epochs = 10.0
   if arg.runlocal:
-    recipe.set_run_local(config)
+    recipes.set_run_local(config)
   return config

@@ -21,11 +21,12 @@ import time
 from absl import app, flags
 from ml_collections import config_flags
 
-from agegender_jax import command_line, files, runtime, schema
+from agegender_jax import cli, files, schema
 from agegender_jax import config as config_lib
-from agegender_jax.data import audit as audit_lib
-from agegender_jax.data import findings, sources
-from agegender_jax.report import audit_page
+from agegender_jax.data import source
+from agegender_jax.runtime import process
+from agegender_jax.studies import audit as audit_lib
+from agegender_jax.studies import audit_page, findings
 
 _CONFIG = config_flags.DEFINE_config_file('config', lock_config=True)
 _OUTPUT = flags.DEFINE_string('output', 'audit', 'Folder to write.')
@@ -54,7 +55,7 @@ def parse_flags(argv) -> list[str]:
   # ml_collections raises any of these for a field or a recipe that is none.
   except (flags.Error, schema.UserError, OSError, AttributeError, KeyError,
           TypeError, ValueError) as error:  # fmt: skip
-    command_line.fail(error)
+    cli.fail(error)
 
 
 def main(argv) -> None:
@@ -65,12 +66,12 @@ def main(argv) -> None:
     if _CONFIG.value is None:
       raise schema.UserError('--config=configs/NAME.py is needed')
     config_lib.check_values(_CONFIG.value)
-    runtime.set_up_logging()
+    process.set_up_logging()
     data = _CONFIG.value.data
     start = time.perf_counter()
-    builder = sources.create_builder(data)
+    builder = source.create_builder(data)
     # Said before the long work.
-    output = command_line.create_folder('--output', _OUTPUT.value)
+    output = cli.create_folder('--output', _OUTPUT.value)
     audit = audit_lib.audit(builder, _BITS.value)
     command = shlex.join(['python', *sys.argv])
     page = audit_page.render(audit, data.source_dir, command, _BITS.value)
@@ -79,7 +80,7 @@ def main(argv) -> None:
       print(f'{key}: {number:,}')
     print(f'{output}/audit.html, {time.perf_counter() - start:.1f} s')
   except (schema.UserError, OSError) as error:
-    command_line.fail(error)
+    cli.fail(error)
 
 
 if __name__ == '__main__':

@@ -14,8 +14,8 @@ import os
 import pathlib
 import shutil
 
-from agegender_jax import command_line, schema
-from agegender_jax.data.builders import adience, fairface, folder
+from agegender_jax import cli, schema
+from agegender_jax.data.datasets import adience, fairface, folder
 
 COLUMNS = (
   'user_id', 'original_image', 'face_id', 'age', 'gender', 'x', 'y', 'dx',
@@ -71,7 +71,7 @@ def write_folds(source: pathlib.Path, output: pathlib.Path, count: int) -> int:
       f'--source_dir={source} holds none of the {len(rows)} pictures of its '
       f'label files; {fairface.WANTED}'
     )
-  command_line.create_folder('--output', output)
+  cli.create_folder('--output', output)
   rows = sorted(found, key=_digest)[: count or None]
   folds = [['\t'.join(COLUMNS)] for _ in range(adience.NUM_FOLDS)]
   for number, row in enumerate(rows, 1):
@@ -110,7 +110,7 @@ def _link(source, place):
 
 def main(argv: list[str]) -> None:
   """Parses the flags and writes the folds."""
-  parser = command_line.Parser(__doc__)
+  parser = cli.Parser(__doc__)
   parser.add_argument('--source_dir', type=pathlib.Path, required=True)
   parser.add_argument('--output', type=pathlib.Path, required=True)
   parser.add_argument('--examples', type=int, default=0, help='0 = all')
@@ -120,4 +120,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == '__main__':
-  command_line.run(main)
+  cli.run(main)

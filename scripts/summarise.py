@@ -23,8 +23,9 @@ import textwrap
 
 import numpy as np
 
-from agegender_jax import command_line, files, repeats, schema
+from agegender_jax import cli, files, schema
 from agegender_jax.report import canvas
+from agegender_jax.studies import repeats
 
 
 def table(settings: list[repeats.Setting]) -> str:
@@ -166,7 +167,7 @@ def summarise(
     f'± is the standard deviation over the runs. Times were taken on {place}.'
   )
   text = '\n\n'.join(parts) + '\n'
-  command_line.create_folder('--output', output)
+  cli.create_folder('--output', output)
   files.write_whole(output / 'summary.md', text)
   write_csv(output / 'summary.csv', settings)
   height = max(canvas.PANEL[1], 1 + 0.45 * len(settings))
@@ -178,7 +179,7 @@ def summarise(
 
 def main(argv: list[str]) -> None:
   """Parses the flags, prints the table and where the files lie."""
-  parser = command_line.Parser(__doc__)
+  parser = cli.Parser(__doc__)
   parser.add_argument('--workdir', required=True, help='A or A,B,... of sweeps')
   parser.add_argument('--output', help='folder to write; the first --workdir')
   parser.add_argument('--paired', default='', help='setting to compare with')
@@ -192,4 +193,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == '__main__':
-  command_line.run(main)
+  cli.run(main)

@@ -22,8 +22,9 @@ import subprocess
 import sys
 import time
 
-from agegender_jax import command_line, recipe, schema, sweeps
+from agegender_jax import cli, recipes, schema
 from agegender_jax import config as config_lib
+from agegender_jax.studies import sweeps
 
 SHOWN_SCORES = ('age_mae', 'age_group_accuracy', 'gender_accuracy')
 SECONDS_TO_STOP = 20  # That a run gets before it is killed.
@@ -146,7 +147,7 @@ def describe(folder: pathlib.Path) -> str:
 def check_finished(run: sweeps.Run, folder: pathlib.Path) -> str:
   """Says what a finished run was trained with otherwise, '' if nothing."""
   # Imported late: only finished runs need JAX here.
-  from agegender_jax import labelled
+  from agegender_jax.evaluation import labelled
 
   try:
     config = sweeps.resolve(run)
@@ -201,7 +202,7 @@ def parse_flags(argv: list[str]):
   Raises:
     schema.UserError: what is needed is absent, or a flag is unknown.
   """
-  parser = command_line.Parser(__doc__)
+  parser = cli.Parser(__doc__)
   parser.add_argument('--config', default='', help='configs/NAME.py[:arg]')
   parser.add_argument('--sweep', default='', help='name of the sweep')
   parser.add_argument('--workdir', default='', help='folder of the sweep')
@@ -221,7 +222,7 @@ def main(argv: list[str]) -> int:
   """Runs a sweep and returns the exit status."""
   values, given = parse_flags(argv)
   path, _, arg = values.config.partition(':')
-  known = sweeps.list_sweeps(recipe.load(path))
+  known = sweeps.list_sweeps(recipes.load(path))
   if values.sweep not in known:
     raise schema.UserError(
       f'--sweep={values.sweep}: {path} has no such sweep'
@@ -232,7 +233,7 @@ def main(argv: list[str]) -> int:
   runs = sweeps.create_runs(path, arg, known[values.sweep], seeds, given)
   for run in runs:
     sweeps.resolve(run)  # A typing error should show before the first run.
-  folder = command_line.create_folder('--workdir', values.workdir)
+  folder = cli.create_folder('--workdir', values.workdir)
   head = {'recipe': path, 'sweep': values.sweep}
   errors = run_all(runs, folder, head)
   for name, error in errors.items():
@@ -253,7 +254,7 @@ if __name__ == '__main__':
   for number in (signal.SIGTERM, signal.SIGHUP):
     signal.signal(number, _interrupt)
   try:
-    command_line.run(main)
+    cli.run(main)
   except KeyboardInterrupt:
     print('\nstopped; the same command goes on from there', file=sys.stderr)
     sys.exit(130)

@@ -42,7 +42,7 @@ flags.FLAGS.mark_as_parsed()
 ROOT = pathlib.Path(__file__).parent.parent
 # Files whose tests share something that takes long to make. They are begun
 # first: an idle worker steals from the end, and would make it once more.
-_FIRST = ('test_train', 'test_report_browser', 'test_report')
+_FIRST = ('test_trainer', 'test_report_browser', 'test_report')
 
 
 def pytest_collection_modifyitems(items):

@@ -4,7 +4,8 @@ import re
 import pytest
 
 from agegender_jax import config as config_lib
-from agegender_jax import recipe, schema
+from agegender_jax import recipes as recipes_lib
+from agegender_jax import schema
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -35,7 +36,7 @@ def test_every_field_has_a_comment():
 
 
 def test_parse_arg_types_values_by_their_defaults():
-  arg = recipe.parse_arg('fold=2,runlocal,name=a', fold=0, runlocal=False,
+  arg = recipes_lib.parse_arg('fold=2,runlocal,name=a', fold=0, runlocal=False,
                              name='', rate=0.5)  # fmt: skip
   assert (arg.fold, arg.runlocal, arg.name, arg.rate) == (2, True, 'a', 0.5)
 
@@ -50,7 +51,7 @@ def test_parse_arg_types_values_by_their_defaults():
 )
 def test_parse_arg_names_what_is_wrong(text, message):
   with pytest.raises(schema.UserError, match=message):
-    recipe.parse_arg(text, fold=0, flag=False)
+    recipes_lib.parse_arg(text, fold=0, flag=False)
 
 
 def test_saved_config_comes_back(tmp_path):
@@ -79,7 +80,7 @@ def test_recipes_build_and_only_override():
   recipes = sorted((ROOT / 'configs').glob('*.py'))
   assert recipes
   for path in recipes:
-    module = recipe.load(path)
+    module = recipes_lib.load(path)
     assert set(config_lib.flatten(module.get_config())) == known
     assert f'--config=configs/{path.name}' in module.__doc__
 

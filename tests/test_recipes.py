@@ -8,22 +8,19 @@ import jax
 import numpy as np
 import pytest
 
-from agegender_jax import (
-  checkpoint,
-  flops,
-  recipe,
-  saliency,
-  schema,
-  sweeps,
-  train,
-)
 from agegender_jax import config as config_lib
-from agegender_jax.data import sources, synthetic_faces
-from agegender_jax.models import layers
+from agegender_jax import recipes, schema
+from agegender_jax.data import source as source_lib
+from agegender_jax.data.synthetic_faces import faces
+from agegender_jax.evaluation import grad_cam
+from agegender_jax.models import flops, layers
+from agegender_jax.runtime import checkpoint
+from agegender_jax.studies import sweeps
+from agegender_jax.training import trainer
 
 ROOT = pathlib.Path(__file__).parent.parent
 CONFIGS = ROOT / 'configs'
-stand_in_folds = recipe.load(ROOT / 'scripts/stand_in_folds.py')
+stand_in_folds = recipes.load(ROOT / 'scripts/stand_in_folds.py')
 # Recipe, argument, parameters that train. Compiling is most of their time, so
 # most of them are slow: among these all ResNets, and the CNN without branches.
 RUNS = [
@@ -44,7 +41,7 @@ RUNS = [
 
 
 def load(name, arg=''):
-  return recipe.load(CONFIGS / f'{name}.py').get_config(arg)
+  return recipes.load(CONFIGS / f'{name}.py').get_config(arg)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +61,7 @@ def drawn(tmp_path_factory):
   (folder / 'utkface').mkdir()
   rows = {'train': [], 'val': []}
   for index in range(100):
-    face = synthetic_faces.draw_example(0, index)
+    face = faces.draw_example(0, index)
     name = f'{round(face["age"])}_{face["gender"]}_0_2017{index:04d}.jpg'
     (folder / 'utkface' / f'{name}.chip.jpg').write_bytes(face['image'])
     part = 'val' if index % 5 == 0 else 'train'
@@ -91,7 +88,7 @@ def drawn(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def no_more_than_the_recipe(monkeypatch, no_figures):
   """Leaves out what no recipe changes: saliency, figures, fast forms, peaks."""
-  monkeypatch.setattr(saliency, 'write_saliency', lambda *args: None)
+  monkeypatch.setattr(grad_cam, 'write_saliency', lambda *args: None)
   monkeypatch.setattr(flops, 'matmul_peak', lambda dtype: 1e12)
   with layers.formulated('plain'):
     yield
@@ -106,7 +103,7 @@ def use(config, drawn):
 
 @pytest.mark.parametrize('name, arg, trained', RUNS)
 def test_a_recipe_runs(name, arg, trained, drawn, tmp_path, capsys):
-  train.train_and_evaluate(use(load(name, arg), drawn), str(tmp_path))
+  trainer.train_and_evaluate(use(load(name, arg), drawn), str(tmp_path))
   scores = json.loads((tmp_path / 'scores.json').read_text())
   assert scores['step'] == 3 and scores['num_examples'] > 0
   total = next(
@@ -121,7 +118,7 @@ def test_absent_weights_name_both_ways_out(drawn, tmp_path):
   config = use(load('utk_resnet', 'runlocal,backbone=resnet18'), drawn)
   config.model.init_from = str(tmp_path / 'resnet18.pth')
   with pytest.raises(schema.UserError, match='init_from=PATH.*scratch'):
-    train.train_and_evaluate(config, str(tmp_path / 'run'))
+    trainer.train_and_evaluate(config, str(tmp_path / 'run'))
 
 
 def read_params(workdir):
@@ -135,16 +132,16 @@ def read_params(workdir):
 def test_transfer_trains_a_new_last_layer_and_no_other(drawn, tmp_path):
   workdirs = [str(tmp_path / name) for name in ('first', 'second', 'third')]
   first = load('adience_transfer', 'runlocal,stage=pretrain,source=fairface')
-  train.train_and_evaluate(use(first, drawn), workdirs[0])
+  trainer.train_and_evaluate(use(first, drawn), workdirs[0])
   arg = f'runlocal,stage=frozen,data=utkface,init={workdirs[0]}'
   second = use(load('adience_transfer', arg), drawn)
   second.seed = 1  # Its new layers begin elsewhere than the first run's.
   # Without the excuse the other tasks' output layers do not fit.
   excuse, second.model.init_excuse = second.model.init_excuse, ''
   with pytest.raises(schema.UserError, match='branch_.*init_excuse'):
-    train.train_and_evaluate(second, workdirs[1])
+    trainer.train_and_evaluate(second, workdirs[1])
   second.model.init_excuse = excuse
-  train.train_and_evaluate(second, workdirs[2])
+  trainer.train_and_evaluate(second, workdirs[2])
   before, after = (read_params(workdirs[row]) for row in (0, 2))
   jax.tree.map(
     np.testing.assert_array_equal, before['backbone'], after['backbone']
@@ -208,7 +205,7 @@ def test_levi_hassner_stops_early_and_scores_the_best():
 )
 def test_every_setting_of_every_sweep_is_a_configuration(path):
   base = f'init={CONFIGS}' if path.stem == 'adience_transfer' else ''
-  for name, settings in sweeps.list_sweeps(recipe.load(path)).items():
+  for name, settings in sweeps.list_sweeps(recipes.load(path)).items():
     runs = sweeps.create_runs(str(path), base, settings, [0, 1], [])
     assert len({run.folder for run in runs}) == len(runs) > 1
     assert not any(',' in run.folder for run in runs)
@@ -216,7 +213,7 @@ def test_every_setting_of_every_sweep_is_a_configuration(path):
       str(config_lib.flatten(sweeps.resolve(run)).items()) for run in runs
     }
     assert len(found) == len(runs), name
-    assert f'`{name}`' in recipe.load(path).__doc__
+    assert f'`{name}`' in recipes.load(path).__doc__
 
 
 def test_stand_in_folds_are_adiences_layout(drawn, tmp_path):
@@ -233,7 +230,7 @@ def test_stand_in_folds_are_adiences_layout(drawn, tmp_path):
   assert 'NOT ADIENCE' in (drawn / 'adience' / 'README.txt').read_text()
   known = {}
   for groups in ('adience', 'fairface'):
-    source = sources.open_source(
+    source = source_lib.open_source(
       'adience', 'all', source_dir=str(drawn / 'adience'),
       data_dir=str(drawn.parent / 'data'), image_size=8, age_groups=groups,
     )  # fmt: skip

@@ -11,9 +11,9 @@ from agegender_jax import schema
 from agegender_jax.models import (
   cnn,
   fourier,
-  heads,
   layers,
   levi_hassner,
+  multitask,
   resnet,
   vgg,
 )
@@ -89,7 +89,7 @@ def create_model(
     dtype=DTYPES[config.dtype],
   )
   backbone = BACKBONES[config.backbone](config, **fields)
-  return heads.MultiBranchCNN(backbone, outputs, config.branch, **fields)
+  return multitask.MultiBranchCNN(backbone, outputs, config.branch, **fields)
 
 
 def init_variables(model: nn.Module, key: jax.Array, image_size: int) -> dict:

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from agegender_jax import parallel
-from agegender_jax.models import blocked_conv, fast_conv, fast_pool
+from agegender_jax.ops import blocked_conv, fast_conv, fast_pool
+from agegender_jax.runtime import devices
 
 FORMULATIONS = ('plain', 'fast', 'gpu')
 _OF_BACKEND = {'cpu': 'fast', 'gpu': 'gpu'}
@@ -241,7 +241,7 @@ class BatchNorm(nn.Module):
       axes = tuple(range(x.ndim - 1))
       moments = jnp.stack([wide.mean(axes), jnp.square(wide).mean(axes)])
       if self.axis_name and not self.is_initializing():
-        moments = parallel.mean_over(moments, self.axis_name)
+        moments = devices.mean_over(moments, self.axis_name)
       mean = moments[0]
       variance = jnp.maximum(moments[1] - jnp.square(mean), 0)
       if not self.is_initializing():

@@ -10,20 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from clu import parameter_overview
 
-from agegender_jax import (
-  augment,
-  build,
-  feed,
-  flops,
-  labelled,
-  models,
-  parallel,
-  predictor,
-  progress,
-  runtime,
-)
-from agegender_jax.data import input_pipeline
-from agegender_jax.models import layers
+from agegender_jax import models
+from agegender_jax.data import pipeline
+from agegender_jax.evaluation import labelled
+from agegender_jax.inference import predictor
+from agegender_jax.models import flops, layers
+from agegender_jax.runtime import devices, process
+from agegender_jax.training import augment, build, feed, progress
 from benchmarking import made_up, profiles
 
 CHANNELS = 64  # Of a convolution on its own, in and out.
@@ -42,10 +35,10 @@ def place_call(
   """
   labels = {key: value for key, value in batch.items() if key != 'image'}
   image = np.concatenate([batch['image']] * num_steps)
-  batches = parallel.shard_steps({'image': image}, num_steps)
+  batches = devices.shard_steps({'image': image}, num_steps)
   # The labels of one step: every step has them.
   data = {'labels': feed.place_labels(labels, labels, range(1))}
-  return data, parallel.place(batches)
+  return data, devices.place(batches)
 
 
 class _Job:
@@ -53,8 +46,8 @@ class _Job:
 
   def __init__(self, task: dict, config):
     layers.set_formulation(task.get('formulation'))
-    runtime.divide_cpu(config.train.cpu_devices)
-    runtime.exclude_nondeterminism()
+    process.divide_cpu(config.train.cpu_devices)
+    process.exclude_nondeterminism()
     device = jax.devices()[0]
     self.config = config
     self.facts = {
@@ -81,13 +74,13 @@ class Step(_Job):
 
   def __init__(self, task, config):
     super().__init__(task, config)
-    parallel.check_batch_size('train.batch_size', config.train.batch_size)
+    devices.check_batch_size('train.batch_size', config.train.batch_size)
     network = predictor.Predictor(config)
     run = build.create_run(config, network, PICTURES)
-    self.state = parallel.replicate(run.state)
+    self.state = devices.replicate(run.state)
     batch = task.get('batch') or made_up.create_batch(config)
     self.steps = config.train.steps_per_call
-    key = parallel.share(jax.random.key(0))
+    key = devices.share(jax.random.key(0))
     self.rest = *place_call(batch, self.steps), key
     start = time.perf_counter()
     self.call = run.train_steps.lower(self.state, *self.rest).compile()
@@ -145,7 +138,7 @@ class Predict(_Job):
     super().__init__(task, config)
     self.network = predictor.Predictor(config)
     run = build.create_run(config, self.network, PICTURES)
-    self.variables = parallel.replicate(run.state.variables)
+    self.variables = devices.replicate(run.state.variables)
     self.batch = made_up.create_batch(config)
     start = time.perf_counter()
     self.run(1)
@@ -200,7 +193,7 @@ class Input(_Job):
   def create_gather(self):
     """Returns a function that gathers a random batch's pictures."""
     source = self._open_split()
-    order = input_pipeline.Order(len(source), self.config.train.batch_size, 0)
+    order = pipeline.Order(len(source), self.config.train.batch_size, 0)
     steps = itertools.count()
 
     def call():
@@ -233,8 +226,8 @@ class Input(_Job):
       seen = jnp.stack([x.ravel()[0].astype(jnp.float32) for x in arrays])
       return state, {'seen': (seen, seen)}
 
-    compiled = parallel.pmap_train_steps(look, terms='')
-    key = parallel.share(jax.random.key(0))
+    compiled = devices.pmap_train_steps(look, terms='')
+    key = devices.share(jax.random.key(0))
     return lambda: compiled({}, data, batches, key)[1]
 
   def create_augment(self):

@@ -5,7 +5,7 @@ import time
 import jax
 import jax.numpy as jnp
 
-from agegender_jax import flops
+from agegender_jax.models import flops
 
 _VALUES = 2**25  # 128 MiB an array: more than a CPU's caches hold.
 _TRIALS, _CALLS = 3, 5

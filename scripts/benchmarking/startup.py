@@ -18,26 +18,28 @@ def main() -> None:
   from absl import flags
 
   import agegender_jax.main  # noqa: F401, it defines the flags.
-  from agegender_jax import runtime
+  from agegender_jax.runtime import process
 
   flags.FLAGS(sys.argv)
   config = flags.FLAGS.config
-  runtime.set_up(config.train.cpu_devices)
+  process.set_up(config.train.cpu_devices)
   marks['flags'] = time.time()
 
   # What `main` imports to train.
   import jax
 
-  from agegender_jax import parallel, predictor, train
+  from agegender_jax.inference import predictor
+  from agegender_jax.runtime import devices
+  from agegender_jax.training import trainer
   from benchmarking import jax_jobs, made_up
 
   marks['imports'] = time.time()
-  run = train.build.create_run(config, predictor.Predictor(config), 4000)
-  state = parallel.replicate(run.state)
+  run = trainer.build.create_run(config, predictor.Predictor(config), 4000)
+  state = devices.replicate(run.state)
   jax.block_until_ready(state)
   marks['state'] = time.time()
   data, batches = jax_jobs.place_call(made_up.create_batch(config), 1)
-  key = parallel.share(jax.random.key(0))
+  key = devices.share(jax.random.key(0))
   for stage in ('first step', 'second step'):
     state, report = run.train_steps(state, data, batches, key)
     jax.block_until_ready((state, report))

@@ -12,7 +12,7 @@ from torch import nn
 
 from benchmarking import host, made_up, torch_nets, torch_training
 
-# pixels.IMAGENET_MEAN and _STD, and the other rows of create_normalize.
+# preprocessing.IMAGENET_MEAN and _STD, and the other rows of create_normalize.
 _STATISTICS = {
   'unit': ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
   'imagenet': ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),

@@ -6,7 +6,7 @@ import pathlib
 import statistics
 
 from agegender_jax import config as config_lib
-from agegender_jax import runtime
+from agegender_jax.runtime import process
 from benchmarking import rounds
 
 _STRENGTHS = (
@@ -93,7 +93,7 @@ class Workbench:
     # So that the seconds of compiling are real.
     env = {'JAX_ENABLE_COMPILATION_CACHE': 'false'}
     if task['malloc'] == 'jemalloc':
-      env |= runtime.jemalloc_environment()
+      env |= process.jemalloc_environment()
     if task.get('cpu_devices'):
       count = task['cpu_devices']
       flag = f'--xla_force_host_platform_device_count={count}'

@@ -12,7 +12,8 @@ import os
 import sys
 
 from agegender_jax import config as config_lib
-from agegender_jax import runtime, schema
+from agegender_jax import schema
+from agegender_jax.runtime import process
 from benchmarking import host
 
 
@@ -28,7 +29,7 @@ def create_job(task: dict):
     An object with `run(count)`, which returns seconds a call; `facts`, a dict;
     and `device_memory()`, GiB or None.
   """
-  if task['malloc'] == 'tuned' and not runtime.tune_malloc():
+  if task['malloc'] == 'tuned' and not process.tune_malloc():
     raise schema.UserError(
       'the allocator cannot be tuned here: pass --malloc=stock'
     )

@@ -1,0 +1,277 @@
+"""Pixels by row: decoded once to a memory-mapped file, or every time."""
+
+import concurrent.futures
+import contextlib
+import fcntl
+import json
+import math
+import os
+import pathlib
+import shutil
+from collections.abc import Callable
+
+import numpy as np
+import tqdm
+
+from agegender_jax import schema
+from agegender_jax.data import images
+
+_CHUNK = 64  # Pictures a thread takes at once.
+_ALIGNMENT = 64  # Bytes; what begins at a multiple JAX takes as it is on a CPU.
+
+
+class MemmapPixels:
+  """Rows of several memory-mapped arrays, one after the other."""
+
+  def __init__(self, paths: list[pathlib.Path]):
+    """Opens the arrays.
+
+    Args:
+      paths: .npy files, each uint8 [N_i, S, S, 3].
+    """
+    self._paths = paths
+    # A plain view: slicing np.memmap itself costs more than the copy.
+    self._arrays = [
+      np.load(path, mmap_mode='r').view(np.ndarray) for path in paths
+    ]
+    self._starts, self._ends = _bounds(self._arrays)
+    self._largest = int(np.argmax([len(array) for array in self._arrays]))
+
+  def __reduce__(self):
+    # A worker process maps the files again: pickling would copy the pixels.
+    return MemmapPixels, (self._paths,)
+
+  def gather(self, rows: np.ndarray) -> np.ndarray:
+    """Copies rows into a fresh array.
+
+    Args:
+      rows: int [B].
+
+    Returns:
+      uint8 [B, S, S, 3].
+    """
+    result = _empty_pixels(len(rows), self._arrays[0].shape[1])
+    # One call for the largest file: a call a row lets go of the interpreter
+    # each time, and the thread that reads ahead waits for it. Rows of other
+    # files, clipped for now, follow.
+    array, start = self._arrays[self._largest], self._starts[self._largest]
+    np.take(array, rows - start, axis=0, out=result, mode='clip')
+    parts = np.searchsorted(self._ends, rows, side='right')
+    for place in np.flatnonzero(parts != self._largest).tolist():
+      part = parts[place]
+      result[place] = self._arrays[part][rows[place] - self._starts[part]]
+    return result
+
+
+class RecordPixels:
+  """Rows of several record files, decoded when asked for."""
+
+  def __init__(
+    self, records: list, size: int, crop: float, filter_name: str = ''
+  ):
+    """Keeps the records.
+
+    Args:
+      records: data sources whose examples have an encoded `image`.
+      size: height and width of the result, pixels.
+      crop: fraction of the side cut from each edge.
+      filter_name: key of images.FILTERS.
+    """
+    self._records = records
+    self._options = size, crop, filter_name
+    self._starts, self._ends = _bounds(records)
+    self._pool = None
+
+  def __reduce__(self):
+    return RecordPixels, (self._records, *self._options)
+
+  def gather(self, rows: np.ndarray) -> np.ndarray:
+    """Decodes rows into a fresh array.
+
+    Args:
+      rows: int [B].
+
+    Returns:
+      uint8 [B, S, S, 3].
+    """
+    if self._pool is None:
+      self._pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
+    result = _empty_pixels(len(rows), self._options[0])
+    for place, pixels in enumerate(self._pool.map(self._decode, rows)):
+      result[place] = pixels
+    return result
+
+  def _decode(self, row):
+    part = int(np.searchsorted(self._ends, row, side='right'))
+    local = int(row) - self._starts[part]
+    return decode_record(self._records[part], local, *self._options)
+
+
+def _bounds(parts):
+  """Returns the first row of each part, ints, and the one after its last."""
+  lengths = [len(part) for part in parts]
+  ends = np.cumsum(lengths)
+  return (ends - lengths).tolist(), ends
+
+
+def _empty_pixels(count, size):
+  """Returns a uint8 [count, size, size, 3] that a CPU device need not copy."""
+  shape = (count, size, size, 3)
+  memory = np.empty(math.prod(shape) + _ALIGNMENT, np.uint8)
+  start = -memory.ctypes.data % _ALIGNMENT
+  return memory[start : start + math.prod(shape)].reshape(shape)
+
+
+def decode_record(
+  records, row: int, size: int, crop: float, filter_name: str
+) -> np.ndarray:
+  """Decodes one record's picture to uint8 [size, size, 3]."""
+  image = images.decode(records[row]['image'])
+  return images.prepare(image, size, crop, filter_name)
+
+
+def decode_once(
+  paths: list[pathlib.Path],
+  records: list,
+  size: int,
+  crop: float,
+  filter_name: str = '',
+) -> MemmapPixels:
+  """Opens the decoded pictures of several splits, written where need be.
+
+  Args:
+    paths: of a .npy file a split.
+    records: a data source a split.
+    size: height and width, pixels.
+    crop: fraction of the side cut from each edge.
+    filter_name: key of images.FILTERS.
+
+  Raises:
+    schema.UserError: the disk is too small or cannot be written.
+  """
+  for path, part in zip(paths, records, strict=True):
+    write_pixels(path, part, size, crop, filter_name)
+  return MemmapPixels(paths)
+
+
+def write_pixels(
+  path: pathlib.Path, records, size: int, crop: float, filter_name: str = ''
+) -> None:
+  """Writes the decoded pictures of a split to a .npy file, unless it is there.
+
+  Args:
+    path: of the .npy file, uint8 [N, size, size, 3].
+    records: data source whose examples have an encoded `image`.
+    size: height and width, pixels.
+    crop: fraction of the side cut from each edge.
+    filter_name: key of images.FILTERS.
+
+  Raises:
+    schema.UserError: the disk is too small.
+  """
+  shape = (len(records), size, size, 3)
+
+  def write(temporary):
+    _check_space(path.parent, int(np.prod(shape)))
+    pixels = np.lib.format.open_memmap(
+      temporary, mode='w+', dtype=np.uint8, shape=shape
+    )
+
+    def fill(start):
+      rows = range(start, min(start + _CHUNK, len(records)))
+      for row in rows:
+        pixels[row] = decode_record(records, row, size, crop, filter_name)
+      return len(rows)
+
+    title = f'{path.stem}: decoding at {size} px'
+    with (
+      tqdm.tqdm(
+        total=len(records), desc=title, unit=' pictures', disable=None
+      ) as bar,
+      concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool,
+    ):
+      for count in pool.map(fill, range(0, len(records), _CHUNK)):
+        bar.update(count)
+    pixels.flush()
+
+  write_once(path, write)
+
+
+def read_columns(path: pathlib.Path, records) -> dict[str, list]:
+  """Reads every column of a split but the pictures, kept in a JSON file.
+
+  Args:
+    path: of the JSON file, written unless it is there.
+    records: data source.
+
+  Returns:
+    Column name -> values by row.
+  """
+
+  def write(temporary):
+    columns = {}
+    for row in range(len(records)):
+      for key, value in records[row].items():
+        if key != 'image':
+          value = value.decode() if isinstance(value, bytes) else value
+          columns.setdefault(key, []).append(value)
+    temporary.write_text(json.dumps(columns, default=lambda x: x.item()))
+
+  write_once(path, write)
+  return json.loads(path.read_text())
+
+
+def write_once(
+  path: pathlib.Path, write: Callable[[pathlib.Path], None]
+) -> None:
+  """Writes a file that is either there and whole, or not there.
+
+  Args:
+    path: of the file; nothing is done where it exists.
+    write: writes the file to the path that it is given.
+
+  Raises:
+    schema.UserError: the folder cannot be written.
+  """
+  if path.exists():
+    return
+  with exclusive(path):
+    if path.exists():  # Another process wrote it while this one waited.
+      return
+    temporary = path.with_name(f'{path.name}.unfinished')
+    write(temporary)
+    os.replace(temporary, path)
+
+
+@contextlib.contextmanager
+def exclusive(path: pathlib.Path):
+  """Holds a lock beside a path, so that one process at a time makes it.
+
+  Args:
+    path: what is to be made; its folder is created.
+
+  Raises:
+    schema.UserError: the folder cannot be written.
+  """
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    stream = path.with_name(f'.{path.name}.lock').open('w')
+  except OSError as error:
+    raise schema.UserError(
+      f'cannot write to "{path.parent}" ({error.strerror}); '
+      f'give another config.data.data_dir'
+    ) from error
+  with stream:
+    # The system releases it when the process ends, however it ends.
+    fcntl.flock(stream, fcntl.LOCK_EX)
+    yield
+
+
+def _check_space(folder, needed):
+  free = shutil.disk_usage(folder).free
+  if needed > free:
+    raise schema.UserError(
+      f'the decoded pictures take {needed / 1e9:.1f} GB, "{folder}" has '
+      f'{free / 1e9:.1f} GB free; give another config.data.data_dir, a '
+      f'smaller image_size or --config.data.cache=none'
+    )

@@ -1,0 +1,94 @@
+"""Finds pictures that are there twice: byte by byte, or nearly."""
+
+import collections
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from agegender_jax.data import images
+
+THUMBNAIL = 20  # Pixels, height and width.
+MARGIN = 0.1875  # Fraction of the side that it leaves out at each edge.
+# Rows compared at once with all others: the block stays in the cache.
+_BLOCK = 32
+
+
+def identical_groups(digests: Sequence[bytes]) -> list[list[int]]:
+  """Groups rows by what identifies their bytes.
+
+  Args:
+    digests: of N files.
+
+  Returns:
+    A list of rows a digest, also of those that are there once; ascending, in
+    the order of the first rows.
+  """
+  groups = collections.defaultdict(list)
+  for row, digest in enumerate(digests):
+    groups[digest].append(row)
+  return list(groups.values())
+
+
+def near_pairs(
+  hashes: np.ndarray, bits: int = 3
+) -> tuple[np.ndarray, np.ndarray]:
+  """Finds all pairs of hashes that differ in few bits, by comparing them all.
+
+  Args:
+    hashes: uint64 [N], see splits.difference_hash.
+    bits: the most in which a pair differs.
+
+  Returns:
+    int64 [K, 2], rows, the lower one first, in ascending order; int64 [K], in
+    how many bits they differ.
+  """
+  pairs, distances = [np.zeros((0, 2), np.int64)], [np.zeros(0, np.int64)]
+  for start in range(0, len(hashes), _BLOCK):
+    block, others = hashes[start : start + _BLOCK], hashes[start:]
+    distance = np.bitwise_count(block[:, None] ^ others[None])
+    first, second = np.nonzero(distance <= bits)
+    is_pair = first < second
+    first, second = first[is_pair], second[is_pair]
+    pairs.append(start + np.stack([first, second], axis=1))
+    distances.append(distance[first, second].astype(np.int64))
+  return np.concatenate(pairs), np.concatenate(distances)
+
+
+def thumbnail(image: Image.Image) -> np.ndarray:
+  """Returns the grey levels of a picture's middle.
+
+  Corners that turning a face upright has left black, captions and the
+  background say little about whether two pictures are the same.
+
+  Args:
+    image: an upright RGB image.
+
+  Returns:
+    uint8 [20, 20].
+  """
+  small = images.prepare(image, THUMBNAIL, MARGIN)
+  return np.asarray(Image.fromarray(small).convert('L'))
+
+
+def likeness(thumbnails: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+  """Correlates thumbnails, whatever their brightness and contrast.
+
+  Args:
+    thumbnails: uint8 [N, H, W].
+    pairs: int [K, 2], rows of them.
+
+  Returns:
+    float32 [K], 1 for the same picture; 0 where one has no contrast at all.
+  """
+  flat = thumbnails.reshape(len(thumbnails), -1).astype(np.float32)
+  flat -= flat.mean(axis=1, keepdims=True)
+  flat /= np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
+  # In parts: 100,000 pairs at once would fill the memory.
+  parts = np.array_split(pairs, 1 + len(pairs) // 10_000)
+  return np.concatenate(
+    [
+      np.einsum('kd,kd->k', flat[part[:, 0]], flat[part[:, 1]])
+      for part in parts
+    ]
+  )

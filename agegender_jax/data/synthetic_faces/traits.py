@@ -1,0 +1,183 @@
+"""Who a drawn face is: random traits in which age and gender overlap.
+
+No single trait settles a label. Gender moves a dozen shape traits by about
+one and a half standard deviations each, less in children; age moves growth
+(to 19 years) and then a dozen traits of wear, each with its own noise.
+Lengths are in units of half the head's height: skull at y = -1, chin at +1.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from agegender_jax import schema
+from agegender_jax.data.synthetic_faces import looks as looks
+
+# (weight, mean, standard deviation): a peak in the late twenties, a bump of
+# small children and a long tail, as in face data sets collected from the web.
+_AGE_MIXTURE = (
+  (0.09, 3.0, 3.0),
+  (0.09, 11.0, 5.0),
+  (0.46, 28.0, 7.0),
+  (0.23, 45.0, 11.0),
+  (0.13, 66.0, 12.0),
+)
+FIRST_AGE, LAST_AGE = 1, 90
+
+# Mean of adults between the genders; what childhood, wear and masculinity
+# (each 0 to 1, the last -1 to 1 with noise of its own) add; standard
+# deviation of further noise; lower bound.
+_SHAPE = {
+  'half_width': (0.72, 0.2, 0.0, 0.012, 0.02, 0.5),
+  'jaw': (0.79, 0.07, 0.08, 0.05, 0.0, 0.5),
+  'chin': (0.43, 0.06, 0.0, 0.06, 0.0, 0.2),
+  'neck': (0.61, -0.3, 0.0, 0.075, 0.0, 0.25),
+  'ear': (0.19, 0.0, 0.11, 0.0, 0.015, 0.1),
+  'eye_y': (-0.02, 0.38, -0.03, 0.0, 0.015, -0.2),
+  'eye_width': (0.155, 0.07, -0.01, -0.007, 0.006, 0.1),
+  'eye_height': (0.07, 0.1, -0.018, -0.01, 0.006, 0.025),
+  'eye_gap': (0.46, 0.01, 0.0, 0.0, 0.015, 0.38),
+  'lash': (0.45, -0.1, 0.0, -0.35, 0.0, 0.1),
+  'brow_width': (0.05, -0.022, -0.01, 0.02, 0.0, 0.014),
+  'brow_lift': (0.135, 0.02, -0.02, -0.028, 0.0, 0.03),
+  'brow_arch': (0.04, 0.0, 0.0, -0.025, 0.0, 0.0),
+  'nose_length': (0.42, -0.22, 0.09, 0.018, 0.0, 0.15),
+  'nose_width': (0.155, -0.03, 0.035, 0.014, 0.0, 0.08),
+  'mouth_gap': (0.225, -0.06, 0.03, 0.0, 0.012, 0.12),
+  'mouth_width': (0.27, -0.07, 0.0, 0.012, 0.02, 0.12),
+  'lip': (0.066, 0.0, -0.042, -0.016, 0.003, 0.018),
+}
+# Strength at full wear, and the wear at which the mark sets in.
+_MARKS = {
+  'sag': (1.0, 0.3),
+  'lid': (0.9, 0.2),
+  'forehead': (1.1, 0.05),
+  'frown': (1.0, 0.1),
+  'crow': (1.2, 0.05),
+  'bags': (1.1, 0.0),
+  'folds': (1.2, 0.0),
+  'spots': (1.0, 0.4),
+  'mottle': (1.0, 0.05),
+  'hollow': (1.0, 0.1),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Traits:
+  """What is drawn; relative amounts are 0 (none) to about 1 (a lot)."""
+
+  age: float  # Years.
+  gender: int  # schema.MALE or schema.FEMALE.
+  growth: float  # 0 newborn to 1 adult.
+  # Head.
+  half_width: float
+  jaw: float  # Half-width at the mouth, of half_width.
+  chin: float  # Half-width above the chin, of half_width.
+  neck: float  # Half-width, of half_width.
+  ear: float  # Half-length.
+  sag: float  # Jowls.
+  # Features.
+  eye_y: float
+  eye_width: float
+  eye_height: float
+  eye_gap: float  # Centre to pupil, of half_width.
+  lid: float  # Drooping of the upper lids.
+  lash: float  # Thickness of the line of lashes.
+  brow_width: float  # Thickness.
+  brow_lift: float  # Distance from the eye.
+  brow_arch: float
+  nose_length: float
+  nose_width: float
+  mouth_gap: float  # From the nose to the mouth.
+  mouth_width: float
+  lip: float  # Fullness.
+  smile: float  # -0.3 to 1.
+  open_mouth: bool
+  # Marks of age.
+  forehead: float  # Lines across the forehead.
+  frown: float  # Lines between the brows.
+  crow: float  # Crow's feet.
+  bags: float  # Under the eyes.
+  folds: float  # Nasolabial and marionette lines.
+  spots: float
+  mottle: float  # Unevenness of the skin.
+  hollow: float  # Under the cheekbones.
+  # Hair.
+  hair_end: float  # Where it ends, y; -1 for hair that ends at the ears.
+  hair_volume: float
+  hairline: float  # y of its middle.
+  recession: float  # Of the temples.
+  bald: bool  # No hair on the top.
+  fringe: bool
+  parting: float  # x of the parting.
+  curl: float
+  grey: float  # Share of grey hair.
+  beard: float  # Opacity; 0 is shaven.
+  moustache_only: bool
+  # Colours, RGB in 0..255.
+  skin: np.ndarray
+  hair: np.ndarray
+  iris: np.ndarray
+  lips: np.ndarray
+  eye_shadow: float
+  blush: float  # Opacity of red cheeks.
+  # Independent of the labels.
+  glasses: bool
+  earrings: bool
+
+
+def sample_age(rng: np.random.Generator) -> int:
+  """Draws an age in whole years, FIRST_AGE to LAST_AGE."""
+  weights = [row[0] for row in _AGE_MIXTURE]
+  _, mean, deviation = _AGE_MIXTURE[rng.choice(len(weights), p=weights)]
+  while True:
+    age = int(np.floor(rng.normal(mean, deviation)))
+    if FIRST_AGE <= age <= LAST_AGE:
+      return age
+
+
+def sample_traits(rng: np.random.Generator) -> Traits:
+  """Draws a person.
+
+  Args:
+    rng: source of every random choice.
+
+  Returns:
+    Traits.
+  """
+  gender = int(rng.integers(2))
+  male = gender == schema.MALE
+  age = sample_age(rng)
+  apparent = age * np.exp(rng.normal(0, 0.05)) + rng.normal(0, 0.8)
+  apparent = max(0.5, apparent)
+  growth = float(np.clip(apparent / 19, 0, 1) ** 0.85)
+  wear = float(np.clip((apparent - 20) / 60, 0, 1.15))
+  contrast = (1 if male else -1) * (0.55 + 0.45 * growth)
+  smooth = rng.uniform(0.45, 0.75) if rng.random() < 0.1 else 1.0
+  greying = 1 / (1 + np.exp(-(apparent - rng.normal(52, 6.5)) / 5))
+
+  shape = {}
+  for name, (adult, child, worn, masculine, noise, least) in _SHAPE.items():
+    value = adult + child * (1 - growth) + worn * wear + rng.normal(0, noise)
+    value += masculine * (contrast + rng.normal(0, 0.6))
+    shape[name] = max(least, value)
+  marks = {}
+  for name, (scale, onset) in _MARKS.items():
+    mark = wear - onset + rng.normal(0, 0.055) * (growth >= 1)
+    marks[name] = max(0.0, scale * smooth * mark)
+  # Some lines of expression are there at any age.
+  marks['folds'] += 0.06
+  return Traits(
+    age=float(age),
+    gender=gender,
+    growth=growth,
+    smile=rng.uniform(-0.25, 1.0),
+    open_mouth=bool(rng.random() < 0.3),
+    glasses=bool(rng.random() < 0.16),
+    earrings=bool(rng.random() < 0.06),
+    **shape,
+    **marks,
+    **looks.sample_hair(rng, male, age, wear),
+    **looks.sample_beard(rng, male, age),
+    **looks.sample_colours(rng, male, age, growth, wear, greying),
+  )

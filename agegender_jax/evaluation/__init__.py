@@ -1,0 +1,4 @@
+"""Scores a network on a split and writes what a run leaves.
+
+May import `inference` and what lies below it.
+"""

@@ -1,0 +1,191 @@
+"""A split with its labels: opened, predicted, scored."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from agegender_jax import config as config_lib
+from agegender_jax import schema, scoring
+from agegender_jax.data import pipeline
+from agegender_jax.data import source as source_lib
+from agegender_jax.evaluation import summary
+from agegender_jax.inference import predictor
+
+
+def open_split(config, split: str) -> source_lib.Source:
+  """Opens a split of the run's data set, preparing it if needed.
+
+  Under data.drop_conflicts the split that is trained on, and it alone, lacks
+  the pictures that an identical one contradicts; a split that is also the
+  validation or the test split keeps them, so that no score leaves any out.
+
+  Args:
+    config: the run's configuration.
+    split: name of the split.
+
+  Returns:
+    The source.
+
+  Raises:
+    schema.UserError: unknown data set or split, or unusable raw data.
+  """
+  data = config.data
+  is_scored = split in (data.validation_split, data.test_split)
+  return source_lib.open_source(
+    data.name,
+    split,
+    source_dir=data.source_dir,
+    data_dir=data.data_dir,
+    image_size=data.image_size,
+    crop=data.crop,
+    filter_name=data.filter,
+    cache=data.cache,
+    age_groups=data.age_groups,
+    drop_conflicts=(
+      data.drop_conflicts and split == data.train_split and not is_scored
+    ),
+    synthetic_examples=data.synthetic_examples,
+    synthetic_seed=data.synthetic_seed,
+  )
+
+
+def check_labels(config, run_tasks, splits, ranking) -> None:
+  """Checks that training has what its tasks and its ranking need.
+
+  Args:
+    config: the run's configuration.
+    run_tasks: its tasks.
+    splits: `train` and `validation` -> source.
+    ranking: see predictor.create_ranking.
+
+  Raises:
+    schema.UserError: a task that no label teaches or scores.
+  """
+
+  def has(key, label):
+    return (splits[key].labels[label] != schema.UNKNOWN).any()
+
+  for task in run_tasks:
+    if not has('train', task.label):
+      raise schema.UserError(
+        f'no example of data.train_split = "{config.data.train_split}" has a '
+        f'known {task.label}: leave the task out by '
+        f'--config.tasks.{task.name}.kind='
+      )
+  labels = {
+    'age_mae': 'age',
+    'age_group_accuracy': 'age_group',
+    'gender_accuracy': 'gender',
+  }
+  names = [name.removeprefix('validation/') for name, _ in ranking]
+  if not any(has('validation', labels[name]) for name in names):
+    raise schema.UserError(
+      f'data.validation_split = "{config.data.validation_split}" has no known '
+      f'label for {" or ".join(names)}: choose another train.best_metric'
+    )
+
+
+def check_finished_data(config, workdir: str) -> None:
+  """Checks that a finished run saw the data that `config.data` names.
+
+  Moved data are the same by their fingerprint. Where it is not to be had, the
+  place that the run itself was given is taken for the same, and a line says so.
+
+  Args:
+    config: what is asked for now.
+    workdir: of the finished run.
+
+  Raises:
+    schema.UserError: the data are others, or lie elsewhere and cannot be
+      compared.
+  """
+  places = [
+    data.source_dir or data.data_dir
+    for data in (config_lib.load_config(workdir).data, config.data)
+  ]
+  before = summary.fingerprint(workdir)
+  found, why = '', 'the run has recorded no fingerprint'
+  if before:
+    try:
+      found = source_lib.create_builder(config.data).builder_config.name
+    except schema.UserError as error:
+      why = str(error)
+  if before and found:
+    if found != before:
+      raise schema.UserError(
+        f'the run in "{workdir}" is finished, on other data (fingerprint '
+        f'{before}, now {found}): name its own or choose another --workdir'
+      )
+  elif places[0] != places[1]:
+    raise schema.UserError(
+      f'the data of the finished run in "{workdir}" cannot be compared: {why}'
+    )
+  else:
+    print(f'the data of "{workdir}" are not compared: {why}')
+
+
+def predictions(output, age_groups: str) -> dict[str, np.ndarray]:
+  """Names a network's output as the columns of predictions.csv do.
+
+  Args:
+    output: of Predictor.predict.
+    age_groups: key of schema.AGE_GROUPS.
+
+  Returns:
+    Columns [N], as far as the network gives them: age_pred (years),
+    age_group_pred, gender_prob, and gender_logit, the log odds of FEMALE.
+  """
+  columns = {}
+  if 'age' in output:
+    columns['age_pred'] = output['age']
+    columns['age_group_pred'] = schema.group_of_prediction(
+      output['age'], age_groups
+    )
+  if 'age_group' in output:
+    columns['age_group_pred'] = output['age_group']
+  if 'gender_prob' in output:
+    columns['gender_prob'] = output['gender_prob']
+    columns['gender_logit'] = output['logits']['gender'][:, 0]
+  return columns
+
+
+def predict_split(
+  network: predictor.Predictor, variables, source, age_groups: str
+) -> dict[str, np.ndarray]:
+  """Predicts every example of a split, once.
+
+  Args:
+    network: see predictor.
+    variables: replicated over the devices.
+    source: see data.sources.
+    age_groups: key of schema.AGE_GROUPS.
+
+  Returns:
+    Columns [N]: the labels age (years), age_group, gender; those of
+    `predictions`; `<task>_loss`, NaN where the label is unknown.
+  """
+  batches = pipeline.eval_batches(source, batch_size=network.batch_size)
+  output = network.predict_all(variables, batches)
+  table = dict(source.labels) | predictions(output, age_groups)
+  for task in network.tasks:
+    label = table[task.label]
+    loss = task.loss(output['logits'][task.name], jnp.asarray(label))
+    table[f'{task.name}_loss'] = np.where(
+      label == schema.UNKNOWN, np.nan, np.asarray(loss)
+    )
+  return table
+
+
+def score_split(
+  network: predictor.Predictor, table, num_samples: int
+) -> dict[str, float]:
+  """Scores predictions as `scoring.score`, with the loss as in training."""
+  scores = scoring.score(table, num_samples)
+  losses = []
+  for task in network.tasks:
+    known = table[task.label] != schema.UNKNOWN
+    if known.any():
+      mean = float(table[f'{task.name}_loss'][known].mean(dtype=np.float64))
+      scores[f'{task.name}_loss'] = mean
+      losses.append(task.weight * mean)
+  # Of no known label it is undefined, like other scores.
+  return scores | ({'loss': sum(losses)} if losses else {})

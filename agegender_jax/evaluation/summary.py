@@ -1,0 +1,218 @@
+"""What a run saw and cost, for data.json, run.json and the console."""
+
+import json
+import pathlib
+import re
+import sys
+
+import jax
+import numpy as np
+
+from agegender_jax import files, schema, scoring
+from agegender_jax.models import flops, parameter_groups
+from agegender_jax.training import writer
+
+
+def write_json(workdir: str, name: str, content) -> None:
+  """Writes a JSON file into the workdir."""
+  path = pathlib.Path(workdir) / name
+  files.write_whole(path, json.dumps(content, indent=2) + '\n')
+
+
+def summarise_labels(labels) -> dict:
+  """Counts a split's labels for data.json."""
+  ages, counts = np.unique(labels['age'], return_counts=True)
+  gender = labels['gender']
+  return {
+    'num_examples': len(gender),
+    'age_counts': {
+      f'{age:g}': int(count) for age, count in zip(ages, counts, strict=True)
+    },
+    'gender_counts': {
+      name: int((gender == code).sum())
+      for code, name in enumerate(schema.GENDERS)
+    }
+    | {'unknown': int((gender == schema.UNKNOWN).sum())},
+  }
+
+
+def fingerprint(workdir: str) -> str | None:
+  """Returns the fingerprint of the data that a run trained on."""
+  path = pathlib.Path(workdir) / 'data.json'
+  return (
+    json.loads(path.read_text()).get('fingerprint') if path.exists() else None
+  )
+
+
+def check_same_data(workdir: str, source) -> None:
+  """Raises schema.UserError if a resumed run would train on other data."""
+  before = fingerprint(workdir)
+  if before != source.fingerprint:
+    raise schema.UserError(
+      f'the data have changed since the run in "{workdir}" began '
+      f'(fingerprint {before}, now {source.fingerprint}): bring them back or '
+      'choose another --workdir'
+    )
+
+
+def write_data_summary(config, workdir: str, splits: dict) -> None:
+  """Writes data.json: what the run saw, and the trivial predictor's scores.
+
+  Args:
+    config: the run's configuration.
+    workdir: output folder.
+    splits: `train`, `validation`, `test` -> source.
+  """
+  train, test = splits['train'], splits['test']
+  names = {key: config.data[f'{key}_split'] for key in splits}
+  write_json(workdir, 'data.json', {
+    'name': config.data.name,
+    'splits': {
+      names[key]: summarise_labels(source.labels)
+      for key, source in splits.items()
+    },
+    'roles': names,
+    'trivial': scoring.trivial_scores(train.labels, test.labels),
+    'preparation': train.preparation,
+    'licence': train.licence,
+    'fingerprint': train.fingerprint,
+  })  # fmt: skip
+
+
+def print_overview(params, is_frozen) -> None:
+  """Prints the parameters of each block, trained and frozen."""
+  rows, total = {}, [0, 0]
+  for path, leaf in parameter_groups.flatten(params).items():
+    for counts in (rows.setdefault(_block(path), [0, 0]), total):
+      counts[is_frozen(path)] += leaf.size
+  print(f'{"parameters":20}{"trained":>12}{"frozen":>12}')
+  for name, (trained, frozen) in [*rows.items(), ('total', total)]:
+    print(f'{name:20}{trained:12,}{frozen:12,}')
+
+
+def _block(path):
+  """Returns `backbone/layer1` for backbone/layer1_0/conv1/kernel."""
+  top, *inside = path.split('/')
+  if top != 'backbone':
+    return top
+  return f'{top}/{re.sub("_[0-9]+$", "", inside[0])}'
+
+
+def write_layers(workdir: str, network) -> int:
+  """Writes layers.json, see flops.layer_table.
+
+  Args:
+    workdir: output folder.
+    network: see predictor.
+
+  Returns:
+    FLOPs of training on one picture.
+  """
+  rows = flops.layer_table(network.model, network.input_size, network.is_frozen)
+  write_json(workdir, 'layers.json', rows)
+  return sum(row['train_flops'] for row in rows)
+
+
+def run_summary(workdir: str, config, num_parameters: int) -> dict:
+  """Computes run.json from the records, so that resumed runs count whole.
+
+  Args:
+    workdir: output folder.
+    config: of the run.
+    num_parameters: of the network.
+
+  Returns:
+    Steps, seconds (of all; training only; compiling; a step's, and of it what
+    it waited for its batch), images/s, device, memory and, where layers.json is
+    there, what `_speed` says.
+  """
+  batch_size = config.train.batch_size
+  seconds, waited, evaluation, compiling, last = 0.0, 0.0, 0.0, 0.0, 0
+  for row in writer.read_metrics(workdir):
+    images = (row['step'] - last) * batch_size
+    seconds += images / row['train/images_per_second']
+    wait = row.get('train/input_wait_seconds', 0.0)
+    waited += wait * (row['step'] - last)
+    evaluation += row.get('validation/seconds', 0.0)
+    compiling += row.get('train/compile_seconds', 0.0)
+    last = row['step']
+  images_per_second = last * batch_size / seconds
+  return {
+    'finished': True,
+    'steps': last,
+    'seconds': round(seconds + evaluation + compiling, 1),
+    'train_seconds': round(seconds, 1),
+    'compile_seconds': round(compiling, 1),
+    'images_per_second': round(images_per_second, 1),
+    'step_seconds': float(f'{seconds / last:.4g}'),
+    'input_wait_seconds': float(f'{waited / last:.4g}'),
+    'num_parameters': num_parameters,
+    'device': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
+    **_peak_memory(),
+    **_speed(workdir, images_per_second, config.model.dtype),
+  }
+
+
+def _peak_memory() -> dict:
+  """Returns the largest memory of this process, and of one device if known.
+
+  Of a resumed run it is that of its last part.
+  """
+  result = {}
+  if sys.platform != 'win32':
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Linux counts KiB, macOS bytes.
+    unit = 1 if sys.platform == 'darwin' else 1024
+    result['peak_memory_bytes'] = peak * unit
+  statistics = jax.local_devices()[0].memory_stats() or {}
+  if 'peak_bytes_in_use' in statistics:
+    result['peak_device_memory_bytes'] = statistics['peak_bytes_in_use']
+  return result
+
+
+def print_speed(found: dict) -> None:
+  """Prints what `run_summary` found of the speed, in a line."""
+  wait = found['input_wait_seconds'] / found['step_seconds']
+  text = (
+    f'{found["images_per_second"]:g} images/s: {found["step_seconds"]:.3g} s a '
+    f'step, {wait:.1%} of it waiting for input'
+  )
+  if 'tflops' in found:
+    text += f'; {found["tflops"]["training"]:.3g} TFLOP/s'
+  if 'mfu' in found:
+    text += f", {found['mfu']:.0%} of a matrix product's (MFU)"
+  if 'peak_memory_bytes' in found:
+    text += f'; peak memory {found["peak_memory_bytes"] / 1e9:.1f} GB'
+  print(text)
+
+
+def _speed(workdir: str, images_per_second: float, dtype: str) -> dict:
+  """Sets the run's arithmetic beside what the machine can do.
+
+  Returns:
+    `flops_per_image` (`forward`, `training`); `tflops`, in TFLOP/s, of the
+    `training` and of a large `matrix_product` just now; their ratio `mfu`
+    (Chowdhery et al. 2022, with this peak instead of the vendor's).
+  """
+  path = pathlib.Path(workdir) / 'layers.json'
+  if not path.exists():
+    return {}
+  rows = json.loads(path.read_text())
+  forward, training = (
+    sum(row[key] for row in rows) for key in ('flops', 'train_flops')
+  )
+  result = {'flops_per_image': {'forward': forward, 'training': training}}
+  tflops = result['tflops'] = {'training': training * images_per_second / 1e12}
+  try:
+    tflops['matrix_product'] = flops.matmul_peak(dtype) / 1e12
+  except RuntimeError as error:
+    # Such as a device without room for it: a measurement ends no run.
+    print(f'the speed of a matrix product is not measured: {error}')
+  else:
+    # Above 1, the machine is busier now than it was: that says nothing.
+    ratio = tflops['training'] / tflops['matrix_product']
+    result |= {'mfu': round(ratio, 4)} if ratio <= 1 else {}
+  result['tflops'] = {k: float(f'{v:.4g}') for k, v in tflops.items()}
+  return result

@@ -1,0 +1,219 @@
+"""A network ready to predict, for training's evaluations and afterwards."""
+
+import collections
+import contextlib
+from collections.abc import Iterable, Iterator
+from concurrent import futures
+
+import jax
+import numpy as np
+from flax import linen as nn
+
+from agegender_jax import config as config_lib
+from agegender_jax import models, schema, scoring
+from agegender_jax.models import layers, parameter_groups, preprocessing, tasks
+from agegender_jax.runtime import checkpoint, devices
+from agegender_jax.training import steps
+
+# Batches under way on the device, each in a thread of its own: what one thread
+# asks of a CPU is done one after the other, and XLA's small operations leave
+# half of the cores idle.
+BATCHES_IN_FLIGHT = 2
+# Of an endless stream on a CPU: larger ones are no faster there, and what
+# hundreds of megabytes of activations leave behind fragments the memory.
+CPU_BATCH = 8
+
+
+class Predictor:
+  """Predicts batches of uint8 images with given variables.
+
+  Attributes:
+    tasks: the run's tasks.
+    model: the network.
+    normalize_fn: pixels in [0, 255] -> the network's input.
+    input_size: pixels, height and width, of the network's input.
+    is_frozen: path of a parameter -> whether training leaves it.
+  """
+
+  def __init__(self, config):
+    """Builds the network of `config`.
+
+    Raises:
+      schema.UserError: the configuration names something unknown.
+    """
+    devices.check_batch_size(
+      'train.eval_batch_size', config.train.eval_batch_size
+    )
+    if config.train.select not in ('best', 'last'):
+      raise schema.UserError(
+        f'train.select is "best" or "last", not "{config.train.select}"'
+      )
+    self.batch_size = config.train.eval_batch_size
+    self.tasks = tasks.create_tasks(config.tasks, config.data.age_groups)
+    outputs = {task.name: task.num_outputs for task in self.tasks}
+    self.is_frozen = parameter_groups.create_is_frozen(config.optimizer.freeze)
+    self.model: nn.Module = models.create_model(
+      config.model, outputs, devices.AXIS, self.is_frozen
+    )
+    crop, size = config.data.crop_size, config.data.image_size
+    if not 0 <= crop <= size:
+      raise schema.UserError(
+        f'data.crop_size = {crop} is not within data.image_size = {size}'
+      )
+    self.input_size = crop or size
+    self.normalize_fn = preprocessing.create_normalize(config.data.normalize)
+    self._step = devices.pmap_predict_step(
+      steps.create_predict_step(
+        self.model,
+        self.tasks,
+        self.normalize_fn,
+        preprocessing.create_views(crop, config.data.oversample),
+      ),
+      f'{config_lib.flatten(config)}, {layers.formulation()}',
+    )
+
+  def shapes(self) -> dict:
+    """Returns the shapes of `params` and `batch_stats`, computing nothing."""
+    found = jax.eval_shape(
+      lambda key: models.init_variables(self.model, key, self.input_size),
+      jax.random.key(0),
+    )
+    return {key: found.get(key, {}) for key in ('params', 'batch_stats')}
+
+  def batch_size_for(self, count: int) -> int:
+    """Returns a batch size for pictures of which `count` are at hand.
+
+    The evaluation's, halved while all of them fit, and on a CPU while it is
+    beyond CPU_BATCH.
+    """
+    size = self.batch_size
+    is_cpu = jax.default_backend() == 'cpu'
+    while size >= 2 * count or (is_cpu and size > CPU_BATCH):
+      if size % (2 * jax.device_count()):
+        break
+      size //= 2
+    return size
+
+  def predict(self, variables, batches: Iterable[dict]) -> Iterator[dict]:
+    """Predicts batches, the next ones under way while one is read.
+
+    Args:
+      variables: replicated over the devices.
+      batches: dicts with `image` uint8 [B, H, W, 3] and `mask` [B].
+
+    Yields:
+      For each batch the predictions of its rows with mask 1, in their order:
+      decoded values [n] by key and `logits` [n, K] by task name.
+    """
+    queue = collections.deque()
+
+    def finish(output, keep):
+      return jax.tree.map(lambda x: devices.unshard(x)[keep], output)
+
+    def run(image, keep):
+      return finish(self._step(variables, image), keep)
+
+    with futures.ThreadPoolExecutor(BATCHES_IN_FLIGHT) as pool:
+      for number, batch in enumerate(batches):
+        image = devices.shard({'image': batch['image']})['image']
+        keep = batch['mask'] > 0
+        if number:
+          queue.append(pool.submit(run, image, keep))
+        else:  # Compiles, as two threads at once would twice.
+          output = self._step(variables, image)
+          queue.append(pool.submit(finish, output, keep))
+        if len(queue) > BATCHES_IN_FLIGHT:
+          yield queue.popleft().result()
+      while queue:
+        yield queue.popleft().result()
+
+  def predict_all(self, variables, batches: Iterable[dict]) -> dict:
+    """Predicts batches and joins them: values [N] by key, `logits` [N, K]."""
+    outputs = list(self.predict(variables, batches))
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *outputs)
+
+
+def create_ranking(config, run_tasks) -> list[tuple[str, int]]:
+  """Says which validation scores rank checkpoints, in order of preference.
+
+  Args:
+    config: the run's configuration.
+    run_tasks: its tasks.
+
+  Returns:
+    See checkpoint.Checkpoints.
+
+  Raises:
+    schema.UserError: `train.best_metric` is none that this run has.
+  """
+  names = {task.name: task for task in run_tasks}
+  has = {'gender_accuracy': 'gender' in names}
+  has['age_mae'] = 'age' in names and names['age'].label == 'age'
+  has['age_group_accuracy'] = 'age' in names
+  known = [name for name in scoring.BEST_METRICS if has[name]]
+  chosen = [config.train.best_metric] if config.train.best_metric else known
+  if not set(chosen) <= set(known):
+    raise schema.UserError(
+      f'train.best_metric "{chosen[0]}" is not a metric of this run; '
+      f'known: {", ".join(known)}'
+    )
+  return [(f'validation/{name}', scoring.BEST_METRICS[name]) for name in chosen]
+
+
+def restore(config, workdir: str) -> tuple[Predictor, dict, int]:
+  """Restores a trained network.
+
+  Args:
+    config: of the run; `train.restore_step` 0 means the one that
+      `train.select` names.
+    workdir: output folder of the run.
+
+  Returns:
+    The predictor, its variables replicated over the devices, the step.
+
+  Raises:
+    schema.UserError: no such checkpoint, or of another network.
+  """
+  config_lib.check_network(config, workdir)
+  predictor = Predictor(config)
+  with open_selected(config, predictor, workdir) as (checkpoints, step):
+    variables = checkpoints.restore_variables(step, predictor.shapes())
+  return predictor, devices.replicate(variables), step
+
+
+@contextlib.contextmanager
+def open_selected(config, predictor: Predictor, workdir: str):
+  """Opens a run's checkpoints and yields them with the step to restore.
+
+  Args:
+    config: of the run.
+    predictor: of the same configuration.
+    workdir: output folder of the run.
+
+  Yields:
+    (checkpoint.Checkpoints, the step that `selected_step` names).
+
+  Raises:
+    schema.UserError: no such checkpoint.
+  """
+  checkpoints = checkpoint.Checkpoints(
+    workdir, create_ranking(config, predictor.tasks)
+  )
+  try:
+    step = selected_step(config, checkpoints)
+    if step is None:
+      raise schema.UserError(
+        f'workdir "{workdir}" holds no checkpoint yet: train first'
+      )
+    yield checkpoints, step
+  finally:
+    checkpoints.close()
+
+
+def selected_step(config, checkpoints: checkpoint.Checkpoints) -> int | None:
+  """Returns the step that is scored on test, None without checkpoints."""
+  if config.train.restore_step:
+    return checkpoints.check_step(config.train.restore_step)
+  if config.train.select == 'last':
+    return checkpoints.latest_step()
+  return checkpoints.best_step()

@@ -1,0 +1,163 @@
+"""What a process sets up once: allocator, devices, compilation cache.
+
+AGEGENDER_MALLOC=0 leaves the allocator alone, AGEGENDER_MALLOC=jemalloc takes
+another one, JAX_COMPILATION_CACHE_DIR='' keeps no compiled program on disk, and
+a GPU takes all of its operations with
+XLA_FLAGS=--xla_gpu_exclude_nondeterministic_ops=false.
+"""
+
+import ctypes
+import logging
+import os
+import pathlib
+import platform
+import sys
+
+from absl import logging as absl_logging
+
+from agegender_jax import schema
+
+_MALLOCS = ('', '0', '1', 'jemalloc')  # Of AGEGENDER_MALLOC.
+_JEMALLOC = 'libjemalloc.so.2'
+# glibc's mallopt parameters, malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
+
+
+def set_up(cpu_devices: int) -> None:
+  """Does all that goes before a network: see the functions it calls."""
+  restart_with_jemalloc()
+  tune_malloc()
+  divide_cpu(cpu_devices)
+  exclude_nondeterminism()
+  set_up_compilation_cache()
+
+
+def jemalloc_environment() -> dict[str, str]:
+  """Returns the variables that start a process with jemalloc.
+
+  It keeps what is freed, as `tune_malloc` has glibc do, but its threads do not
+  wait for each other.
+
+  Raises:
+    schema.UserError: it is not installed.
+  """
+  folders = (
+    f'{sys.prefix}/lib',
+    '/usr/local/lib',
+    f'/usr/lib/{platform.machine()}-linux-gnu',
+    '/usr/lib64',
+    '/usr/lib',
+  )
+  paths = [f'{folder}/{_JEMALLOC}' for folder in folders]
+  library = next(filter(os.path.exists, paths), None)
+  if library is None:
+    raise schema.UserError(
+      f'jemalloc: no {_JEMALLOC} in {", ".join(folders)}; install it '
+      '(Debian and Ubuntu: libjemalloc2)'
+    )
+  preloaded = filter(None, [library, os.environ.get('LD_PRELOAD')])
+  settings = 'dirty_decay_ms:-1,muzzy_decay_ms:-1'  # Nothing is given back.
+  return {
+    'LD_PRELOAD': ':'.join(preloaded),
+    'MALLOC_CONF': os.environ.get('MALLOC_CONF', settings),
+  }
+
+
+def restart_with_jemalloc() -> None:
+  """Starts the command anew with jemalloc, if AGEGENDER_MALLOC asks for that.
+
+  An allocator can only be replaced before a process has allocated anything.
+
+  Raises:
+    schema.UserError: it is not installed; or AGEGENDER_MALLOC is a name that
+      nothing has.
+  """
+  name = os.environ.get('AGEGENDER_MALLOC', '')
+  if name not in _MALLOCS:
+    raise schema.UserError(
+      f'AGEGENDER_MALLOC={name}: expected 0, 1 or jemalloc'
+    )
+  if name == 'jemalloc' and _JEMALLOC not in os.environ.get('LD_PRELOAD', ''):
+    environment = {**os.environ, **jemalloc_environment()}
+    os.execve(sys.executable, sys.orig_argv, environment)
+
+
+def tune_malloc() -> bool:
+  """Keeps freed memory in the process instead of giving it back each step.
+
+  XLA on CPU frees its temporaries after each step; glibc returns large ones
+  to the kernel and the next step pays a page fault for every 4 KiB of them.
+  Costs resident memory: the peak is kept until the process ends.
+
+  Returns:
+    True if the settings took effect.
+  """
+  if not sys.platform.startswith('linux'):
+    return False
+  if os.environ.get('AGEGENDER_MALLOC') in ('0', 'jemalloc'):
+    return False
+  try:
+    mallopt = ctypes.CDLL(None).mallopt
+  except AttributeError:  # Another C library, such as musl.
+    return False
+  settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, -1), (_M_ARENA_MAX, 1))
+  return all(mallopt(name, value) == 1 for name, value in settings)
+
+
+def divide_cpu(count: int) -> None:
+  """Lets JAX take the CPU for `count` devices, before it has looked at any.
+
+  Does nothing where XLA_FLAGS says how many.
+  """
+  if 'host_platform_device_count' in os.environ.get('XLA_FLAGS', ''):
+    return
+  import jax
+
+  jax.config.update('jax_num_cpu_devices', count)
+
+
+def exclude_nondeterminism() -> None:
+  """Has GPUs take only operations that give the same bits every time.
+
+  To be called before JAX looks at its devices. Does nothing where XLA_FLAGS
+  says which operations to take.
+  """
+  flags = os.environ.get('XLA_FLAGS', '')
+  if 'deterministic' not in flags:
+    flag = '--xla_gpu_exclude_nondeterministic_ops=true'
+    os.environ['XLA_FLAGS'] = f'{flags} {flag}'.strip()
+
+
+def set_up_compilation_cache() -> None:
+  """Keeps traced and compiled programs in the user's cache folder."""
+  home = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
+  path = str(pathlib.Path(home) / 'agegender_jax' / 'xla')
+  path = os.environ.get('JAX_COMPILATION_CACHE_DIR', path)
+  if not path:
+    return
+  import jax
+
+  from agegender_jax.runtime import programs
+
+  if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
+    jax.config.update('jax_compilation_cache_dir', path)
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
+  if jax.config.jax_enable_compilation_cache and '://' not in path:
+    programs.keep_in(os.path.join(path, 'programs'))
+
+
+def set_up_logging() -> None:
+  """Sends our notes and all warnings to stdout, the libraries' notes nowhere.
+
+  What stops a run is one line on stderr, and nothing else is written there.
+  """
+  handler = absl_logging.get_absl_handler().python_handler
+  handler.stream = sys.stdout
+  handler.setFormatter(logging.Formatter('%(message)s'))
+  package = str(pathlib.Path(__file__).parent.parent)
+
+  def is_wanted(record):
+    is_ours = record.pathname.startswith(package)
+    return is_ours or record.levelno >= logging.WARNING
+
+  handler.addFilter(is_wanted)

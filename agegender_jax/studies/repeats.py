@@ -1,0 +1,233 @@
+"""The runs of sweeps by setting: what their repeats scored and took."""
+
+import collections
+import dataclasses
+import math
+import pathlib
+import re
+import statistics
+import sys
+import typing
+
+import numpy as np
+
+from agegender_jax import schema
+from agegender_jax.report import run as run_lib
+from agegender_jax.scoring import bootstrap
+from agegender_jax.studies import sweeps
+
+NUM_SAMPLES = 1000  # Of the bootstrap.
+
+
+class Column(typing.NamedTuple):
+  """How a number is shown: multiplied by a factor, with so many decimals."""
+
+  title: str
+  unit: str
+  factor: int
+  decimals: int
+
+
+SCORES = {
+  'age_mae': Column('age MAE', 'years', 1, 2),
+  'age_group_accuracy': Column('age group', '%', 100, 1),
+  'age_group_one_off': Column('age group, one off', '%', 100, 1),
+  'gender_accuracy': Column('gender', '%', 100, 1),
+}
+TIMES = {
+  'batch_ms': Column('batch', 'ms', 1, 0),
+  'epoch_seconds': Column('epoch', 's', 1, 1),
+  'total_minutes': Column('training and evaluation', 'min', 1, 1),
+}
+COLUMNS = SCORES | TIMES
+
+
+@dataclasses.dataclass
+class Setting:
+  """The runs of one setting on one protocol.
+
+  Attributes:
+    name: of the setting.
+    protocol: what was scored, and by which groups; settings of different ones
+      share no table.
+    runs: (fold or None, seed) -> the run, finished ones only.
+    planned: how many runs the sweeps list.
+  """
+
+  name: str
+  protocol: str
+  runs: dict[tuple, run_lib.Run]
+  planned: int = 0
+
+  def values(self, column: str) -> list[float]:
+    """Returns a column of the runs that have it, in its table's unit."""
+    found = [measure(run).get(column) for run in self.runs.values()]
+    return [x * COLUMNS[column].factor for x in found if x is not None]
+
+  def repeats(self) -> str:
+    """Says what the runs repeat, such as `5 folds x 3 seeds (14 of 15)`."""
+    folds = {fold for fold, _ in self.runs if fold is not None}
+    seeds = {seed for _, seed in self.runs}
+    parts = [(len(folds), 'fold')] if folds else []
+    if len(seeds) > 1 or not folds:
+      parts.append((len(seeds), 'seed'))
+    text = ' x '.join(f'{n} {what}{"s" * (n > 1)}' for n, what in parts)
+    if len(self.runs) < self.planned:
+      text += f' ({len(self.runs)} of {self.planned} runs)'
+    return text
+
+
+def measure(run: run_lib.Run) -> dict[str, float]:
+  """Returns a run's scores and times."""
+  result = {key: run.scores.get(key) for key in SCORES}
+  rates = [
+    row['train/images_per_second']
+    for row in run.metrics
+    if row.get('train/images_per_second')
+  ]
+  if rates:
+    seconds = run.config['train']['batch_size'] / statistics.median(rates)
+    result['batch_ms'] = 1000 * seconds
+    last = run.metrics[-1]
+    if last.get('epoch'):
+      result['epoch_seconds'] = seconds * last['step'] / last['epoch']
+  if run.info.get('seconds'):
+    result['total_minutes'] = run.info['seconds'] / 60
+  return result
+
+
+def is_stand_in(run: run_lib.Run) -> bool:
+  """Says whether a run's data are only laid out as the data set they name."""
+  return (run.data.get('licence') or '').startswith(schema.STAND_IN)
+
+
+def name_protocols(runs: list[run_lib.Run]) -> list[str]:
+  """Names what each run was scored on.
+
+  Where one split of a data set was scored by other age groups, or is of other
+  data by their fingerprint, the names say so, and a line on stderr whose.
+
+  Returns:
+    A name a run; equal ones are comparable.
+  """
+  places = collections.defaultdict(lambda: collections.defaultdict(list))
+  facts = []
+  for run in runs:
+    # The folds of a cross-validation are one protocol.
+    split = re.sub(r'^fold\d+', 'folds', run.test_split)
+    data = run.data_name
+    if is_stand_in(run):
+      data = f'{schema.STAND_IN.upper()} FOR {data} (other pictures)'
+    groups = run.config['data']['age_groups']
+    part = f'groups of {groups}, data {run.data.get("fingerprint", "unknown")}'
+    facts.append((f'{data}, {split}', part))
+    places[facts[-1][0]][part].append(str(run.workdir))
+  for name, parts in places.items():
+    if len(parts) > 1:
+      said = '; '.join(f'{k}: {", ".join(v)}' for k, v in parts.items())
+      print(f'kept apart: {name}: {said}', file=sys.stderr)
+  return [
+    f'{name}, {part}' if len(places[name]) > 1 else name for name, part in facts
+  ]
+
+
+def read_settings(folders: list[pathlib.Path]) -> list[Setting]:
+  """Reads the finished runs of sweeps.
+
+  Raises:
+    schema.UserError: no sweep in a folder, or no finished run in any.
+  """
+  found, planned = [], collections.Counter()
+  for folder in folders:
+    for row in sweeps.read_record(folder)['runs']:
+      place = folder / row['folder']
+      planned[folder, row['setting']] += 1
+      if row['error'] or not (place / 'run.json').exists():
+        why = row['error'] or 'not finished'
+        print(f'left out: {place}: {why}', file=sys.stderr)
+      else:
+        found.append((folder, row, run_lib.read_run(place)))
+  settings, counted = {}, set()
+  names = name_protocols([run for _, _, run in found])
+  for protocol, (folder, row, run) in zip(names, found, strict=True):
+    name, repeat = row['setting'], (row['fold'], row['seed'])
+    key = protocol, name
+    setting = settings.setdefault(key, Setting(name, protocol, {}))
+    if repeat in setting.runs:
+      raise schema.UserError(
+        f'two runs of "{name}", fold {row["fold"]}, seed {row["seed"]}: '
+        f'{run.workdir} is one; name the sweeps that differ'
+      )
+    setting.runs[repeat] = run
+    if (folder, *key) not in counted:
+      counted.add((folder, *key))
+      setting.planned += planned[folder, name]
+  if not settings:
+    raise schema.UserError(
+      f'no run is finished in {", ".join(map(str, folders))}'
+    )
+  return list(settings.values())
+
+
+def spread(values: list[float]) -> float:
+  """Returns the standard deviation (n - 1), NaN of fewer than two."""
+  return statistics.stdev(values) if len(values) > 1 else math.nan
+
+
+def picture_scores(run: run_lib.Run) -> dict[str, dict]:
+  """Returns score -> {(split, name, label): value} of a run's pictures.
+
+  A name that is not unique is left out.
+  """
+  seen = run.predictions
+  if seen is None:
+    return {key: {} for key in SCORES}
+  counts = collections.Counter(seen.name)
+  error = np.abs(seen.age_pred - seen.age)
+  apart = np.abs(seen.age_group_pred - seen.age_group)
+  grouped = (seen.age_group != schema.UNKNOWN) & (
+    seen.age_group_pred != schema.UNKNOWN
+  )
+  columns = {
+    'age_mae': (error, seen.age, seen.age_known),
+    'age_group_accuracy': (apart == 0, seen.age_group, grouped),
+    'age_group_one_off': (apart <= 1, seen.age_group, grouped),
+    'gender_accuracy': (
+      seen.gender_pred == seen.gender, seen.gender, seen.gender_known,
+    ),
+  }  # fmt: skip
+  return {
+    key: {
+      (run.test_split, seen.name[row], float(labels[row])): float(values[row])
+      for row in np.flatnonzero(known)
+      if counts[seen.name[row]] == 1
+    }
+    for key, (values, labels, known) in columns.items()
+  }
+
+
+def paired(first: Setting, second: Setting) -> list[tuple]:
+  """Compares two settings on the pictures that both scored.
+
+  Returns:
+    (score, second minus first, low, high of its 95 % bootstrap interval over
+    the pictures, number of pictures), in the table's unit.
+  """
+  differences = {key: collections.defaultdict(list) for key in SCORES}
+  for repeat in first.runs.keys() & second.runs.keys():
+    found = [picture_scores(s.runs[repeat]) for s in (first, second)]
+    for key in SCORES:
+      for picture in found[0][key].keys() & found[1][key].keys():
+        differences[key][picture].append(
+          found[1][key][picture] - found[0][key][picture]
+        )
+  rows = []
+  for key, pictures in differences.items():
+    if pictures:
+      # Sorted, so that the resampling is the same each time.
+      means = np.array([np.mean(pictures[name]) for name in sorted(pictures)])
+      means *= SCORES[key].factor
+      view = {key: lambda weights, x=means: x @ weights / weights.sum(axis=0)}
+      value, samples = bootstrap.evaluate(view, len(means), NUM_SAMPLES, 0)[key]
+      rows.append((key, value, *bootstrap.bounds(samples), len(means)))
+  return rows

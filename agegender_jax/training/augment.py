@@ -1,0 +1,262 @@
+"""Augmentation of images, on the device, a key an example.
+
+Geometry is one affine map an example, sampled bilinearly with the border
+repeated (Keras' ImageDataGenerator with its default fill, seed 001).
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from agegender_jax import schema
+from agegender_jax.models import preprocessing
+
+# Area and aspect ratio of an erased rectangle (Zhong et al. 2020).
+ERASE_AREA = (0.02, 0.2)
+ERASE_ASPECT = (0.3, 3.3)
+
+
+@dataclasses.dataclass(frozen=True)
+class Strengths:
+  """How much to augment; 0 switches each off.
+
+  Attributes:
+    flip: mirror left and right with probability 1/2.
+    rotation: largest angle, degrees, either way.
+    zoom: scale in [1 - zoom, 1 + zoom].
+    shift: largest shift, fraction of the side, either way, both axes.
+    brightness: largest offset, fraction of the pixel range.
+    contrast: factor about the image's mean in [1 - contrast, 1 + contrast].
+    erase: probability of erasing one rectangle.
+  """
+
+  flip: bool = False
+  rotation: float = 0.0
+  zoom: float = 0.0
+  shift: float = 0.0
+  brightness: float = 0.0
+  contrast: float = 0.0
+  erase: float = 0.0
+
+  def __post_init__(self):
+    checks = (
+      ('zoom', self.zoom, 1),
+      ('shift', self.shift, 1),
+      ('brightness', self.brightness, 1),
+      ('contrast', self.contrast, 1),
+      ('erase', self.erase, 1),
+      ('rotation', self.rotation, 180),
+    )
+    for name, value, limit in checks:
+      if not 0 <= value <= limit or (name == 'zoom' and value == 1):
+        raise schema.UserError(
+          f'data.{name} = {value} is outside [0, {limit}'
+          + (')' if name == 'zoom' else ']')
+        )
+
+
+def create_strengths(config) -> Strengths:
+  """Creates the strengths that the block `config.data` asks for."""
+  return Strengths(
+    **{
+      field.name: config[field.name] for field in dataclasses.fields(Strengths)
+    }
+  )
+
+
+def affine_matrices(
+  flip: jax.Array, angle: jax.Array, zoom: jax.Array, shift: jax.Array
+) -> jax.Array:
+  """Builds the maps from output to input positions, relative to the centre.
+
+  Args:
+    flip: bool [B], mirror left and right (first).
+    angle: float32 [B], radians, counter-clockwise as seen (second).
+    zoom: float32 [B], above 1 enlarges (third).
+    shift: float32 [B, 2], down and right, pixels (last).
+
+  Returns:
+    float32 [B, 2, 3]: input (y, x) = M @ (output y, output x, 1).
+  """
+  cos, sin = jnp.cos(angle) / zoom, jnp.sin(angle) / zoom
+  linear = jnp.stack(
+    [jnp.stack([cos, sin], -1), jnp.stack([-sin, cos], -1)], -2
+  )
+  linear = (
+    linear
+    * jnp.stack([jnp.ones_like(zoom), jnp.where(flip, -1.0, 1.0)], -1)[
+      :, :, None
+    ]
+  )
+  offset = -jnp.einsum('bij,bj->bi', linear, shift)
+  return jnp.concatenate([linear, offset[..., None]], axis=-1)
+
+
+def warp(image: jax.Array, matrices: jax.Array) -> jax.Array:
+  """Samples each image along its affine map, bilinear, border repeated.
+
+  Args:
+    image: uint8 [B, H, W, 3].
+    matrices: float32 [B, 2, 3], see `affine_matrices`.
+
+  Returns:
+    float32 [B, H, W, 3], in [0, 255].
+  """
+  batch, height, width, _ = image.shape
+  centre_y, centre_x = (height - 1) / 2, (width - 1) / 2
+  y = jnp.arange(height, dtype=jnp.float32)[None, :, None] - centre_y
+  x = jnp.arange(width, dtype=jnp.float32)[None, None, :] - centre_x
+  m = matrices[:, :, :, None, None]
+  source_y = m[:, 0, 0] * y + m[:, 0, 1] * x + m[:, 0, 2] + centre_y
+  source_x = m[:, 1, 0] * y + m[:, 1, 1] * x + m[:, 1, 2] + centre_x
+  source_y = jnp.clip(source_y, 0, height - 1)
+  source_x = jnp.clip(source_x, 0, width - 1)
+  top, left = jnp.floor(source_y), jnp.floor(source_x)
+  down, right = (source_y - top)[..., None], (source_x - left)[..., None]
+  top, left = top.astype(jnp.int32), left.astype(jnp.int32)
+  bottom = jnp.minimum(top + 1, height - 1)
+  end = jnp.minimum(left + 1, width - 1)
+
+  # One 32-bit word a pixel: a third of the gathers, which are what it costs.
+  words = jnp.asarray(image, jnp.uint32)
+  packed = words[..., 0] | words[..., 1] << 8 | words[..., 2] << 16
+  packed = packed.reshape(-1)
+  start = jnp.arange(batch)[:, None, None] * (height * width)
+
+  def tap(row, column):
+    word = packed.at[start + row * width + column].get(
+      mode='promise_in_bounds'
+    )[..., None]
+    return ((word >> jnp.arange(0, 24, 8, dtype=jnp.uint32)[None, None, None])
+            & 0xFF).astype(jnp.float32)  # fmt: skip
+
+  upper = tap(top, left) * (1 - right) + tap(top, end) * right
+  lower = tap(bottom, left) * (1 - right) + tap(bottom, end) * right
+  return upper * (1 - down) + lower * down
+
+
+def adjust(
+  image: jax.Array, brightness: jax.Array, contrast: jax.Array
+) -> jax.Array:
+  """Scales about the image's mean, adds an offset, clips to [0, 255].
+
+  Args:
+    image: float32 [B, H, W, 3], in [0, 255].
+    brightness: float32 [B], offset as a fraction of 255.
+    contrast: float32 [B], factor.
+
+  Returns:
+    float32 [B, H, W, 3].
+  """
+  mean = image.mean(axis=(1, 2, 3), keepdims=True)
+  offset = mean + 255 * brightness[:, None, None, None]
+  result = (image - mean) * contrast[:, None, None, None] + offset
+  return jnp.clip(result, 0, 255)
+
+
+def erase(image: jax.Array, box: jax.Array) -> jax.Array:
+  """Replaces a rectangle by the image's mean colour.
+
+  Args:
+    image: float32 [B, H, W, 3].
+    box: float32 [B, 4], top, left, bottom, right in pixels, ends excluded;
+      an empty box erases nothing.
+
+  Returns:
+    float32 [B, H, W, 3].
+  """
+  y = jnp.arange(image.shape[1], dtype=jnp.float32)[None, :, None]
+  x = jnp.arange(image.shape[2], dtype=jnp.float32)[None, None, :]
+  top, left, bottom, right = (box[:, i, None, None] for i in range(4))
+  inside = (y >= top) & (y < bottom) & (x >= left) & (x < right)
+  colour = image.mean(axis=(1, 2), keepdims=True)
+  return jnp.where(inside[..., None], colour, image)
+
+
+def _draw_box(key, probability, height, width):
+  keys = jax.random.split(key, 4)
+  area = jax.random.uniform(keys[0], (), minval=ERASE_AREA[0],
+                            maxval=ERASE_AREA[1])  # fmt: skip
+  log_aspect = jax.random.uniform(
+    keys[1], (), minval=jnp.log(ERASE_ASPECT[0]),
+    maxval=jnp.log(ERASE_ASPECT[1]),
+  )  # fmt: skip
+  aspect = jnp.exp(log_aspect)
+  sides = jnp.stack([jnp.sqrt(area * aspect), jnp.sqrt(area / aspect)])
+  size = jnp.minimum(sides, 1.0) * jnp.array([height, width])
+  space = jnp.array([height, width]) - size
+  corner = jax.random.uniform(keys[2], (2,)) * space
+  hit = jax.random.bernoulli(keys[3], probability)
+  return jnp.concatenate([corner, corner + jnp.where(hit, size, 0)])
+
+
+def draw(key: jax.Array, strengths: Strengths, height: int, width: int):
+  """Draws one example's parameters.
+
+  Args:
+    key: typed PRNG key of the example.
+    strengths: see Strengths.
+    height: pixels.
+    width: pixels.
+
+  Returns:
+    A dict of flip, angle (radians), zoom, shift (pixels), brightness,
+    contrast and box, as `affine_matrices`, `adjust` and `erase` take them.
+  """
+  keys = jax.random.split(key, 7)
+
+  def either_way(row, limit, shape=()):
+    return jax.random.uniform(keys[row], shape, minval=-limit, maxval=limit)
+
+  return {
+    'flip': jax.random.bernoulli(keys[0]) & strengths.flip,
+    'angle': either_way(1, jnp.deg2rad(strengths.rotation)),
+    'zoom': 1 + either_way(2, strengths.zoom),
+    'shift': either_way(3, strengths.shift, (2,)) * jnp.array([height, width]),
+    'brightness': either_way(4, strengths.brightness),
+    'contrast': 1 + either_way(5, strengths.contrast),
+    'box': _draw_box(keys[6], strengths.erase, height, width),
+  }
+
+
+def create_augment(strengths: Strengths, crop_size: int = 0) -> Callable:
+  """Creates the augmentation of a run.
+
+  Args:
+    strengths: see Strengths; parts that are off cost nothing.
+    crop_size: pixels, height and width, cut at random places; 0 = all.
+
+  Returns:
+    A pure function: keys [B] and image uint8 [B, H, W, 3] -> float32
+    [B, h, w, 3] in [0, 255].
+  """
+  warps = strengths.rotation or strengths.zoom or strengths.shift
+
+  def augment_fn(keys, image):
+    if crop_size:
+      space = jnp.array(image.shape[1:3]) - crop_size + 1
+      corner = jax.vmap(
+        lambda key: jax.random.randint(jax.random.fold_in(key, 7), (2,), 0,
+                                       space)
+      )(keys)  # fmt: skip
+      image = preprocessing.cut(image, corner, crop_size)
+    height, width = image.shape[1:3]
+    drawn = jax.vmap(lambda key: draw(key, strengths, height, width))(keys)
+    if warps:
+      image = warp(image, affine_matrices(
+        drawn['flip'], drawn['angle'], drawn['zoom'], drawn['shift']
+      ))  # fmt: skip
+    elif strengths.flip:
+      image = jnp.where(
+        drawn['flip'][:, None, None, None], image[:, :, ::-1], image
+      )
+    image = image.astype(jnp.float32)
+    if strengths.brightness or strengths.contrast:
+      image = adjust(image, drawn['brightness'], drawn['contrast'])
+    if strengths.erase:
+      image = erase(image, drawn['box'])
+    return image
+
+  return augment_fn

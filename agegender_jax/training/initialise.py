@@ -1,0 +1,132 @@
+"""Where a run's first weights come from, when not from its seed."""
+
+import json
+import os
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from agegender_jax import config as config_lib
+from agegender_jax import schema
+from agegender_jax.inference import predictor
+from agegender_jax.models import parameter_groups, pretrained
+
+
+def initialise(config, state, workdir: str):
+  """Loads `model.init_from` into a fresh state.
+
+  Args:
+    config: of the run.
+    state: a state.TrainState as initialised from the seed.
+    workdir: output folder; gets init.json, which says what was loaded.
+
+  Returns:
+    The state with the loaded weights.
+
+  Raises:
+    schema.UserError: no such weights, of another network, or such as want
+      pixels normalised otherwise.
+  """
+  source = config.model.init_from
+  excuse = config.model.init_excuse.split()
+  folder = os.path.expanduser(source)
+  if os.path.isdir(folder):
+    origin, variables = _from_run(config, state.variables, folder, excuse)
+  else:
+    origin, variables = _from_file(config, state.variables, source, excuse)
+  path = pathlib.Path(workdir) / 'init.json'
+  path.write_text(json.dumps(origin, indent=2) + '\n')
+  print(f'weights from {source}')
+  variables = jax.tree.map(jnp.asarray, variables)
+  return state.replace(
+    params=variables['params'], batch_stats=variables['batch_stats']
+  )
+
+
+def _from_file(config, variables, source, excuse):
+  """Ports a state dict in torchvision's naming into the backbone."""
+  try:
+    origin = pretrained.locate(source)
+  except schema.UserError as error:
+    raise schema.UserError(
+      f'{error}; give weights by --config.model.init_from=PATH, or train '
+      "without by --config.model.init_from= (a recipe's :scratch)"
+    ) from None
+  if config.data.normalize != 'imagenet':
+    raise schema.UserError(
+      f'{source} wants pixels as ImageNet weights do: '
+      '--config.data.normalize=imagenet'
+    )
+  part = {key: tree.get('backbone', {}) for key, tree in variables.items()}
+  part = pretrained.port(pretrained.load_state(origin.path), part, excuse)
+  return origin._asdict(), {
+    key: {**tree, 'backbone': part[key]} if part.get(key) else tree
+    for key, tree in variables.items()
+  }
+
+
+def _from_run(config, variables, source, excuse):
+  """Takes over what a run of ours learned, but for what is excused."""
+  theirs = config_lib.load_config(source)
+  if theirs.data.normalize != config.data.normalize:
+    raise schema.UserError(
+      f'the run in {source} was trained with data.normalize = '
+      f'{theirs.data.normalize}, this one has {config.data.normalize}'
+    )
+  network = predictor.Predictor(theirs)
+  with predictor.open_selected(theirs, network, source) as (checkpoints, step):
+    found = checkpoints.read_variables(step)
+  origin = {'source': source, 'step': step, **_terms(source)}
+  return origin, take_over(found, variables, excuse)
+
+
+def _terms(source):
+  """Says on which data, under which licence, a run of ours was trained."""
+  path = pathlib.Path(source) / 'data.json'
+  data = json.loads(path.read_text()) if path.exists() else {}
+  return {key: data[key] for key in ('name', 'licence') if data.get(key)}
+
+
+def take_over(found, wanted, excuse):
+  """Returns `wanted` with the leaves of `found`, but for what is excused.
+
+  Args:
+    found: {'params': tree, 'batch_stats': tree}; either may be absent or None.
+    wanted: likewise, both there.
+    excuse: patterns of paths that keep their values in `wanted`.
+
+  Raises:
+    schema.UserError: what is not excused differs in names or shapes, or a
+      pattern names nothing in either.
+  """
+  found = {key: parameter_groups.flatten(found.get(key) or {}) for key in wanted}
+  wanted = {key: parameter_groups.flatten(tree) for key, tree in wanted.items()}
+  paths = set().union(*found.values(), *wanted.values())
+  parameter_groups.check_patterns('model.init_excuse', excuse, paths)
+  return {
+    key: _take_over_flat(found[key], tree, excuse)
+    for key, tree in wanted.items()
+  }
+
+
+def _take_over_flat(found, wanted, excuse):
+  """Does what `take_over` says with one collection, each path -> leaf."""
+
+  def is_asked(path):
+    return not any(parameter_groups.matches(pattern, path) for pattern in excuse)
+
+  for path in sorted(filter(is_asked, found.keys() | wanted.keys())):
+    shapes = [
+      np.shape(tree[path]) if path in tree else 'absent'
+      for tree in (found, wanted)
+    ]
+    if shapes[0] != shapes[1]:
+      raise schema.UserError(
+        f'model.init_from is of another network: {path} is {shapes[0]} there '
+        f'and {shapes[1]} here; excuse it by model.init_excuse if that is meant'
+      )
+  taken = {path: found[path] for path in wanted if is_asked(path)}
+  return parameter_groups.join(taken, {k: v for k, v in wanted.items()
+                                if k not in taken})  # fmt: skip

@@ -1,0 +1,191 @@
+import faces_on_disk
+import jax
+import numpy as np
+import pytest
+
+from agegender_jax import schema
+from agegender_jax.data import pipeline
+from agegender_jax.data import source as source_lib
+
+N = 23
+
+
+class Numbered:
+  """A source whose picture of row r is r everywhere."""
+
+  def __init__(self, size=N):
+    rows = np.arange(size)
+    self.labels = {
+      'age': (rows + 0.5).astype(np.float32),
+      'age_group': (rows % 8).astype(np.int32),
+      'gender': (rows % 2).astype(np.int32),
+    }
+    self.size = size
+
+  def __len__(self):
+    return self.size
+
+  def gather(self, rows):
+    return np.broadcast_to(
+      np.asarray(rows, np.uint8)[:, None, None, None], (len(rows), 2, 2, 3)
+    ).copy()
+
+
+def single(steps, start=0):
+  return [range(step, step + 1) for step in range(start, steps)]
+
+
+def train(source=None, calls=None, num_workers=0, **options):
+  """Returns the batches of a run: pictures as read, labels by its order."""
+  source = source or Numbered()
+  options = {'batch_size': 8, 'seed': 3} | options
+  order = pipeline.Order(len(source), **options)
+  calls = single(12) if calls is None else calls
+  with pipeline.train_pictures(source, order, calls, num_workers) as it:
+    return [
+      pipeline.make_labels(source, order.rows(call)) | {'image': image}
+      for call, image in zip(calls, it, strict=True)
+    ]
+
+
+def assert_equal(first, second):
+  assert len(first) == len(second)
+  for one, other in zip(first, second, strict=True):
+    assert one.keys() == other.keys()
+    for key in one:
+      np.testing.assert_array_equal(one[key], other[key])
+      assert one[key].dtype == other[key].dtype
+
+
+def test_pictures_and_labels_follow_the_contract():
+  batches = train()
+  assert len(batches) == 12
+  for batch in batches:
+    assert sorted(batch) == sorted(schema.BATCH_KEYS)
+    rows = batch['row']
+    assert [batch[key].dtype.name for key in schema.BATCH_KEYS] == [
+      'uint8', 'float32', 'int32', 'int32', 'float32', 'int32',
+    ]  # fmt: skip
+    np.testing.assert_array_equal(batch['image'][:, 1, 1, 2], rows)
+    np.testing.assert_array_equal(batch['age'], rows + np.float32(0.5))
+    np.testing.assert_array_equal(batch['gender'], rows % 2)
+    np.testing.assert_array_equal(batch['age_group'], rows % 8)
+    np.testing.assert_array_equal(batch['mask'], np.ones(8))
+
+
+def test_every_epoch_has_every_example_once_in_a_new_order():
+  # 8 x 23 / 8 = 23 steps are exactly eight epochs, borders inside batches.
+  rows = np.concatenate([b['row'] for b in train(calls=single(23))])
+  epochs = rows.reshape(8, N)
+  for epoch in epochs:
+    np.testing.assert_array_equal(np.sort(epoch), np.arange(N))
+  assert len({tuple(epoch) for epoch in epochs}) == 8
+
+
+def test_order_depends_on_the_seed_only():
+  assert_equal(train(), train())
+  assert (train()[0]['row'] != train(seed=4)[0]['row']).any()
+
+
+def test_batch_larger_than_the_split():
+  batches = train(calls=single(3), batch_size=50)
+  rows = np.concatenate([batch['row'] for batch in batches])
+  for start in range(0, 150 - N, N):
+    part = rows[start : start + N]
+    np.testing.assert_array_equal(np.sort(part), np.arange(N))
+
+
+@pytest.mark.parametrize('start', [0, 1, 5, 11, 12, 13])
+def test_resumed_stream_goes_on_where_it_was(start):
+  assert_equal(train(calls=single(12, start)), train()[start:])
+
+
+def test_processes_share_each_batch():
+  parts = [train(process_index=i, process_count=2) for i in range(2)]
+  for whole, left, right in zip(train(), *parts, strict=True):
+    for key in whole:
+      np.testing.assert_array_equal(
+        whole[key], np.concatenate([left[key], right[key]])
+      )
+  with pytest.raises(schema.UserError, match='8 is not divisible by the 3'):
+    train(process_count=3)
+
+
+def test_a_call_has_the_batches_of_its_steps():
+  calls = [range(0, 4), range(4, 5), range(5, 9)]
+  found, expected = train(calls=calls), train()
+  for call, batch in zip(calls, found, strict=True):
+    for key, values in batch.items():
+      np.testing.assert_array_equal(
+        values, np.concatenate([expected[step][key] for step in call])
+      )
+
+
+def test_pictures_are_fresh_arrays():
+  order = pipeline.Order(N, batch_size=8, seed=3)
+  with pipeline.train_pictures(Numbered(), order, single(12)) as it:
+    kept = [next(it) for _ in range(6)]
+    for image in kept[:5]:
+      image[...] = 0
+    np.testing.assert_array_equal(kept[5], train()[5]['image'])
+
+
+@pytest.mark.parametrize('size', [1, 7, 8, 9, N])
+def test_eval_batches_score_every_example_once(size):
+  with pipeline.eval_batches(Numbered(size), batch_size=8) as it:
+    batches = list(it)
+  assert len(batches) == -(-size // 8)
+  rows = np.concatenate([b['row'] for b in batches])
+  mask = np.concatenate([b['mask'] for b in batches])
+  assert len(rows) % 8 == 0 and mask.sum() == size
+  np.testing.assert_array_equal(rows[mask == 1], np.arange(size))
+  for key in ('row', 'age', 'gender', 'age_group'):
+    values = np.concatenate([b[key] for b in batches])
+    assert (values[mask == 0] == schema.UNKNOWN).all()
+  image = np.concatenate([b['image'] for b in batches])
+  assert not image[mask == 0].any()
+
+
+def test_eval_batches_are_shared_by_processes():
+  rows = []
+  for index in range(2):
+    with pipeline.eval_batches(
+      Numbered(), batch_size=8, process_index=index, process_count=2
+    ) as it:
+      rows += [b['row'][b['mask'] == 1] for b in it]
+  np.testing.assert_array_equal(np.sort(np.concatenate(rows)), np.arange(N))
+
+
+def open_faces(folder, kind):
+  faces_on_disk.write_utkface(folder / 'raw', N)
+  return source_lib.open_source(
+    'utkface', 'all', source_dir=str(folder / 'raw'), cache=kind,
+    data_dir=str(folder / 'prepared'), image_size=16,
+  )  # fmt: skip
+
+
+@pytest.mark.parametrize('kind', ['memmap', 'none'])
+def test_a_cpu_device_takes_pictures_without_a_copy(tmp_path, kind):
+  source = open_faces(tmp_path, kind)
+  kept = []  # So that no batch gets the memory of another.
+  for count in range(1, 9):
+    image = source.gather(np.arange(count))
+    kept.append((image, jax.device_put(image)))
+    assert kept[-1][1].unsafe_buffer_pointer() == image.ctypes.data
+
+
+@pytest.mark.parametrize('kind', source_lib.CACHES)
+def test_workers_change_no_batch(tmp_path, kind):
+  source = open_faces(tmp_path, kind)
+  expected = train(source)
+  num_workers = 2 if kind == 'memmap' else 1
+  assert_equal(train(source, num_workers=num_workers), expected)
+
+
+def test_closing_early_ends_the_stream():
+  order = pipeline.Order(N, batch_size=8, seed=0)
+  batches = pipeline.train_pictures(Numbered(), order, single(1000))
+  next(batches)
+  batches.close()
+  batches.close()
+  assert list(batches) == []

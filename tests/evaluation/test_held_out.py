@@ -1,0 +1,175 @@
+import types
+
+import numpy as np
+import pytest
+
+from agegender_jax import config as config_lib
+from agegender_jax import schema
+from agegender_jax.evaluation import held_out, labelled
+from agegender_jax.scoring import calibration
+
+
+class Source(types.SimpleNamespace):
+  def __len__(self):
+    return len(self.names)
+
+
+def source(*names, fingerprint='f'):
+  return Source(names=list(names), fingerprint=fingerprint)
+
+
+SPLITS = {
+  'train': source('a', 'b'),
+  'validation': source('c', 'd'),
+  'validation_part': source('d'),
+  'test': source('e', 'f'),
+  'rest': source('g'),
+}
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+  """A config, its workdir, and which splits were calibrated on."""
+  config = config_lib.default_config()
+  config_lib.save_config(config, str(tmp_path))
+
+  def open_split(config, split):
+    if split == 'empty':
+      raise schema.EmptySplitError('no example')
+    return SPLITS[split]
+
+  fits = []
+
+  def calibrate(config, network, variables, step, source, split):
+    if source is None:
+      return None
+    fits.append(split)
+    return {
+      'step': step, 'split': split, 'fingerprint': source.fingerprint,
+      'number': len(fits),
+    }  # fmt: skip
+
+  monkeypatch.setattr(labelled, 'open_split', open_split)
+  monkeypatch.setattr(held_out, 'calibrate', calibrate)
+  return types.SimpleNamespace(config=config, workdir=str(tmp_path), fits=fits)
+
+
+def find(run, step, scored, train='train'):
+  train = SPLITS[train] if train else None
+  return held_out.find_calibration(
+    run.config, run.workdir, None, None, step, train, scored
+  )
+
+
+def test_the_validation_split_calibrates_unless_it_is_scored(run, capsys):
+  config = run.config
+  found = held_out.open_held_out(config, SPLITS['train'], SPLITS['test'])
+  assert found == (SPLITS['validation'], 'validation')
+  assert capsys.readouterr().out == ''
+  # Also where it is but a part of what is scored.
+  scored = source('d', 'e')
+  assert held_out.open_held_out(config, SPLITS['train'], scored)[0] is None
+  lines = capsys.readouterr().out.splitlines()
+  assert len(lines) == 1 and 'data.calibration_split' in lines[0]
+
+
+def test_a_split_asked_for_must_be_neither_trained_on_nor_scored(run):
+  for split, word in [('train', 'trained on'), ('test', 'scored')]:
+    run.config.data.calibration_split = split
+    with pytest.raises(schema.UserError, match=f'"{split}".* are {word}'):
+      held_out.open_held_out(run.config, SPLITS['train'], SPLITS['test'])
+  run.config.data.calibration_split = 'rest'
+  found = held_out.open_held_out(run.config, SPLITS['train'], SPLITS['test'])
+  assert found == (SPLITS['rest'], 'rest')
+
+
+def test_an_empty_split_calibrates_nothing(run, capsys):
+  run.config.data.calibration_split = 'empty'
+  found = held_out.open_held_out(run.config, SPLITS['train'], SPLITS['test'])
+  assert found == (None, 'empty')
+  assert '"empty" holds no picture' in capsys.readouterr().out
+
+
+def test_pictures_of_other_data_may_have_the_same_names():
+  assert held_out.are_shared(source('a'), source('a', 'b'))
+  assert not held_out.are_shared(source('a'), source('a', fingerprint='g'))
+
+
+def test_a_calibration_is_stored_and_taken_again(run):
+  first = find(run, 7, SPLITS['test'])
+  assert first['number'] == 1 and run.fits == ['validation']
+  assert calibration.read(f'{run.workdir}/calibration.json') == first
+  assert find(run, 7, SPLITS['test']) == first
+  # It holds for other data, which could not calibrate.
+  other = source('c', fingerprint='other')
+  assert find(run, 7, other, train=None) == first
+  assert run.fits == ['validation']
+
+
+def test_another_split_is_fitted_anew_and_then_taken(run):
+  find(run, 7, SPLITS['test'])
+  run.config.data.calibration_split = 'rest'
+  assert find(run, 7, SPLITS['test'])['split'] == 'rest'
+  run.config.data.calibration_split = ''
+  assert find(run, 7, SPLITS['test'])['split'] == 'rest'
+  assert run.fits == ['validation', 'rest']
+
+
+def test_another_step_is_fitted_but_not_stored(run):
+  stored = find(run, 7, SPLITS['test'])
+  run.config.train.restore_step = 5
+  assert find(run, 5, SPLITS['test'])['step'] == 5
+  assert calibration.read(f'{run.workdir}/calibration.json') == stored
+  run.config.train.restore_step = 0  # The run went on.
+  assert find(run, 9, SPLITS['test'])['step'] == 9
+  assert calibration.read(f'{run.workdir}/calibration.json')['step'] == 9
+
+
+def test_over_sampling_has_a_calibration_of_its_own(run):
+  plain = find(run, 7, SPLITS['test'])
+  run.config.data.oversample = True
+  assert held_out.variant(run.config, run.workdir) == '_oversample'
+  assert find(run, 7, SPLITS['test'])['number'] == 2
+  assert find(run, 7, SPLITS['test'])['number'] == 2
+  run.config.data.oversample = False
+  assert find(run, 7, SPLITS['test']) == plain
+
+
+def test_pictures_that_calibrated_are_not_scored_with_it(run, capsys):
+  find(run, 7, SPLITS['test'])
+  assert find(run, 7, SPLITS['validation_part']) is None
+  out = capsys.readouterr().out
+  assert 'calibration.json' in out and 'are scored now' in out
+
+
+def test_other_data_without_a_stored_calibration_get_none(run, capsys):
+  assert find(run, 7, source('z', fingerprint='other'), train=None) is None
+  assert 'own data first' in capsys.readouterr().out and not run.fits
+
+
+def test_a_split_asked_for_on_other_data_is_refused(run):
+  other = source('z', fingerprint='other')
+  stored = find(run, 7, SPLITS['test'])
+  # Also one that the run's data and these may both have.
+  for split in ('rest', 'validation'):
+    run.config.data.calibration_split = split
+    with pytest.raises(schema.UserError, match=f'"{split}".*leave it out'):
+      find(run, 7, other, train=None)
+  # The run's own field names a split of the run's own data.
+  config_lib.save_config(run.config, run.workdir)
+  assert find(run, 7, other, train=None) == stored
+  assert run.fits == ['validation']
+
+
+@pytest.mark.parametrize(
+  'columns, words',
+  [
+    ({'age_pred'}, 'too few known ages'),
+    ({'age_group_pred'}, 'gives no years'),
+    ({'gender_prob'}, 'none or all of them are wrong'),
+  ],
+)
+def test_what_could_not_be_fitted_is_said(columns, words):
+  fitted = {'num_examples': 4, 'split': 'x', 'age': None, 'gender': None}
+  line = held_out.describe(fitted, dict.fromkeys(columns, np.zeros(4)))
+  assert words in line and '\n' not in line

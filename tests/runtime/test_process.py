@@ -1,0 +1,143 @@
+"""What a process sets up once, seen from a process of its own."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from agegender_jax import schema
+from agegender_jax.runtime import process
+
+COUNT = """
+from agegender_jax import runtime
+runtime.divide_cpu(3)
+import jax
+print(jax.device_count())
+"""
+
+
+@pytest.mark.parametrize(
+  'xla_flags, devices',
+  [('', 3), ('--xla_force_host_platform_device_count=2', 2)],
+)
+def test_a_cpu_is_as_many_devices_as_asked(xla_flags, devices):
+  result = subprocess.run(
+    [sys.executable, '-c', COUNT],
+    env={**os.environ, 'XLA_FLAGS': xla_flags},
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  assert int(result.stdout) == devices
+
+
+@pytest.mark.parametrize(
+  'before, after',
+  [
+    (None, '--xla_gpu_exclude_nondeterministic_ops=true'),
+    ('--a=1', '--a=1 --xla_gpu_exclude_nondeterministic_ops=true'),
+    ('--xla_gpu_deterministic_ops=false', '--xla_gpu_deterministic_ops=false'),
+  ],
+)
+def test_gpus_are_asked_for_the_same_bits(before, after, monkeypatch):
+  monkeypatch.delenv('XLA_FLAGS', raising=False)
+  if before:
+    monkeypatch.setenv('XLA_FLAGS', before)
+  for _ in range(2):  # A process that was started by one of ours.
+    process.exclude_nondeterminism()
+    assert os.environ['XLA_FLAGS'] == after
+
+
+RESTART = """
+import os, sys
+from agegender_jax import runtime
+runtime.restart_with_jemalloc()
+print('libjemalloc' in open('/proc/self/maps').read(), sys.argv[1:])
+"""
+
+
+def test_a_command_starts_anew_with_jemalloc():
+  try:
+    process.jemalloc_environment()
+  except schema.UserError as error:
+    pytest.skip(str(error))
+  result = subprocess.run(
+    [sys.executable, '-c', RESTART, '--flag=a b'],
+    env={**os.environ, 'AGEGENDER_MALLOC': 'jemalloc'},
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  assert result.stdout == "True ['--flag=a b']\n" and not result.stderr
+
+
+@pytest.mark.parametrize(
+  'name, preloaded, starts',
+  [
+    (None, '', False),
+    ('0', '', False),
+    ('1', '', False),
+    ('jemalloc', '', True),
+    ('jemalloc', '/other.so', True),
+    ('jemalloc', '/lib/libjemalloc.so.2:/other.so', False),
+  ],
+)
+def test_only_who_asks_for_jemalloc_starts_anew(
+  name, preloaded, starts, monkeypatch
+):
+  monkeypatch.setattr(os.path, 'exists', lambda path: True)
+  calls = []
+  monkeypatch.setattr(os, 'execve', lambda *call: calls.append(call))
+  monkeypatch.delenv('AGEGENDER_MALLOC', raising=False)
+  monkeypatch.delenv('MALLOC_CONF', raising=False)
+  if name:
+    monkeypatch.setenv('AGEGENDER_MALLOC', name)
+  monkeypatch.setenv('LD_PRELOAD', preloaded)
+  process.restart_with_jemalloc()
+  assert len(calls) == starts
+  for program, argv, env in calls:
+    assert (program, argv) == (sys.executable, sys.orig_argv)
+    library, *others = env['LD_PRELOAD'].split(':')
+    assert library.endswith('/libjemalloc.so.2')
+    assert others == [preloaded] * bool(preloaded)
+    assert 'dirty_decay_ms:-1' in env['MALLOC_CONF']
+
+
+def test_what_cannot_be_had_of_allocators_is_told(monkeypatch):
+  monkeypatch.setattr(os.path, 'exists', lambda path: False)
+  monkeypatch.setenv('LD_PRELOAD', '')
+  monkeypatch.setenv('AGEGENDER_MALLOC', 'jemalloc')
+  with pytest.raises(schema.UserError, match='install it'):
+    process.restart_with_jemalloc()
+  assert not process.tune_malloc()  # It is not glibc's to be tuned.
+  monkeypatch.setenv('AGEGENDER_MALLOC', 'jemaloc')
+  with pytest.raises(schema.UserError, match='jemaloc: expected 0, 1 or'):
+    process.restart_with_jemalloc()
+
+
+LOG = """
+import logging
+import sys
+from absl import app
+from agegender_jax import runtime
+def main(_):
+  runtime.set_up_logging()
+  for path, level, text in [
+    (runtime.__file__, logging.INFO, 'our note'),
+    ('/agegender_jax/.venv/jax/bridge.py', logging.INFO, 'their note'),
+    ('/agegender_jax/.venv/jax/bridge.py', logging.WARNING, 'their warning'),
+  ]:
+    for logger in (logging.getLogger('absl'), logging.getLogger('jax')):
+      record = logger.makeRecord(logger.name, level, path, 1, text, (), None)
+      logger.handle(record)
+app.run(main)
+"""
+
+
+def test_the_log_has_our_notes_and_all_warnings():
+  result = subprocess.run(
+    [sys.executable, '-c', LOG], capture_output=True, text=True, check=True
+  )
+  assert result.stdout.splitlines() == ['our note'] * 2 + ['their warning'] * 2
+  assert not result.stderr

@@ -1,0 +1,284 @@
+"""The benchmark: its tables, figures and processes."""
+
+import json
+import pathlib
+import subprocess
+import sys
+import types
+
+import numpy as np
+import pytest
+
+from agegender_jax import config as config_lib
+from agegender_jax import schema
+from agegender_jax.runtime import devices
+
+ROOT = pathlib.Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / 'scripts'))
+
+from benchmarking import (  # noqa: E402, found by the path above.
+  figures,
+  made_up,
+  measures,
+  rounds,
+  tables,
+  workbench,
+)
+
+
+def worker(name='ours', seconds=(0.5, 0.2, 0.25), **facts):
+  """Returns what stands for a worker that took its turns."""
+  facts = {'images': 10, 'peer': 'ours'} | facts
+  memory = {'peak_rss': 1.5, 'peak_device': None}
+  return types.SimpleNamespace(
+    name=name, seconds=list(seconds), facts=facts, memory=memory
+  )
+
+
+def test_row_has_the_median_over_rounds_and_the_share_of_the_peak():
+  row = tables.create_row(
+    worker(flops_per_image=2e9), config_lib.default_config(), 1e12
+  )
+  assert row['images_per_second'] == {'median': 40, 'low': 20, 'high': 50}
+  assert row['ms'] == {'median': 250, 'low': 200, 'high': 500}
+  assert row['tflops'] == pytest.approx(0.08)
+  assert row['matmul_share'] == pytest.approx(0.08)
+  assert row['net'] == 'cnn 32-64, 128 a branch'
+
+
+def test_ratio_pairs_the_rounds():
+  ratio = tables.create_ratio(
+    worker('a', [1.0, 2.0, 4.0]), worker('b', [2.0, 2.0, 2.0])
+  )
+  assert ratio == {'name': 'a / b', 'median': 1.0, 'low': 0.5, 'high': 2.0}
+
+
+def test_table_leaves_out_what_no_row_has():
+  row = tables.create_row(worker(), config_lib.default_config())
+  lines = tables.to_markdown({'rows': [row, row | {'ms': None}]}).split('\n')
+  titles = [cell.strip() for cell in lines[0].strip('|').split('|')]
+  assert titles == ['net', 'batch', 'px', 'dtype', 'what', 'images/s', 'ms',
+                    'peak RSS, GiB']  # fmt: skip
+  assert '| 40.0 [20.0 to 50.0] | 250.00 [200.00 to 500.00] |' in lines[2]
+  assert '| 40.0 [20.0 to 50.0] |  |' in lines[3]
+
+
+def test_starts_are_told_cold_and_warm():
+  starts = [{'first step': 9.0}, {'first step': 2.0}, {'first step': 3.0}]
+  text = tables.to_markdown({'starts': starts})
+  assert '| first step | 9.00 | 2.50 [2.00 to 3.00] |' in text
+
+
+@pytest.mark.parametrize('load, warns', [(0.1, False), (2.0, True)])
+def test_a_loaded_machine_is_told(load, warns):
+  machine = tables.describe_machine()
+  machine |= {'load_before': load, 'device': '1 x cpu'}
+  assert ('these times mean little' in tables.describe(machine, '')) == warns
+
+
+class _Turns:
+  def __init__(self, name, log, fails=False):
+    self.name, self.log, self.fails = name, log, fails
+
+  def go(self, steps):
+    if self.fails:
+      raise rounds.WorkerDied(self.name)
+    self.log.append((self.name, steps))
+
+  def close(self):
+    self.log.append((self.name, 'closed'))
+
+
+def test_workers_take_turns_and_are_closed():
+  log = []
+  rounds.alternate([_Turns('a', log), _Turns('b', log)], 2, 7)
+  assert log == [('a', 7), ('b', 7)] * 2 + [('a', 'closed'), ('b', 'closed')]
+
+
+def test_workers_are_closed_when_one_dies():
+  log = []
+  with pytest.raises(rounds.WorkerDied):
+    rounds.alternate([_Turns('a', log), _Turns('b', log, fails=True)], 2, 1)
+  assert log == [('a', 1), ('a', 'closed'), ('b', 'closed')]
+
+
+def test_what_a_worker_refuses_is_a_line(tmp_path):
+  task = {'malloc': 'stock', 'config': str(tmp_path), 'warmup': 0}
+  with pytest.raises(schema.UserError, match='no run in workdir'):
+    rounds.Worker('jax', task)
+
+
+def test_a_worker_that_dies_says_why(tmp_path):
+  config_lib.save_config(config_lib.default_config(), str(tmp_path))
+  task = {'malloc': 'stock', 'config': str(tmp_path), 'module': 'nothing'}
+  with pytest.raises(rounds.WorkerDied, match="'benchmarking.nothing'"):
+    rounds.Worker('jax', task)
+
+
+def test_peer_is_timed_without_augmentation():
+  config = config_lib.default_config()
+  config.data.image_size, config.data.crop_size = 256, 227
+  config.data.flip, config.train.batch_size = True, 50
+  plain = workbench.without_augmentation(config, train__batch_size=8)
+  assert (plain.data.image_size, plain.data.crop_size) == (227, 0)
+  assert not plain.data.flip and plain.train.batch_size == 8
+  assert config.data.flip and config.train.batch_size == 50
+
+
+def test_scaling_goes_on_where_memory_ends():
+  bench = types.SimpleNamespace(
+    config=config_lib.default_config(),
+    options=workbench.Options(batch_sizes=(4, 8, 16), image_sizes=(64,)),
+    measure_peaks=lambda: {'matmul': 1e12, 'memory': 1e10},
+    alternate=lambda workers: None,
+  )
+
+  def start_both(job, config):
+    assert job == 'step'
+    if config.train.batch_size == 8:
+      raise rounds.WorkerDied('ours ended with status -9\nlast words')
+    return [worker(images=config.train.batch_size)]
+
+  bench.start_both = start_both
+  rows = measures.measure_scaling(bench)['rows']
+  assert [row['batch_size'] for row in rows] == [4, 8, 16, 64]
+  assert [row['image_size'] for row in rows] == [128, 128, 128, 64]
+  assert rows[1]['name'] == 'ours ended with status -9'
+  assert 'ms' not in rows[1] and rows[2]['ms']['median'] == 250
+
+
+def test_convolutions_are_set_beside_each_other():
+  asked = []
+
+  def start(peer, job, config, kernel):
+    asked.append((config.model.conv, config.data.image_size, kernel))
+    return worker(seconds=[len(asked)])
+
+  bench = types.SimpleNamespace(
+    config=config_lib.default_config(),
+    options=workbench.Options(image_sizes=(8, 16)),
+    measure_peaks=lambda: {'matmul': 1e12, 'memory': 1e10},
+    alternate=lambda workers: None,
+    start=start,
+  )
+  found = measures.measure_convolution(bench)
+  assert asked[:2] == [('direct', 8, 3), ('fourier', 8, 3)]
+  assert len(found['rows']) == len(asked) == 2 * len(found['ratios'])
+  assert found['ratios'][0]['name'] == '8 px: 3x3 fourier / 3x3 direct'
+  assert found['ratios'][0]['median'] == 0.5
+
+
+@pytest.mark.parametrize('conv', ['direct', 'fourier'])
+def test_a_convolution_is_timed_with_both_gradients(conv):
+  from benchmarking import jax_jobs
+
+  config = config_lib.default_config()
+  config.model.conv, config.train.batch_size = conv, 2
+  config.data.image_size = 8
+  job = jax_jobs.Convolution({'kernel': 3}, config)
+  assert job.run(2) > 0
+  gradients, image = job.compute(job.variables, job.image)
+  assert gradients['params']['kernel'].shape == (3, 3, 64, 64)
+  assert image.shape == (2, 8, 8, 64)
+  # A multiplication and an addition a tap, in three passes.
+  assert job.facts['flops_per_image'] == 3 * 2 * 8 * 8 * 9 * 64 * 64
+
+
+@pytest.mark.parametrize('cache, arrays', [('memmap', 7), ('device', 8)])
+def test_stages_of_the_input_are_timed(tmp_path, cache, arrays):
+  from benchmarking import jax_jobs
+
+  config = config_lib.default_config()
+  config.data.data_dir, config.data.cache = str(tmp_path), cache
+  config.data.name, config.data.synthetic_examples = 'synthetic', 40
+  config.data.image_size, config.train.batch_size = 16, 4
+  jobs = {
+    stage: jax_jobs.Input({'stage': stage}, config) for stage in measures.STAGES
+  }
+  assert all(job.run(2) > 0 for job in jobs.values())
+  # One number of each array that was handed over: JAX leaves out the unused.
+  assert devices.read(jobs['shard'].call())['seen'][0].shape == (arrays,)
+
+
+def run_script(*args):
+  """Runs the benchmark in a process of its own."""
+  return subprocess.run(
+    [sys.executable, str(ROOT / 'scripts/benchmark.py'), *args],
+    capture_output=True,
+    text=True,
+    env=rounds.environment(),
+    check=False,
+  )
+
+
+def test_step_is_measured_and_kept(tmp_path):
+  result = run_script(
+    '--measure=step', '--malloc=stock', '--rounds=2', '--steps=1',
+    '--warmup=1', f'--config={ROOT}/configs/quickstart.py:runlocal',
+    '--config.model.layers=conv:4 pool', '--config.model.branch=gap',
+    f'--output={tmp_path}',
+  )  # fmt: skip
+  assert result.returncode == 0, result.stderr
+  assert (tmp_path / 'benchmark.md').read_text() + '\n' == result.stdout
+  content = json.loads((tmp_path / 'benchmark.json').read_text())
+  assert content['measure'] == 'step'
+  assert set(content['machine']) == {
+    'command', 'date', 'commit', 'cpu', 'cores', 'memory_gib', 'load_before',
+    'versions', 'device',
+  }  # fmt: skip
+  (row,) = content['rows']
+  # 3 x 3 x 3 x 4 + 4, and a weight for each of 4 channels + 1 a task.
+  assert row['parameters'] == 112 + 2 * 5
+  # Forward and the kernel's gradient of the convolution; of the outputs the
+  # input's as well.
+  assert row['flops_per_image'] == 2 * 2 * 64**2 * 27 * 4 + 2 * 3 * 2 * 4
+  assert len(row['seconds']) == 2 and min(row['seconds']) > 0
+  speed = row['images_per_second']
+  assert speed['low'] <= speed['median'] <= speed['high']
+  assert speed['high'] == pytest.approx(4 / min(row['seconds']))
+  for key in ('peak_rss', 'compile_seconds', 'bytes_per_image', 'tflops'):
+    assert row[key] > 0
+  assert min(content['peaks'].values()) > 0
+
+
+@pytest.mark.parametrize(
+  'flag, message',
+  [
+    ('--measure=roofline', 'error: --results=GLOB names no'),
+    ('--measure=step', 'error: --config=configs/NAME.py is needed'),
+    ('--config=configs/nothing.py', 'error: --config=configs/nothing.py: no'),
+    ('--batch_sizes=few', 'error: sizes are whole numbers'),
+  ],
+)
+def test_what_the_user_can_mend_is_a_line(flag, message):
+  result = run_script(flag)
+  assert result.returncode == 2
+  assert result.stderr.startswith(message)
+  assert result.stderr.count('\n') == 1
+
+
+def test_figures_are_drawn(tmp_path):
+  config = config_lib.default_config()
+  row = tables.create_row(
+    worker(flops_per_image=2e9, bytes_per_image=1e8), config
+  )
+  swept = [
+    row | {'sweep': sweep, sweep: size}
+    for sweep in ('batch_size', 'image_size')
+    for size in (64, 128)
+  ]
+  failed = {'name': 'x', 'net': 'y', 'peer': '', 'sweep': 'batch_size'}
+  figures.draw_scaling([*swept, failed], str(tmp_path))
+  theirs = row | {'peer': 'torch', 'bytes_per_image': None}
+  figures.draw_roofline(
+    [row, theirs], {'matmul': 3e11, 'memory': 2e10}, str(tmp_path)
+  )
+  for name in ('scaling', 'roofline'):
+    assert (tmp_path / f'{name}.png').stat().st_size > 5000
+    assert '<svg' in (tmp_path / f'{name}.svg').read_text()
+
+
+def test_made_up_batch_keeps_the_contract():
+  batch = made_up.create_batch(config_lib.default_config())
+  assert set(batch) == set(schema.BATCH_KEYS)
+  assert batch['image'].dtype == np.uint8 and batch['mask'].all()

@@ -1,0 +1,209 @@
+"""The benchmark's PyTorch peer: the same network, trained the same way."""
+
+import importlib.util
+import math
+import pathlib
+import sys
+import types
+
+import jax
+import numpy as np
+import pytest
+from flax import traverse_util
+
+from agegender_jax import config as config_lib
+from agegender_jax import schema
+from agegender_jax.inference import predictor
+from agegender_jax.runtime import devices
+
+ROOT = pathlib.Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / 'scripts'))
+
+from benchmarking import workbench  # noqa: E402, found by the path above.
+
+# The seeds' networks: recipe, argument.
+NETS = (
+  ('utk_multibranch', ''),
+  ('utk_cnn', ''),
+  ('utk_fourconv', ''),
+  ('utk_vgg', 'scratch'),
+  ('utk_resnet', 'backbone=resnet18,scratch'),
+  ('utk_resnet', 'scratch'),
+  ('adience_resnet', 'scratch'),
+  ('adience_levi_hassner', ''),
+)
+
+
+# One of each kind: the others repeat their layers.
+KINDS = tuple(
+  net for net in NETS if net[0] not in ('utk_fourconv', 'adience_resnet')
+)
+
+
+def load_recipe(name, arg=''):
+  """Returns the configuration of a recipe."""
+  spec = importlib.util.spec_from_file_location(
+    name, ROOT / 'configs' / f'{name}.py'
+  )
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module.get_config(arg)
+
+
+def small(config, **fields):
+  """Returns a copy at 64 pixels, a batch of 4, without randomness."""
+  config = workbench.without_augmentation(
+    config,
+    **{
+      'data__image_size': 64,
+      'train__batch_size': 4,
+      'train__eval_batch_size': 4,
+      **fields,
+    },
+  )
+  for field in ('layers', 'branch'):
+    words = config.model[field].split()
+    words = [word for word in words if not word.startswith('drop:')]
+    config.model[field] = ' '.join(words)
+  return config
+
+
+@pytest.fixture
+def torch_lib():
+  """The peer's modules; skips where PyTorch is absent."""
+  pytest.importorskip(
+    'torch', reason='needs torch: pip install -e .[benchmark]'
+  )
+  from benchmarking import torch_jobs, torch_nets, torch_training
+
+  return types.SimpleNamespace(
+    jobs=torch_jobs, nets=torch_nets, training=torch_training
+  )
+
+
+def create_peer(torch_lib, config):
+  """Returns the peer network of a configuration."""
+  outputs = {
+    name: row[1]
+    for name, row in torch_lib.training.create_tasks(config).items()
+  }
+  return torch_lib.nets.Net(config.model, config.data.image_size, outputs)
+
+
+def shapes_of(config):
+  """Returns our network and its variables as shapes."""
+  network = predictor.Predictor(config)
+  size = config.data.image_size
+  image = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
+  variables = jax.eval_shape(
+    lambda key, image: network.model.init(key, image, train=False),
+    jax.random.key(0),
+    image,
+  )
+  return network, variables
+
+
+@pytest.mark.parametrize('name, arg', NETS, ids=lambda value: value)
+def test_peer_has_as_many_parameters(torch_lib, name, arg):
+  import torch
+
+  config = workbench.without_augmentation(load_recipe(name, arg),
+                                          train__eval_batch_size=2)  # fmt: skip
+  _, variables = shapes_of(config)
+  ours = sum(math.prod(leaf.shape)
+             for leaf in jax.tree.leaves(variables['params']))  # fmt: skip
+  with torch.device('meta'):
+    peer = create_peer(torch_lib, config)
+  assert sum(p.numel() for p in peer.parameters()) == ours
+
+
+@pytest.mark.parametrize('name, arg', KINDS, ids=lambda value: value)
+def test_peer_with_our_weights_gives_our_logits(torch_lib, name, arg):
+  import torch
+
+  config = small(load_recipe(name, arg))
+  network, variables = shapes_of(config)
+  random = np.random.default_rng(0)
+  flat = traverse_util.flatten_dict(dict(variables), sep='/')
+  arrays = {}
+  for path, leaf in flat.items():
+    if path.endswith('kernel'):
+      fan_in = math.prod(leaf.shape[:-1])
+      value = random.standard_normal(leaf.shape) * np.sqrt(2 / fan_in)
+    else:
+      value = random.uniform(0.5, 1.5, leaf.shape)
+    arrays[path] = value.astype(np.float32)
+  image = random.random((2, 64, 64, 3), np.float32)
+  ours = jax.jit(
+    lambda variables, image: network.model.apply(variables, image, train=False)
+  )(traverse_util.unflatten_dict(arrays, sep='/'), image)
+  peer = create_peer(torch_lib, config).eval()
+  missing, extra = peer.load_state_dict(
+    torch_lib.training.port(arrays), strict=False
+  )
+  assert not extra
+  assert all(key.endswith('num_batches_tracked') for key in missing)
+  with torch.no_grad():
+    theirs = peer(torch.from_numpy(image.transpose(0, 3, 1, 2).copy()))
+  assert set(ours) == set(theirs)
+  for task, logits in ours.items():
+    logits = np.asarray(logits)
+    np.testing.assert_allclose(
+      logits, theirs[task].numpy(), rtol=0, atol=1e-4 * np.abs(logits).max()
+    )
+
+
+OPTIMIZERS = {
+  'adam': {},
+  'adamw': {'optimizer__weight_decay': 0.1},
+  'sgd': {
+    'optimizer__learning_rate': 1e-2,
+    'optimizer__weight_decay': 0.1,
+    'optimizer__clip_norm': 1.0,
+    'optimizer__lr_multipliers': 'backbone=0.5',
+  },
+}
+
+
+@pytest.mark.parametrize('name', OPTIMIZERS)
+def test_peer_learns_as_ours_does(torch_lib, name):
+  import torch
+  from benchmarking import jax_jobs
+
+  config = small(
+    config_lib.default_config(),
+    optimizer__name=name,
+    tasks__age={'kind': 'group', 'weight': 2.0},
+    **OPTIMIZERS[name],
+  )
+  config.model.layers = 'conv:8 pool norm conv:8 pool'
+  config.model.branch = 'conv:8 norm gap dense:8'
+  ours = jax_jobs.Step({}, config)
+  variables = devices.unreplicate(ours.state.variables)
+  arrays = {
+    path: np.asarray(leaf)
+    for path, leaf in traverse_util.flatten_dict(variables, sep='/').items()
+  }
+  theirs = torch_lib.jobs.Step({}, config)
+  theirs.net.load_state_dict(torch_lib.training.port(arrays), strict=False)
+  losses = [
+    (devices.read(ours.take_steps())['loss'][0].item(), theirs.step().item())
+    for _ in range(4)
+  ]
+  torch.testing.assert_close(*map(torch.tensor, zip(*losses, strict=True)),
+                             rtol=1e-3, atol=0)  # fmt: skip
+  assert losses[0][0] != pytest.approx(losses[-1][0], rel=1e-2)
+
+
+def test_peer_freezes_what_ours_freezes(torch_lib):
+  config = small(load_recipe('utk_vgg', 'scratch'))
+  peer = create_peer(torch_lib, config)
+  torch_lib.training.freeze(peer, config.optimizer.freeze)
+  trained = sum(p.numel() for p in peer.parameters() if p.requires_grad)
+  assert trained == 2 * (512 * 256 + 256 + 256 + 1)
+
+
+def test_peer_refuses_what_it_does_not_know(torch_lib):
+  config = small(config_lib.default_config(), model__conv='fourier')
+  with pytest.raises(schema.UserError, match='no PyTorch peer'):
+    create_peer(torch_lib, config)
