@@ -5,7 +5,7 @@ import os
 import pathlib
 import sys
 
-from agegender_jax import schema
+from agegender_jax import errors
 
 
 class Parser(argparse.ArgumentParser):
@@ -20,14 +20,14 @@ class Parser(argparse.ArgumentParser):
     )
 
   def error(self, message):
-    raise schema.UserError(f'{message}; see --help')
+    raise errors.UserError(f'{message}; see --help')
 
 
 def create_folder(flag: str, folder: str | os.PathLike) -> pathlib.Path:
   """Creates the folder that a flag names, unless it is there.
 
   Raises:
-    schema.UserError: it cannot be created or written.
+    errors.UserError: it cannot be created or written.
   """
   folder = pathlib.Path(folder)
   try:
@@ -36,7 +36,7 @@ def create_folder(flag: str, folder: str | os.PathLike) -> pathlib.Path:
   except OSError as error:
     why = error.strerror
   if why:
-    raise schema.UserError(
+    raise errors.UserError(
       f'{flag}={folder} cannot be written ({why}): name another folder'
     )
   return folder
@@ -58,5 +58,5 @@ def run(main) -> None:
   """
   try:
     sys.exit(main(sys.argv[1:]))
-  except (schema.UserError, OSError) as error:
+  except (errors.UserError, OSError) as error:
     fail(error)

@@ -10,7 +10,7 @@ from importlib import metadata
 
 from ml_collections import config_dict
 
-from agegender_jax import files, schema
+from agegender_jax import errors, files
 
 
 def default_config() -> config_dict.ConfigDict:
@@ -169,13 +169,13 @@ def load_config(workdir: str) -> config_dict.ConfigDict:
     The configuration; a field that is newer than the run has its default.
 
   Raises:
-    schema.UserError: the folder holds no run.
+    errors.UserError: the folder holds no run.
   """
   path = config_path(workdir)
   try:
     saved = json.loads(path.read_text())['config']
   except (OSError, ValueError, KeyError):
-    raise schema.UserError(
+    raise errors.UserError(
       f'no run in workdir "{workdir}": {path} is missing or broken; '
       'name the --workdir of a training run'
     ) from None
@@ -183,14 +183,14 @@ def load_config(workdir: str) -> config_dict.ConfigDict:
   try:
     config.update(saved)
   except (KeyError, AttributeError, TypeError, ValueError) as error:
-    raise schema.UserError(
+    raise errors.UserError(
       f'{path} does not fit this version: {str(error).splitlines()[0]}'
     ) from None
   return config
 
 
 def check_values(config: config_dict.ConfigDict) -> None:
-  """Raises schema.UserError for a number below 0 or not finite.
+  """Raises errors.UserError for a number below 0 or not finite.
 
   No field of ours has a use for either; what else a field may not be is
   checked where it is read.
@@ -198,21 +198,21 @@ def check_values(config: config_dict.ConfigDict) -> None:
   for name, value in flatten(config).items():
     is_number = isinstance(value, int | float)
     if is_number and not 0 <= value < float('inf'):
-      raise schema.UserError(f'config field {name} = {value} must be 0 or more')
+      raise errors.UserError(f'config field {name} = {value} must be 0 or more')
   for name in ('log_every_steps', 'steps_per_call', 'cpu_devices'):
     if config.train[name] < 1:
-      raise schema.UserError(f'train.{name} must be 1 or more')
+      raise errors.UserError(f'train.{name} must be 1 or more')
 
 
 def check_network(config: config_dict.ConfigDict, workdir: str) -> None:
-  """Raises schema.UserError unless `config` has the run's own network."""
+  """Raises errors.UserError unless `config` has the run's own network."""
   own, fields = load_config(workdir), list(_NETWORK_FIELDS)
   if own.tasks.age.kind != 'group':
     # Years have a place in any data set's groups.
     fields.remove('data.age_groups')
   changed = _differences(own, config, fields)
   if changed:
-    raise schema.UserError(
+    raise errors.UserError(
       f'the network in "{workdir}" was trained with other settings: '
       f'{"; ".join(changed)}; leave them as the run has them'
     )
@@ -232,7 +232,7 @@ def save_config(
     recipe: the recipe's path and argument, for the record.
 
   Raises:
-    schema.UserError: the folder holds a run of another configuration.
+    errors.UserError: the folder holds a run of another configuration.
   """
   path = config_path(workdir)
   # Of a finished run the checkpoints may have been deleted.
@@ -242,7 +242,7 @@ def save_config(
     fields = [k for k in flatten(config) if k not in _FREE_FIELDS]
     changed = _differences(load_config(workdir), config, fields)
     if changed:
-      raise schema.UserError(
+      raise errors.UserError(
         f'workdir "{workdir}" holds a run of another configuration: '
         f'{"; ".join(changed)}; choose another --workdir'
       )

@@ -11,7 +11,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from agegender_jax import config as config_lib
-from agegender_jax import schema
+from agegender_jax import errors
 from agegender_jax.runtime import process
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -63,7 +63,7 @@ def _parse_flags(argv):
     rest = flags.FLAGS(argv)
     getattr(_CONFIG.value, 'seed', None)  # A missing file shows only now.
     return rest
-  except (flags.Error, schema.UserError) as error:
+  except (flags.Error, errors.UserError) as error:
     _fail(error)
   except OSError:
     _fail(f'--config={values.config}: no such recipe; see configs/')
@@ -85,9 +85,9 @@ def main(argv) -> None:
   mode, workdir = _MODE.value, _WORKDIR.value
   try:
     if argv[1:]:
-      raise schema.UserError(f'unexpected argument "{argv[1]}"')
+      raise errors.UserError(f'unexpected argument "{argv[1]}"')
     if not workdir:
-      raise schema.UserError('--workdir=DIR is needed')
+      raise errors.UserError('--workdir=DIR is needed')
     if mode == 'report':
       from agegender_jax import report
 
@@ -100,7 +100,7 @@ def main(argv) -> None:
       return
     config = _CONFIG.value
     if config is None:
-      raise schema.UserError('--config=configs/NAME.py is needed to train')
+      raise errors.UserError('--config=configs/NAME.py is needed to train')
     config_lib.check_values(config)
     process.set_up_logging()
     process.set_up(config.train.cpu_devices)
@@ -119,7 +119,7 @@ def main(argv) -> None:
 
       output = _OUTPUT.value or 'predictions.csv'
       predict.predict(config, workdir, _IMAGES.value, output)
-  except schema.UserError as error:
+  except errors.UserError as error:
     _fail(error)
   except OSError as error:
     # Such as a full disk: the place that the user named is to be mended.

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from ml_collections import config_dict
 
-from agegender_jax import schema
+from agegender_jax import errors
 
 ADIENCE_FOLDS = 5
 RESNETS = ('resnet18', 'resnet34', 'resnet50')
@@ -18,13 +18,13 @@ def load(path: str | os.PathLike) -> types.ModuleType:
   """Loads a recipe's module from its file.
 
   Raises:
-    schema.UserError: there is no such file, or it is no .py file.
+    errors.UserError: there is no such file, or it is no .py file.
   """
   path = pathlib.Path(path)
   if not path.is_file():
-    raise schema.UserError(f'--config={path}: no such recipe; see configs/')
+    raise errors.UserError(f'--config={path}: no such recipe; see configs/')
   if path.suffix != '.py':
-    raise schema.UserError(
+    raise errors.UserError(
       f'--config={path}: a recipe is a .py file; see configs/'
     )
   spec = importlib.util.spec_from_file_location(path.stem, path)
@@ -44,14 +44,14 @@ def parse_arg(arg: str, **defaults):
     A ConfigDict with a field a known key.
 
   Raises:
-    schema.UserError: an unknown key, or a value of another type.
+    errors.UserError: an unknown key, or a value of another type.
   """
   result = config_dict.ConfigDict(defaults)
   for item in filter(None, (arg or '').split(',')):
     key, has_value, text = item.partition('=')
     if key not in defaults:
-      raise schema.UserError(
-        f'unknown recipe argument "{key}"{schema.nearest(key, defaults)}; '
+      raise errors.UserError(
+        f'unknown recipe argument "{key}"{errors.nearest(key, defaults)}; '
         f'known: {", ".join(sorted(defaults)) or "none"}'
       )
     result[key] = _parse_value(key, text if has_value else 'true',
@@ -62,23 +62,23 @@ def parse_arg(arg: str, **defaults):
 def _parse_value(key, text, default):
   if isinstance(default, bool):
     if text.lower() not in ('true', 'false'):
-      raise schema.UserError(
+      raise errors.UserError(
         f'recipe argument "{key}" is true or false, not "{text}"'
       )
     return text.lower() == 'true'
   try:
     return type(default)(text)
   except ValueError:
-    raise schema.UserError(
+    raise errors.UserError(
       f'recipe argument "{key}" wants {type(default).__name__}, not "{text}"'
     ) from None
 
 
 def check_choice(key: str, value: str, known: Iterable[str]) -> None:
-  """Raises schema.UserError unless a recipe's argument is a known one."""
+  """Raises errors.UserError unless a recipe's argument is a known one."""
   if value not in known:
-    raise schema.UserError(
-      f'unknown {key} "{value}"{schema.nearest(value, known)}; '
+    raise errors.UserError(
+      f'unknown {key} "{value}"{errors.nearest(value, known)}; '
       f'known: {", ".join(known)}'
     )
 
@@ -93,7 +93,7 @@ def set_utk_protocol(config, protocol: str) -> None:
       validation and test by the published rule, the best epoch is scored.
 
   Raises:
-    schema.UserError: another protocol.
+    errors.UserError: another protocol.
   """
   check_choice('protocol', protocol, ('seed5k', 'full'))
   data = config.data
@@ -115,10 +115,10 @@ def set_adience_protocol(config, fold: int) -> None:
     fold: 0 to 4.
 
   Raises:
-    schema.UserError: another fold.
+    errors.UserError: another fold.
   """
   if not 0 <= fold < ADIENCE_FOLDS:
-    raise schema.UserError(f'fold={fold}: the folds are 0 to 4')
+    raise errors.UserError(f'fold={fold}: the folds are 0 to 4')
   data = config.data
   data.name = 'adience'
   data.age_groups = 'adience'

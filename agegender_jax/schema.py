@@ -13,9 +13,6 @@ A train step also finds, the same on every device:
     is known.
 """
 
-import difflib
-from collections.abc import Iterable
-
 import numpy as np
 
 UNKNOWN = -1
@@ -27,6 +24,11 @@ STAND_IN = 'a stand-in'
 
 LABELS = ('age', 'age_group', 'gender')
 BATCH_KEYS = ('image', *LABELS, 'mask', 'row')
+# Of predictions.csv, before the columns that a data set has of its own.
+PREDICTION_COLUMNS = (
+  'name', 'age', 'age_pred', 'age_low', 'age_high', 'age_group',
+  'age_group_pred', 'gender', 'gender_prob',
+)  # fmt: skip
 
 # First and last year of each group; the last group is open-ended.
 AGE_GROUPS = {
@@ -40,23 +42,6 @@ AGE_GROUPS = {
     (70, 120),
   ),
 }  # fmt: skip
-
-
-class UserError(Exception):
-  """Something that the user can mend: one line that says what and how.
-
-  `main` prints it without a traceback and exits with status 2.
-  """
-
-
-class EmptySplitError(UserError):
-  """A known split of a data set that holds no example."""
-
-
-def nearest(key: str, known: Iterable[str]) -> str:
-  """Returns ', did you mean "..."?' for a near miss, else ''."""
-  found = difflib.get_close_matches(key, list(known), n=1)
-  return f', did you mean "{found[0]}"?' if found else ''
 
 
 def known(batch, label: str):

@@ -23,7 +23,7 @@ its source's), `runlocal`. Sweep: `transfer`.
 """
 
 from agegender_jax import config as config_lib
-from agegender_jax import recipes, schema
+from agegender_jax import errors, recipes
 
 STAGES = ('pretrain', 'frozen', 'finetune', 'scratch')
 # Source -> (target, what age is).
@@ -59,7 +59,7 @@ def get_config(arg=''):
     recipes.set_target(config, arg.target, age_kind='dex')
   if arg.stage in ('frozen', 'finetune'):
     if not arg.init:
-      raise schema.UserError(
+      raise errors.UserError(
         f'stage={arg.stage} needs init=WORKDIR of a run with stage=pretrain'
       )
     config.model.init_from = arg.init

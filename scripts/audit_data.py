@@ -21,7 +21,7 @@ import time
 from absl import app, flags
 from ml_collections import config_flags
 
-from agegender_jax import cli, files, schema
+from agegender_jax import cli, errors, files
 from agegender_jax import config as config_lib
 from agegender_jax.data import source
 from agegender_jax.runtime import process
@@ -53,7 +53,7 @@ def parse_flags(argv) -> list[str]:
   try:
     return flags.FLAGS(argv)
   # ml_collections raises any of these for a field or a recipe that is none.
-  except (flags.Error, schema.UserError, OSError, AttributeError, KeyError,
+  except (flags.Error, errors.UserError, OSError, AttributeError, KeyError,
           TypeError, ValueError) as error:  # fmt: skip
     cli.fail(error)
 
@@ -62,9 +62,9 @@ def main(argv) -> None:
   """Audits, writes, and prints the counts."""
   try:
     if argv[1:]:
-      raise schema.UserError(f'unexpected argument "{argv[1]}"; see --help')
+      raise errors.UserError(f'unexpected argument "{argv[1]}"; see --help')
     if _CONFIG.value is None:
-      raise schema.UserError('--config=configs/NAME.py is needed')
+      raise errors.UserError('--config=configs/NAME.py is needed')
     config_lib.check_values(_CONFIG.value)
     process.set_up_logging()
     data = _CONFIG.value.data
@@ -79,7 +79,7 @@ def main(argv) -> None:
     for key, number in findings.numbers(audit)['counts'].items():
       print(f'{key}: {number:,}')
     print(f'{output}/audit.html, {time.perf_counter() - start:.1f} s')
-  except (schema.UserError, OSError) as error:
+  except (errors.UserError, OSError) as error:
     cli.fail(error)
 
 

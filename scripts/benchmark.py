@@ -23,7 +23,7 @@ from benchmarking import measures, rounds, tables, workbench
 from ml_collections import config_flags
 
 from agegender_jax import config as config_lib
-from agegender_jax import files, schema
+from agegender_jax import errors, files
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'Recipe, configs/NAME.py[:key=value,...].', lock_config=True
@@ -73,14 +73,14 @@ _OUTPUT = flags.DEFINE_string('output', None, 'Folder to keep the results in.')
 def _options() -> workbench.Options:
   """Checks the flags and collects them."""
   if _AUGMENT.value and _PEER.value:
-    raise schema.UserError('--augment: a peer has no augmentation to time')
+    raise errors.UserError('--augment: a peer has no augmentation to time')
   if set(_MALLOC.value) - {'tuned', 'jemalloc', 'stock'}:
-    raise schema.UserError('--malloc is some of tuned, jemalloc and stock')
+    raise errors.UserError('--malloc is some of tuned, jemalloc and stock')
   try:
     sizes = [int(size) for size in _BATCH_SIZES.value or ()]
     image_sizes = [int(size) for size in _IMAGE_SIZES.value]
   except ValueError as error:
-    raise schema.UserError(f'sizes are whole numbers: {error}') from None
+    raise errors.UserError(f'sizes are whole numbers: {error}') from None
   return workbench.Options(
     peer=_PEER.value,
     formulations=_FORMULATIONS.value,
@@ -108,7 +108,7 @@ def _roofline(bench: workbench.Workbench) -> dict:
         for ratio in result['ratios']
       ]
   if not rows:
-    raise schema.UserError(
+    raise errors.UserError(
       '--results=GLOB names no benchmark.json of --measure=step'
     )
   return {'rows': rows, 'ratios': ratios, 'peaks': bench.measure_peaks()}
@@ -128,12 +128,12 @@ def _recipe():
   if _MEASURE.value == 'roofline':
     return config_lib.default_config()
   if _CONFIG.value is None:
-    raise schema.UserError('--config=configs/NAME.py is needed')
+    raise errors.UserError('--config=configs/NAME.py is needed')
   try:
     config_lib.check_values(_CONFIG.value)
   except OSError:  # A missing file shows only now.
     name = config_flags.get_config_filename(flags.FLAGS['config'])
-    raise schema.UserError(
+    raise errors.UserError(
       f'--config={name}: no such recipe; see configs/'
     ) from None
   return _CONFIG.value
@@ -165,11 +165,11 @@ def main(argv) -> None:
   """Measures; what the user can mend is one line and status 2."""
   try:
     if argv[1:]:
-      raise schema.UserError(f'unexpected argument "{argv[1]}"')
+      raise errors.UserError(f'unexpected argument "{argv[1]}"')
     _run(tables.describe_machine())
-  except (schema.UserError, rounds.WorkerDied) as error:
+  except (errors.UserError, rounds.WorkerDied) as error:
     print(f'error: {error}', file=sys.stderr)
-    sys.exit(2 if isinstance(error, schema.UserError) else 1)
+    sys.exit(2 if isinstance(error, errors.UserError) else 1)
 
 
 if __name__ == '__main__':

@@ -14,7 +14,7 @@ import os
 import pathlib
 import shutil
 
-from agegender_jax import cli, schema
+from agegender_jax import cli, errors, schema
 from agegender_jax.data.datasets import adience, fairface, folder
 
 COLUMNS = (
@@ -50,14 +50,14 @@ def write_folds(source: pathlib.Path, output: pathlib.Path, count: int) -> int:
     The pictures written.
 
   Raises:
-    schema.UserError: no FairFace or no picture of it there, or the folder is
+    errors.UserError: no FairFace or no picture of it there, or the folder is
       not empty or cannot be written.
   """
   if output.exists() and any(output.iterdir()):
-    raise schema.UserError(f'--output={output} is not empty; name a new folder')
+    raise errors.UserError(f'--output={output} is not empty; name a new folder')
   tables = [source / name for name in fairface.LABELS]
   if not all(path.is_file() for path in tables):
-    raise schema.UserError(
+    raise errors.UserError(
       f'--source_dir={source} holds no FairFace; {fairface.WANTED}'
     )
   rows = [
@@ -67,7 +67,7 @@ def write_folds(source: pathlib.Path, output: pathlib.Path, count: int) -> int:
   ]
   found = [row for row in rows if (source / row['file']).is_file()]
   if not found:
-    raise schema.UserError(
+    raise errors.UserError(
       f'--source_dir={source} holds none of the {len(rows)} pictures of its '
       f'label files; {fairface.WANTED}'
     )

@@ -23,7 +23,7 @@ import textwrap
 
 import numpy as np
 
-from agegender_jax import cli, files, schema
+from agegender_jax import cli, errors, files
 from agegender_jax.report import canvas
 from agegender_jax.studies import repeats
 
@@ -134,13 +134,13 @@ def summarise(
     The Markdown.
 
   Raises:
-    schema.UserError: no finished run, no such setting, or `output` cannot be
+    errors.UserError: no finished run, no such setting, or `output` cannot be
       written.
   """
   settings = repeats.read_settings(folders)
   names = list(dict.fromkeys(setting.name for setting in settings))
   if reference and reference not in names:
-    raise schema.UserError(
+    raise errors.UserError(
       f'--paired={reference}: no such setting; known: {"; ".join(names)}'
     )
   parts, panels = [], []
@@ -186,7 +186,7 @@ def main(argv: list[str]) -> None:
   values = parser.parse_args(argv)
   folders = [pathlib.Path(name) for name in values.workdir.split(',') if name]
   if not folders:
-    raise schema.UserError('--workdir=A or A,B,... of sweeps is needed')
+    raise errors.UserError('--workdir=A or A,B,... of sweeps is needed')
   output = pathlib.Path(values.output or folders[0])
   print(summarise(folders, output, values.paired))
   print(f'written to {output}/summary.md, .csv and .png')

@@ -22,8 +22,10 @@ import subprocess
 import sys
 import time
 
-from agegender_jax import cli, recipes, schema
+from agegender_jax import cli, recipes
 from agegender_jax import config as config_lib
+from agegender_jax import errors as errors_lib
+from agegender_jax.evaluation import artifacts
 from agegender_jax.studies import sweeps
 
 SHOWN_SCORES = ('age_mae', 'age_group_accuracy', 'gender_accuracy')
@@ -154,7 +156,7 @@ def check_finished(run: sweeps.Run, folder: pathlib.Path) -> str:
     config_lib.save_config(config, str(folder))
     labelled.check_finished_data(config, str(folder))
     return ''
-  except schema.UserError as error:
+  except errors_lib.UserError as error:
     return str(error)
 
 
@@ -169,7 +171,7 @@ def run_all(runs: list, folder: pathlib.Path, head: dict) -> dict[str, str]:
   Returns:
     Folder -> why it failed.
   """
-  waiting = [run for run in runs if not sweeps.is_finished(folder / run.folder)]
+  waiting = [run for run in runs if not artifacts.is_finished(folder / run.folder)]
   # Before any training, so that no stopped sweep lists another's runs as its.
   errors = {
     run.folder: error
@@ -200,7 +202,7 @@ def parse_flags(argv: list[str]):
   """Returns the command line's own flags and those for every run.
 
   Raises:
-    schema.UserError: what is needed is absent, or a flag is unknown.
+    errors_lib.UserError: what is needed is absent, or a flag is unknown.
   """
   parser = cli.Parser(__doc__)
   parser.add_argument('--config', default='', help='configs/NAME.py[:arg]')
@@ -210,11 +212,11 @@ def parse_flags(argv: list[str]):
   values, given = parser.parse_known_args(argv)
   for flag in given:
     if not re.match(r'--config\.[^=]+=|--(no)?config\.[^=]+$', flag):
-      raise schema.UserError(f'unknown flag or argument "{flag}"; see --help')
+      raise errors_lib.UserError(f'unknown flag or argument "{flag}"; see --help')
   if not values.config or not values.workdir:
-    raise schema.UserError('--config=configs/NAME.py and --workdir=DIR needed')
+    raise errors_lib.UserError('--config=configs/NAME.py and --workdir=DIR needed')
   if not re.fullmatch(r'\d+(,\d+)*', values.seeds):
-    raise schema.UserError(f'--seeds={values.seeds}: give such as 0,1,2')
+    raise errors_lib.UserError(f'--seeds={values.seeds}: give such as 0,1,2')
   return values, given
 
 
@@ -224,9 +226,9 @@ def main(argv: list[str]) -> int:
   path, _, arg = values.config.partition(':')
   known = sweeps.list_sweeps(recipes.load(path))
   if values.sweep not in known:
-    raise schema.UserError(
+    raise errors_lib.UserError(
       f'--sweep={values.sweep}: {path} has no such sweep'
-      f'{schema.nearest(values.sweep, known)}; '
+      f'{errors_lib.nearest(values.sweep, known)}; '
       f'known: {", ".join(known) or "none"}'
     )
   seeds = [int(seed) for seed in values.seeds.split(',')]

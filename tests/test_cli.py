@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from agegender_jax import cli, recipes, schema
+from agegender_jax import cli, errors, recipes
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -65,14 +65,14 @@ def test_a_folder_is_created_or_refused(tmp_path):
   assert cli.create_folder('--output', str(folder)) == folder
   assert cli.create_folder('--output', folder).is_dir()
   (tmp_path / 'file').write_text('')
-  with pytest.raises(schema.UserError, match='--output=.*file cannot be writ'):
+  with pytest.raises(errors.UserError, match='--output=.*file cannot be writ'):
     cli.create_folder('--output', tmp_path / 'file')
 
 
 def test_a_folder_without_permission_is_refused(tmp_path, monkeypatch):
   # As anyone but root sees it.
   monkeypatch.setattr(cli.os, 'access', lambda path, mode: False)
-  with pytest.raises(schema.UserError, match='no permission'):
+  with pytest.raises(errors.UserError, match='no permission'):
     cli.create_folder('--output', tmp_path)
 
 
@@ -95,5 +95,5 @@ def test_a_recipe_is_a_py_file(tmp_path, name):
   (tmp_path / name).mkdir() if name.endswith('/') else (
     (tmp_path / name).write_text('x = 1')
   )
-  with pytest.raises(schema.UserError, match='see configs/'):
+  with pytest.raises(errors.UserError, match='see configs/'):
     recipes.load(tmp_path / name)

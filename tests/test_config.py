@@ -4,8 +4,8 @@ import re
 import pytest
 
 from agegender_jax import config as config_lib
+from agegender_jax import errors
 from agegender_jax import recipes as recipes_lib
-from agegender_jax import schema
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -50,7 +50,7 @@ def test_parse_arg_types_values_by_their_defaults():
   ],
 )
 def test_parse_arg_names_what_is_wrong(text, message):
-  with pytest.raises(schema.UserError, match=message):
+  with pytest.raises(errors.UserError, match=message):
     recipes_lib.parse_arg(text, fold=0, flag=False)
 
 
@@ -71,7 +71,7 @@ def test_another_config_is_refused_and_named(tmp_path):
   config.data.num_workers = 1  # Changes no number.
   config_lib.save_config(config, str(tmp_path))
   config.optimizer.learning_rate = 0.5
-  with pytest.raises(schema.UserError, match='optimizer.learning_rate was'):
+  with pytest.raises(errors.UserError, match='optimizer.learning_rate was'):
     config_lib.save_config(config, str(tmp_path))
 
 
@@ -90,7 +90,7 @@ def test_numbers_below_zero_are_refused(name):
   config = config_lib.default_config()
   config_lib.check_values(config)
   config.update_from_flattened_dict({name: -1})
-  with pytest.raises(schema.UserError, match=name):
+  with pytest.raises(errors.UserError, match=name):
     config_lib.check_values(config)
 
 
@@ -104,7 +104,7 @@ def test_only_a_network_of_groups_keeps_its_groups(tmp_path, kind, is_refused):
   if not is_refused:
     config_lib.check_network(config, str(tmp_path))
     return
-  with pytest.raises(schema.UserError, match="groups was 'adience'"):
+  with pytest.raises(errors.UserError, match="groups was 'adience'"):
     config_lib.check_network(config, str(tmp_path))
 
 
@@ -114,6 +114,6 @@ def test_a_finished_run_keeps_its_config_without_checkpoints(tmp_path):
   (tmp_path / 'run.json').write_text('{}')
   before = (tmp_path / 'config.json').read_text()
   config.optimizer.learning_rate = 0.5
-  with pytest.raises(schema.UserError, match='optimizer.learning_rate was'):
+  with pytest.raises(errors.UserError, match='optimizer.learning_rate was'):
     config_lib.save_config(config, str(tmp_path))
   assert (tmp_path / 'config.json').read_text() == before

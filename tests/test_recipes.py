@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from agegender_jax import config as config_lib
-from agegender_jax import recipes, schema
+from agegender_jax import errors, recipes, schema
 from agegender_jax.data import source as source_lib
 from agegender_jax.data.synthetic_faces import faces
 from agegender_jax.evaluation import grad_cam
@@ -117,7 +117,7 @@ def test_a_recipe_runs(name, arg, trained, drawn, tmp_path, capsys):
 def test_absent_weights_name_both_ways_out(drawn, tmp_path):
   config = use(load('utk_resnet', 'runlocal,backbone=resnet18'), drawn)
   config.model.init_from = str(tmp_path / 'resnet18.pth')
-  with pytest.raises(schema.UserError, match='init_from=PATH.*scratch'):
+  with pytest.raises(errors.UserError, match='init_from=PATH.*scratch'):
     trainer.train_and_evaluate(config, str(tmp_path / 'run'))
 
 
@@ -138,7 +138,7 @@ def test_transfer_trains_a_new_last_layer_and_no_other(drawn, tmp_path):
   second.seed = 1  # Its new layers begin elsewhere than the first run's.
   # Without the excuse the other tasks' output layers do not fit.
   excuse, second.model.init_excuse = second.model.init_excuse, ''
-  with pytest.raises(schema.UserError, match='branch_.*init_excuse'):
+  with pytest.raises(errors.UserError, match='branch_.*init_excuse'):
     trainer.train_and_evaluate(second, workdirs[1])
   second.model.init_excuse = excuse
   trainer.train_and_evaluate(second, workdirs[2])
@@ -163,7 +163,7 @@ def test_transfer_trains_a_new_last_layer_and_no_other(drawn, tmp_path):
 @pytest.mark.parametrize('name', ['utk_resnet', 'fairface_resnet'])
 def test_a_resnet_that_no_recipe_has_is_refused(name):
   assert load(name, 'backbone=resnet34').model.backbone == 'resnet34'
-  with pytest.raises(schema.UserError, match='known: resnet18, resnet34, res'):
+  with pytest.raises(errors.UserError, match='known: resnet18, resnet34, res'):
     load(name, 'backbone=vgg16')
 
 
@@ -175,9 +175,9 @@ def test_stages_of_transfer():
   assert (config.model.init_from, config.tasks.age.kind) == ('', 'dex')
   config = load('adience_transfer', 'stage=pretrain,source=celeb_a')
   assert (config.data.name, config.tasks.age.kind) == ('celeb_a', '')
-  with pytest.raises(schema.UserError, match='needs init='):
+  with pytest.raises(errors.UserError, match='needs init='):
     load('adience_transfer', 'stage=frozen')
-  with pytest.raises(schema.UserError, match='did you mean "celeb_a"'):
+  with pytest.raises(errors.UserError, match='did you mean "celeb_a"'):
     load('adience_transfer', 'source=celeba')
 
 
@@ -188,7 +188,7 @@ def test_a_fold_is_scored_and_the_other_four_teach(name):
   assert config.data.train_split == 'fold2_train'
   assert config.data.validation_split == 'fold2_validation'
   assert config.data.test_split == config.data.eval_split == 'fold2'
-  with pytest.raises(schema.UserError, match='0 to 4'):
+  with pytest.raises(errors.UserError, match='0 to 4'):
     load(name, 'fold=5')
 
 
@@ -238,9 +238,9 @@ def test_stand_in_folds_are_adiences_layout(drawn, tmp_path):
     assert source.licence.startswith(schema.STAND_IN)
   assert known['adience'] <= {0, 3, 4, 7}
   assert (source.labels['age_group'] != schema.UNKNOWN).all()
-  with pytest.raises(schema.UserError, match='not empty'):
+  with pytest.raises(errors.UserError, match='not empty'):
     stand_in_folds.write_folds(drawn / 'fairface', drawn / 'adience', 0)
-  with pytest.raises(schema.UserError, match='no FairFace'):
+  with pytest.raises(errors.UserError, match='no FairFace'):
     stand_in_folds.write_folds(drawn / 'utkface', tmp_path / 'out', 0)
   count = stand_in_folds.write_folds(drawn / 'fairface', tmp_path / 'few', 7)
   assert count == len(list(tmp_path.glob('few/faces/*/coarse_tilt_*'))) == 7

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 import tqdm
 
-from agegender_jax import schema
+from agegender_jax import errors
 from agegender_jax.data import images
 
 _CHUNK = 64  # Pictures a thread takes at once.
@@ -147,7 +147,7 @@ def decode_once(
     filter_name: key of images.FILTERS.
 
   Raises:
-    schema.UserError: the disk is too small or cannot be written.
+    errors.UserError: the disk is too small or cannot be written.
   """
   for path, part in zip(paths, records, strict=True):
     write_pixels(path, part, size, crop, filter_name)
@@ -167,7 +167,7 @@ def write_pixels(
     filter_name: key of images.FILTERS.
 
   Raises:
-    schema.UserError: the disk is too small.
+    errors.UserError: the disk is too small.
   """
   shape = (len(records), size, size, 3)
 
@@ -231,7 +231,7 @@ def write_once(
     write: writes the file to the path that it is given.
 
   Raises:
-    schema.UserError: the folder cannot be written.
+    errors.UserError: the folder cannot be written.
   """
   if path.exists():
     return
@@ -251,13 +251,13 @@ def exclusive(path: pathlib.Path):
     path: what is to be made; its folder is created.
 
   Raises:
-    schema.UserError: the folder cannot be written.
+    errors.UserError: the folder cannot be written.
   """
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
     stream = path.with_name(f'.{path.name}.lock').open('w')
   except OSError as error:
-    raise schema.UserError(
+    raise errors.UserError(
       f'cannot write to "{path.parent}" ({error.strerror}); '
       f'give another config.data.data_dir'
     ) from error
@@ -270,7 +270,7 @@ def exclusive(path: pathlib.Path):
 def _check_space(folder, needed):
   free = shutil.disk_usage(folder).free
   if needed > free:
-    raise schema.UserError(
+    raise errors.UserError(
       f'the decoded pictures take {needed / 1e9:.1f} GB, "{folder}" has '
       f'{free / 1e9:.1f} GB free; give another config.data.data_dir, a '
       f'smaller image_size or --config.data.cache=none'

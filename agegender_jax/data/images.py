@@ -6,7 +6,7 @@ import os
 import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
-from agegender_jax import schema
+from agegender_jax import errors
 
 # Part of the cache's key: raise it when the pixels of `prepare` change.
 VERSION = 1
@@ -118,11 +118,11 @@ FILTERS = {
 
 
 def check_size(size: int, crop: float) -> None:
-  """Raises schema.UserError unless the two make sense for `prepare`."""
+  """Raises errors.UserError unless the two make sense for `prepare`."""
   if size < 1:
-    raise schema.UserError(f'image_size is {size}; give at least 1 pixel')
+    raise errors.UserError(f'image_size is {size}; give at least 1 pixel')
   if not 0 <= crop < 0.5:
-    raise schema.UserError(
+    raise errors.UserError(
       f'crop is {crop}; give a fraction of the side in [0, 0.5)'
     )
 

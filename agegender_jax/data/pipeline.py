@@ -13,7 +13,7 @@ import grain
 import numpy as np
 from absl import flags
 
-from agegender_jax import schema
+from agegender_jax import errors, schema
 from agegender_jax.data import source as source_lib
 
 _READ_AHEAD = 2  # Batches.
@@ -72,7 +72,7 @@ class Order:
   process_count: int = 1
 
   def __post_init__(self):
-    self._local()  # Raises schema.UserError where processes cannot share.
+    self._local()  # Raises errors.UserError where processes cannot share.
 
   def _local(self):
     return _local_part(self.batch_size, self.process_index, self.process_count)
@@ -215,7 +215,7 @@ def _permutation(seed, epoch, size):
 
 def _local_part(batch_size, process_index, process_count):
   if batch_size % process_count:
-    raise schema.UserError(
+    raise errors.UserError(
       f'the batch size {batch_size} is not divisible by the {process_count} '
       f'processes'
     )

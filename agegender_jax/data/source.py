@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 
-from agegender_jax import schema
+from agegender_jax import errors, schema
 from agegender_jax.data import decoded_cache as cache_lib
 from agegender_jax.data import images
 from agegender_jax.data.datasets import (
@@ -112,7 +112,7 @@ def open_source(
     synthetic_seed: of the drawing.
 
   Raises:
-    schema.UserError: something of this that the user can mend.
+    errors.UserError: something of this that the user can mend.
   """
   _check_known('config.data.cache', cache, CACHES)
   _check_known('config.data.age_groups', age_groups, schema.AGE_GROUPS)
@@ -157,7 +157,7 @@ def create_builder(data) -> tfds.core.DatasetBuilder:
   Nothing is prepared. Its `builder_config.name` is the data's fingerprint.
 
   Raises:
-    schema.UserError: unknown data set, or absent raw data.
+    errors.UserError: unknown data set, or absent raw data.
   """
   return _create_builder(
     data.name,
@@ -195,7 +195,7 @@ def prepared_builder(
         try:
           builder.download_and_prepare()
         except OSError as error:  # A full disk, or one that is read-only.
-          raise schema.UserError(
+          raise errors.UserError(
             f'{name} cannot be prepared in {builder.data_path}: {error}; '
             'choose another config.data.data_dir'
           ) from None
@@ -246,7 +246,7 @@ def _records(builder, atom):
 
 def _check_known(what, key, known):
   if key not in known:
-    raise schema.UserError(
-      f'unknown {what} "{key}"{schema.nearest(key, known)}; '
+    raise errors.UserError(
+      f'unknown {what} "{key}"{errors.nearest(key, known)}; '
       f'known: {", ".join(sorted(known))}'
     )

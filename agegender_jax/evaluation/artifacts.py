@@ -9,11 +9,6 @@ import numpy as np
 from agegender_jax import files, schema, scoring
 from agegender_jax.scoring import coverage
 
-CSV_COLUMNS = (
-  'name', 'age', 'age_pred', 'age_low', 'age_high', 'age_group',
-  'age_group_pred', 'gender', 'gender_prob',
-)  # fmt: skip
-
 
 def write_results(
   folder: str, scores: dict, table: dict, source, config, fitted=None
@@ -101,9 +96,9 @@ def _write_predictions(path, table, source):
   with path.open('w', newline='') as file:
     writer = csv.writer(file)
     twin = ['twin'] if 'twin' in table else []
-    writer.writerow((*CSV_COLUMNS, *source.extras, *twin))
+    writer.writerow((*schema.PREDICTION_COLUMNS, *source.extras, *twin))
     for row, name in enumerate(source.names):
-      values = [text(column, row) for column in CSV_COLUMNS[1:]]
+      values = [text(column, row) for column in schema.PREDICTION_COLUMNS[1:]]
       extras = [
         '' if column[row] == schema.UNKNOWN else column[row]
         for column in source.extras.values()
@@ -168,3 +163,23 @@ def _write_faces(path, table, source, count):
   for kind, rows in kinds.items():
     arrays[f'{kind}images'], arrays[f'{kind}row'] = source.gather(rows), rows
   np.savez_compressed(path, **arrays)
+
+
+LAST_FILES = ('run.json', 'report.html')
+
+
+def is_finished(folder: pathlib.Path) -> bool:
+  """Says whether a run's folder holds all that main leaves."""
+  return all((folder / name).exists() for name in LAST_FILES)
+
+
+def read_metrics(workdir: str) -> list[dict]:
+  """Reads metrics.jsonl; a last line cut short by a kill is left out."""
+  path = pathlib.Path(workdir) / 'metrics.jsonl'
+  rows = []
+  for line in path.read_text().splitlines() if path.exists() else []:
+    try:
+      rows.append(json.loads(line))
+    except json.JSONDecodeError:
+      break
+  return rows

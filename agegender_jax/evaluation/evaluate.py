@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 
 from agegender_jax import config as config_lib
-from agegender_jax import schema, scoring
+from agegender_jax import errors, scoring
 from agegender_jax.data import splits
 from agegender_jax.evaluation import artifacts, grad_cam, held_out, labelled, summary
 from agegender_jax.inference import predictor
@@ -44,7 +44,7 @@ def score_step(
     `twin` is 1 where the second score leaves the picture out.
   """
   if not len(source):
-    raise schema.UserError(f'split "{split}" has no examples to score')
+    raise errors.UserError(f'split "{split}" has no examples to score')
   table = labelled.predict_split(
     network, variables, source, config.data.age_groups
   )
@@ -94,7 +94,7 @@ def evaluate(config, workdir: str) -> dict:
     data.oversample is not the run's own, the folder's name says so.
 
   Raises:
-    schema.UserError: no run there, or data that cannot be scored.
+    errors.UserError: no run there, or data that cannot be scored.
   """
   network, variables, step = predictor.restore(config, workdir)
   split = config.data.eval_split
@@ -124,7 +124,7 @@ def evaluate(config, workdir: str) -> dict:
   )
   if trained_on:
     scores['num_trained_on'] = trained_on
-  name = f'{config.data.name}_{split}_{step}{held_out.variant(config, workdir)}'
+  name = f'{config.data.name}_{split}_{step}{calibration.variant(config, workdir)}'
   folder = pathlib.Path(workdir) / 'eval' / name
   artifacts.write_results(folder, scores, table, source, config, fitted)
   grad_cam.write_saliency(network, variables, source, folder)

@@ -1,30 +1,13 @@
 """Calibrates a network on pictures held out of training and scoring."""
 
 import os
-import pathlib
 
 import numpy as np
 
 from agegender_jax import config as config_lib
-from agegender_jax import schema
+from agegender_jax import errors
 from agegender_jax.evaluation import labelled
 from agegender_jax.scoring import calibration
-
-
-def variant(config, workdir: str) -> str:
-  """Names what an evaluation has otherwise than its run, '' for nothing.
-
-  Over-sampling gives other predictions and so another calibration: files of
-  both lie side by side.
-  """
-  if config.data.oversample == config_lib.load_config(workdir).data.oversample:
-    return ''
-  return '_oversample' if config.data.oversample else '_single_view'
-
-
-def path(config, workdir: str) -> pathlib.Path:
-  """Returns where the calibration of a run lies."""
-  return pathlib.Path(workdir) / f'calibration{variant(config, workdir)}.json'
 
 
 def are_shared(source, other) -> bool:
@@ -48,20 +31,20 @@ def open_held_out(config, train, scored):
     picture or where the validation split itself is trained on or scored.
 
   Raises:
-    schema.UserError: data.calibration_split is trained on or scored.
+    errors.UserError: data.calibration_split is trained on or scored.
   """
   asked = config.data.calibration_split
   split = asked or config.data.validation_split
   try:
     source = labelled.open_split(config, split)
-  except schema.EmptySplitError:
+  except errors.EmptySplitError:
     print(f'no calibration: split "{split}" holds no picture')
     return None, split
   for what, other in (('trained on', train), ('scored', scored)):
     if not are_shared(source, other):
       continue
     if asked:
-      raise schema.UserError(
+      raise errors.UserError(
         f'data.calibration_split = "{split}" has pictures that are {what}: '
         'name a split that is held out of both, or leave it empty'
       )
@@ -155,14 +138,14 @@ def find_calibration(
     on pictures that are not scored now.
 
   Raises:
-    schema.UserError: see `open_held_out`; a split is asked for on other data.
+    errors.UserError: see `open_held_out`; a split is asked for on other data.
   """
-  place = path(config, workdir)
+  place = calibration.path(config, workdir)
   stored = calibration.read(place)
   asked = config.data.calibration_split
   if train is None and asked:
     if asked != config_lib.load_config(workdir).data.calibration_split:
-      raise schema.UserError(
+      raise errors.UserError(
         f'data.calibration_split = "{asked}" needs the data that the run '
         'trained on, and other data are scored: leave it out, and the '
         "run's calibration is used as it is"

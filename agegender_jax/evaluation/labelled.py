@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from agegender_jax import config as config_lib
-from agegender_jax import schema, scoring
+from agegender_jax import errors, schema, scoring
 from agegender_jax.data import pipeline
 from agegender_jax.data import source as source_lib
 from agegender_jax.evaluation import summary
@@ -26,7 +26,7 @@ def open_split(config, split: str) -> source_lib.Source:
     The source.
 
   Raises:
-    schema.UserError: unknown data set or split, or unusable raw data.
+    errors.UserError: unknown data set or split, or unusable raw data.
   """
   data = config.data
   is_scored = split in (data.validation_split, data.test_split)
@@ -58,7 +58,7 @@ def check_labels(config, run_tasks, splits, ranking) -> None:
     ranking: see predictor.create_ranking.
 
   Raises:
-    schema.UserError: a task that no label teaches or scores.
+    errors.UserError: a task that no label teaches or scores.
   """
 
   def has(key, label):
@@ -66,7 +66,7 @@ def check_labels(config, run_tasks, splits, ranking) -> None:
 
   for task in run_tasks:
     if not has('train', task.label):
-      raise schema.UserError(
+      raise errors.UserError(
         f'no example of data.train_split = "{config.data.train_split}" has a '
         f'known {task.label}: leave the task out by '
         f'--config.tasks.{task.name}.kind='
@@ -78,7 +78,7 @@ def check_labels(config, run_tasks, splits, ranking) -> None:
   }
   names = [name.removeprefix('validation/') for name, _ in ranking]
   if not any(has('validation', labels[name]) for name in names):
-    raise schema.UserError(
+    raise errors.UserError(
       f'data.validation_split = "{config.data.validation_split}" has no known '
       f'label for {" or ".join(names)}: choose another train.best_metric'
     )
@@ -95,7 +95,7 @@ def check_finished_data(config, workdir: str) -> None:
     workdir: of the finished run.
 
   Raises:
-    schema.UserError: the data are others, or lie elsewhere and cannot be
+    errors.UserError: the data are others, or lie elsewhere and cannot be
       compared.
   """
   places = [
@@ -107,45 +107,20 @@ def check_finished_data(config, workdir: str) -> None:
   if before:
     try:
       found = source_lib.create_builder(config.data).builder_config.name
-    except schema.UserError as error:
+    except errors.UserError as error:
       why = str(error)
   if before and found:
     if found != before:
-      raise schema.UserError(
+      raise errors.UserError(
         f'the run in "{workdir}" is finished, on other data (fingerprint '
         f'{before}, now {found}): name its own or choose another --workdir'
       )
   elif places[0] != places[1]:
-    raise schema.UserError(
+    raise errors.UserError(
       f'the data of the finished run in "{workdir}" cannot be compared: {why}'
     )
   else:
     print(f'the data of "{workdir}" are not compared: {why}')
-
-
-def predictions(output, age_groups: str) -> dict[str, np.ndarray]:
-  """Names a network's output as the columns of predictions.csv do.
-
-  Args:
-    output: of Predictor.predict.
-    age_groups: key of schema.AGE_GROUPS.
-
-  Returns:
-    Columns [N], as far as the network gives them: age_pred (years),
-    age_group_pred, gender_prob, and gender_logit, the log odds of FEMALE.
-  """
-  columns = {}
-  if 'age' in output:
-    columns['age_pred'] = output['age']
-    columns['age_group_pred'] = schema.group_of_prediction(
-      output['age'], age_groups
-    )
-  if 'age_group' in output:
-    columns['age_group_pred'] = output['age_group']
-  if 'gender_prob' in output:
-    columns['gender_prob'] = output['gender_prob']
-    columns['gender_logit'] = output['logits']['gender'][:, 0]
-  return columns
 
 
 def predict_split(
@@ -165,7 +140,7 @@ def predict_split(
   """
   batches = pipeline.eval_batches(source, batch_size=network.batch_size)
   output = network.predict_all(variables, batches)
-  table = dict(source.labels) | predictions(output, age_groups)
+  table = dict(source.labels) | predictor.predictions(output, age_groups)
   for task in network.tasks:
     label = table[task.label]
     loss = task.loss(output['logits'][task.name], jnp.asarray(label))

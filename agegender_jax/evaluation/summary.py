@@ -8,9 +8,9 @@ import sys
 import jax
 import numpy as np
 
-from agegender_jax import files, schema, scoring
+from agegender_jax import errors, files, schema, scoring
+from agegender_jax.evaluation import artifacts
 from agegender_jax.models import flops, parameter_groups
-from agegender_jax.training import writer
 
 
 def write_json(workdir: str, name: str, content) -> None:
@@ -45,10 +45,10 @@ def fingerprint(workdir: str) -> str | None:
 
 
 def check_same_data(workdir: str, source) -> None:
-  """Raises schema.UserError if a resumed run would train on other data."""
+  """Raises errors.UserError if a resumed run would train on other data."""
   before = fingerprint(workdir)
   if before != source.fingerprint:
-    raise schema.UserError(
+    raise errors.UserError(
       f'the data have changed since the run in "{workdir}" began '
       f'(fingerprint {before}, now {source.fingerprint}): bring them back or '
       'choose another --workdir'
@@ -128,7 +128,7 @@ def run_summary(workdir: str, config, num_parameters: int) -> dict:
   """
   batch_size = config.train.batch_size
   seconds, waited, evaluation, compiling, last = 0.0, 0.0, 0.0, 0.0, 0
-  for row in writer.read_metrics(workdir):
+  for row in artifacts.read_metrics(workdir):
     images = (row['step'] - last) * batch_size
     seconds += images / row['train/images_per_second']
     wait = row.get('train/input_wait_seconds', 0.0)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from agegender_jax import schema
+from agegender_jax import errors as errors_lib
 from agegender_jax.data import images
 from agegender_jax.data.datasets import raw
 
@@ -30,7 +30,7 @@ def find_images(patterns: Sequence[str]) -> list[str]:
     Paths, each pattern's in the order of their names.
 
   Raises:
-    schema.UserError: a pattern without any picture.
+    errors_lib.UserError: a pattern without any picture.
   """
   paths = []
   for pattern in patterns:
@@ -41,7 +41,7 @@ def find_images(patterns: Sequence[str]) -> list[str]:
     else:
       found = sorted(filter(os.path.isfile, glob.glob(pattern, recursive=True)))
     if not found:
-      raise schema.UserError(f'--images={pattern}: no picture found there')
+      raise errors_lib.UserError(f'--images={pattern}: no picture found there')
     paths += found
   return paths
 

@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 
 import tqdm
 
+from agegender_jax import errors as errors_lib
 from agegender_jax import schema
-from agegender_jax.evaluation import artifacts, held_out, labelled
 from agegender_jax.inference import photos, predictor
 from agegender_jax.scoring import calibration
 
-COLUMNS = (*artifacts.CSV_COLUMNS, 'confidence', 'error')
+COLUMNS = (*schema.PREDICTION_COLUMNS, 'confidence', 'error')
 NAME_WIDTH = 48  # Of the table's first column, at most; longer names stick out.
 NAMED_ERRORS = 10  # Unreadable pictures that the last lines name.
 
@@ -24,7 +24,7 @@ def format_row(path: str, columns, row: int, error: str) -> dict[str, str]:
 
   Args:
     path: of the picture.
-    columns: predictions [n], see labelled.predictions and calibration.apply.
+    columns: predictions [n], see predictor.predictions and calibration.apply.
     row: of the picture in them.
     error: what is wrong with the picture, '' for nothing.
   """
@@ -70,7 +70,7 @@ def format_line(row: dict[str, str], age_groups: str, width: int) -> str:
 
 def find_calibration(config, workdir: str, step: int) -> dict | None:
   """Returns a run's calibration; None, with a line printed, without one."""
-  path = held_out.path(config, workdir)
+  path = calibration.path(config, workdir)
   fitted = calibration.read(path)
   if fitted and fitted['step'] == step:
     return fitted
@@ -109,10 +109,10 @@ def predict(config, workdir: str, patterns: Sequence[str], output: str):
       empty for a readable picture.
 
   Raises:
-    schema.UserError: no run, no picture, or no readable picture.
+    errors_lib.UserError: no run, no picture, or no readable picture.
   """
   if not patterns:
-    raise schema.UserError('predict needs --images=FILE, FOLDER or GLOB')
+    raise errors_lib.UserError('predict needs --images=FILE, FOLDER or GLOB')
   paths = photos.find_images(patterns)
   network, variables, step = predictor.restore(config, workdir)
   fitted = find_calibration(config, workdir, step)
@@ -137,7 +137,7 @@ def predict(config, workdir: str, patterns: Sequence[str], output: str):
     writer.writeheader()
     show(format_line({}, data.age_groups, width))
     for first in range(0, len(paths), batch_size):
-      columns = labelled.predictions(next(outputs), data.age_groups)
+      columns = predictor.predictions(next(outputs), data.age_groups)
       columns |= calibration.apply(fitted, columns) if fitted else {}
       row = 0  # Of the readable pictures.
       for at in range(first, min(first + batch_size, len(paths))):
@@ -151,7 +151,7 @@ def predict(config, workdir: str, patterns: Sequence[str], output: str):
   _print(print, summarise(len(paths), unreadable, time.monotonic() - start))
   _print(print, f'written to {output}')
   if len(unreadable) == len(paths):
-    raise schema.UserError(
+    raise errors_lib.UserError(
       f'none of the {len(paths)} pictures can be read: see the column '
       f'"error" of {output}'
     )

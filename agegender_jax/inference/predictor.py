@@ -2,7 +2,7 @@
 
 import collections
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent import futures
 
 import jax
@@ -10,10 +10,9 @@ import numpy as np
 from flax import linen as nn
 
 from agegender_jax import config as config_lib
-from agegender_jax import models, schema, scoring
+from agegender_jax import errors, models, schema, scoring
 from agegender_jax.models import layers, parameter_groups, preprocessing, tasks
 from agegender_jax.runtime import checkpoint, devices
-from agegender_jax.training import steps
 
 # Batches under way on the device, each in a thread of its own: what one thread
 # asks of a CPU is done one after the other, and XLA's small operations leave
@@ -39,13 +38,13 @@ class Predictor:
     """Builds the network of `config`.
 
     Raises:
-      schema.UserError: the configuration names something unknown.
+      errors.UserError: the configuration names something unknown.
     """
     devices.check_batch_size(
       'train.eval_batch_size', config.train.eval_batch_size
     )
     if config.train.select not in ('best', 'last'):
-      raise schema.UserError(
+      raise errors.UserError(
         f'train.select is "best" or "last", not "{config.train.select}"'
       )
     self.batch_size = config.train.eval_batch_size
@@ -57,13 +56,13 @@ class Predictor:
     )
     crop, size = config.data.crop_size, config.data.image_size
     if not 0 <= crop <= size:
-      raise schema.UserError(
+      raise errors.UserError(
         f'data.crop_size = {crop} is not within data.image_size = {size}'
       )
     self.input_size = crop or size
     self.normalize_fn = preprocessing.create_normalize(config.data.normalize)
     self._step = devices.pmap_predict_step(
-      steps.create_predict_step(
+      create_predict_step(
         self.model,
         self.tasks,
         self.normalize_fn,
@@ -144,7 +143,7 @@ def create_ranking(config, run_tasks) -> list[tuple[str, int]]:
     See checkpoint.Checkpoints.
 
   Raises:
-    schema.UserError: `train.best_metric` is none that this run has.
+    errors.UserError: `train.best_metric` is none that this run has.
   """
   names = {task.name: task for task in run_tasks}
   has = {'gender_accuracy': 'gender' in names}
@@ -153,7 +152,7 @@ def create_ranking(config, run_tasks) -> list[tuple[str, int]]:
   known = [name for name in scoring.BEST_METRICS if has[name]]
   chosen = [config.train.best_metric] if config.train.best_metric else known
   if not set(chosen) <= set(known):
-    raise schema.UserError(
+    raise errors.UserError(
       f'train.best_metric "{chosen[0]}" is not a metric of this run; '
       f'known: {", ".join(known)}'
     )
@@ -172,7 +171,7 @@ def restore(config, workdir: str) -> tuple[Predictor, dict, int]:
     The predictor, its variables replicated over the devices, the step.
 
   Raises:
-    schema.UserError: no such checkpoint, or of another network.
+    errors.UserError: no such checkpoint, or of another network.
   """
   config_lib.check_network(config, workdir)
   predictor = Predictor(config)
@@ -194,7 +193,7 @@ def open_selected(config, predictor: Predictor, workdir: str):
     (checkpoint.Checkpoints, the step that `selected_step` names).
 
   Raises:
-    schema.UserError: no such checkpoint.
+    errors.UserError: no such checkpoint.
   """
   checkpoints = checkpoint.Checkpoints(
     workdir, create_ranking(config, predictor.tasks)
@@ -202,7 +201,7 @@ def open_selected(config, predictor: Predictor, workdir: str):
   try:
     step = selected_step(config, checkpoints)
     if step is None:
-      raise schema.UserError(
+      raise errors.UserError(
         f'workdir "{workdir}" holds no checkpoint yet: train first'
       )
     yield checkpoints, step
@@ -217,3 +216,62 @@ def selected_step(config, checkpoints: checkpoint.Checkpoints) -> int | None:
   if config.train.select == 'last':
     return checkpoints.latest_step()
   return checkpoints.best_step()
+
+
+def predictions(output, age_groups: str) -> dict[str, np.ndarray]:
+  """Names a network's output as the columns of predictions.csv do.
+
+  Args:
+    output: of Predictor.predict.
+    age_groups: key of schema.AGE_GROUPS.
+
+  Returns:
+    Columns [N], as far as the network gives them: age_pred (years),
+    age_group_pred, gender_prob, and gender_logit, the log odds of FEMALE.
+  """
+  columns = {}
+  if 'age' in output:
+    columns['age_pred'] = output['age']
+    columns['age_group_pred'] = schema.group_of_prediction(
+      output['age'], age_groups
+    )
+  if 'age_group' in output:
+    columns['age_group_pred'] = output['age_group']
+  if 'gender_prob' in output:
+    columns['gender_prob'] = output['gender_prob']
+    columns['gender_logit'] = output['logits']['gender'][:, 0]
+  return columns
+
+
+def create_predict_step(
+  model: nn.Module,
+  predict_tasks: Sequence[tasks.Task],
+  normalize_fn: Callable,
+  views_fn: Callable = lambda image: [image],
+) -> Callable:
+  """Creates the step that predicts without labels.
+
+  Args:
+    model: linen module, `__call__(image, train)` -> task name -> logits.
+    predict_tasks: the tasks.
+    normalize_fn: image in [0, 255] -> the network's input.
+    views_fn: image -> the crops and mirror images whose logits are averaged.
+
+  Returns:
+    A pure function for `devices.pmap_predict_step`: variables, uint8 image
+    [B, H, W, 3] -> decoded predictions by key, [B] each, and
+    `logits` by task name, float32 [B, K].
+  """
+
+  def predict_step(variables, image):
+    views = [
+      model.apply(variables, normalize_fn(view), train=False)
+      for view in views_fn(image)
+    ]
+    logits = jax.tree.map(lambda *parts: sum(parts) / len(parts), *views)
+    decoded = {}
+    for task in predict_tasks:
+      decoded |= task.decode(logits[task.name])
+    return {'logits': logits, **decoded}
+
+  return predict_step

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from agegender_jax import schema
+from agegender_jax import errors
 from agegender_jax.models import (
   cnn,
   fourier,
@@ -65,7 +65,7 @@ def create_model(
     A linen module, `__call__(image, train)` -> task name -> logits [B, K].
 
   Raises:
-    schema.UserError: unknown backbone, dtype or layer.
+    errors.UserError: unknown backbone, dtype or layer.
   """
   for field, known in [
     ('backbone', BACKBONES),
@@ -73,9 +73,9 @@ def create_model(
     ('dtype', DTYPES),
   ]:
     if config[field] not in known:
-      raise schema.UserError(
+      raise errors.UserError(
         f'unknown model.{field} "{config[field]}"'
-        f'{schema.nearest(config[field], known)}; '
+        f'{errors.nearest(config[field], known)}; '
         f'known: {", ".join(sorted(known))}'
       )
   # Written wrongly, either would be refused later, and less clearly.

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 from flax import linen as nn
 
-from agegender_jax import schema
+from agegender_jax import errors
 from agegender_jax.models import dropout, layers
 
 # The seeds' networks are Keras models: its default initialiser.
@@ -29,13 +29,13 @@ def parse_layers(text: str) -> list[tuple[str, float | None, str]]:
     A list of (kind, value or None, name); names count per kind from 1.
 
   Raises:
-    schema.UserError: an unknown word, or a missing or superfluous value.
+    errors.UserError: an unknown word, or a missing or superfluous value.
   """
   counts, result = {}, []
   for word in text.split():
     kind, colon, value = word.partition(':')
     if kind not in LAYERS:
-      raise schema.UserError(
+      raise errors.UserError(
         f'unknown layer "{word}"; known: {", ".join(sorted(LAYERS))}'
       )
     value_type = LAYERS[kind][1]
@@ -47,7 +47,7 @@ def parse_layers(text: str) -> list[tuple[str, float | None, str]]:
     if bool(value_type) != bool(colon) or (
       value_type and not 0 < number < limit
     ):
-      raise schema.UserError(
+      raise errors.UserError(
         f'layer "{word}" should read "{kind}'
         + (':NUMBER", such as "conv:32"' if value_type else '", without value')
       )
@@ -66,7 +66,7 @@ def _conv(module, x, features, name, train):
 def _dense(module, x, features, name, train):
   del train
   if x.ndim != 2:
-    raise schema.UserError(f'layer "{name}" needs "flatten" or "gap" before it')
+    raise errors.UserError(f'layer "{name}" needs "flatten" or "gap" before it')
   dense = nn.Dense(features, dtype=module.dtype, kernel_init=KERNEL_INIT,
                    name=name)  # fmt: skip
   return layers.relu(dense(x))
@@ -75,7 +75,7 @@ def _dense(module, x, features, name, train):
 def _pool(module, x, value, name, train):
   del module, value, train
   if min(_as_map(x, name).shape[1:3]) < 2:
-    raise schema.UserError(
+    raise errors.UserError(
       f'data.image_size is too small for this network: layer "{name}" gets '
       f'a map of {x.shape[1]}x{x.shape[2]}; raise it or drop a "pool"'
     )
@@ -105,7 +105,7 @@ def _gap(module, x, value, name, train):
 
 def _as_map(x, name):
   if x.ndim != 4:
-    raise schema.UserError(
+    raise errors.UserError(
       f'layer "{name}" needs a feature map, but what comes in is flat'
     )
   return x

@@ -11,7 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
-from agegender_jax import schema
+from agegender_jax import errors
 from agegender_jax.models import dropout, layers
 
 # Channels, kernel side, stride and padding (each side) of the convolutions.
@@ -75,17 +75,17 @@ class LeviHassner(nn.Module):
       float [B, 384 * h * w], channels first.
 
     Raises:
-      schema.UserError: the image is too small, or `lrn_after` names no
+      errors.UserError: the image is too small, or `lrn_after` names no
         convolution.
     """
     rows = range(1, len(_CONVOLUTIONS) + 1)
     if not set(self.lrn_after) <= set(rows):
-      raise schema.UserError(
+      raise errors.UserError(
         f'model.lrn_after = {self.lrn_after} names a convolution that the '
         f'Levi-Hassner net has not: choose from {", ".join(map(str, rows))}'
       )
     if min(image.shape[1:3]) < self.least_image_size:
-      raise schema.UserError(
+      raise errors.UserError(
         f'image_size {min(image.shape[1:3])} is too small for the '
         f'Levi-Hassner net: set data.image_size to {self.least_image_size} '
         'or more'

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from agegender_jax import schema
+from agegender_jax import errors
 from agegender_jax.models import cnn, layers
 
 
@@ -33,7 +33,7 @@ class Branch(nn.Module):
     """Maps features [B, h, w, C] or [B, C] to logits float32 [B, K]."""
     x = cnn.apply_layers(self, self.layers, features, train)
     if x.ndim != 2:
-      raise schema.UserError(
+      raise errors.UserError(
         'model.branch must end flat: add "flatten" or "gap" to it'
       )
     output = nn.Dense(self.num_outputs, kernel_init=cnn.KERNEL_INIT,

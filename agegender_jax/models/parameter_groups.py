@@ -10,7 +10,7 @@ from typing import Any
 
 from flax import traverse_util
 
-from agegender_jax import schema
+from agegender_jax import errors
 
 
 def matches(pattern: str, path: str) -> bool:
@@ -30,14 +30,14 @@ def parse_multipliers(text: str) -> dict[str, float]:
   """Parses `optimizer.lr_multipliers` into pattern -> factor.
 
   Raises:
-    schema.UserError: a word that is not PATTERN=FACTOR, FACTOR above 0, or a
+    errors.UserError: a word that is not PATTERN=FACTOR, FACTOR above 0, or a
       pattern given twice.
   """
   result = {}
   for word in text.split():
     pattern, _, factor = word.partition('=')
     if pattern in result:
-      raise schema.UserError(
+      raise errors.UserError(
         f'optimizer.lr_multipliers: "{pattern}" is given twice, as '
         f'{result[pattern]:g} and {factor}: leave one'
       )
@@ -46,7 +46,7 @@ def parse_multipliers(text: str) -> dict[str, float]:
     except ValueError:
       result[pattern] = -1.0
     if not 0 < result[pattern] < float('inf'):
-      raise schema.UserError(
+      raise errors.UserError(
         f'optimizer.lr_multipliers: "{word}" should read PATTERN=FACTOR with '
         'a positive factor, such as "backbone=0.1"; optimizer.freeze is for 0'
       )
@@ -56,7 +56,7 @@ def parse_multipliers(text: str) -> dict[str, float]:
 def check_patterns(
   field: str, patterns: Iterable[str], paths: Iterable[str]
 ) -> None:
-  """Raises schema.UserError for a pattern that names no parameter.
+  """Raises errors.UserError for a pattern that names no parameter.
 
   A pattern counts for the paths that no earlier pattern names.
   """
@@ -65,7 +65,7 @@ def check_patterns(
   for pattern in patterns:
     named = {path for path in left if matches(pattern, path)}
     if not named:
-      raise schema.UserError(
+      raise errors.UserError(
         f'{field}: "{pattern}" names no parameter (or only such as an earlier '
         f'pattern names); parameters begin with {tops}'
       )
@@ -73,13 +73,13 @@ def check_patterns(
 
 
 def check_rules(freeze: str, lr_multipliers: str, params) -> None:
-  """Raises schema.UserError for a rule without effect, or nothing to train."""
+  """Raises errors.UserError for a rule without effect, or nothing to train."""
   trained, frozen = split(params, create_is_frozen(freeze))
   check_patterns('optimizer.freeze', freeze.split(), [*trained, *frozen])
   patterns = parse_multipliers(lr_multipliers)
   check_patterns('optimizer.lr_multipliers', patterns, trained)
   if not trained:
-    raise schema.UserError('optimizer.freeze leaves nothing to train')
+    raise errors.UserError('optimizer.freeze leaves nothing to train')
 
 
 def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:

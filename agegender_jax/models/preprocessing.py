@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from agegender_jax import schema
+from agegender_jax import errors
 
 # ImageNet's statistics, as torchvision's weights expect them.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -67,14 +67,14 @@ def create_normalize(name: str) -> Callable[[jax.Array], jax.Array]:
     A pure function: [B, H, W, 3] in [0, 255] -> float32 [B, H, W, 3].
 
   Raises:
-    schema.UserError: another name.
+    errors.UserError: another name.
   """
   statistics = {
     'unit': ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
     'imagenet': (IMAGENET_MEAN, IMAGENET_STD),
   }
   if name not in statistics:
-    raise schema.UserError(
+    raise errors.UserError(
       f'unknown data.normalize "{name}"; known: {", ".join(statistics)}'
     )
   mean, std = (255 * jnp.asarray(row, jnp.float32) for row in statistics[name])

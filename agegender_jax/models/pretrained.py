@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from flax import traverse_util
 
-from agegender_jax import schema
+from agegender_jax import errors as errors_lib
 from agegender_jax.models import torch_pickle
 
 _HUB = 'hf:'
@@ -44,7 +44,7 @@ def locate(source: str) -> Origin:
     source: a path, or `hf:owner/name`, `hf:owner/name@revision`.
 
   Raises:
-    schema.UserError: no such file, or the download failed.
+    errors_lib.UserError: no such file, or the download failed.
   """
   revision = ''
   if source.startswith(_HUB):
@@ -52,7 +52,7 @@ def locate(source: str) -> Origin:
   else:
     path = os.path.expanduser(source)
   if not os.path.isfile(path):
-    raise schema.UserError(f'no such file of weights: {source}')
+    raise errors_lib.UserError(f'no such file of weights: {source}')
   with open(path, 'rb') as file:
     digest = hashlib.file_digest(file, 'sha256').hexdigest()
   return Origin(source, path, revision, digest)
@@ -71,15 +71,15 @@ def _download(name):
       # .../snapshots/<commit>/<file>
       return path, pathlib.Path(path).parent.name
     except errors.LocalEntryNotFoundError:
-      raise schema.UserError(
+      raise errors_lib.UserError(
         f'{_HUB}{name} cannot be reached and is not in the cache: check the '
         'network, or download the file elsewhere and give its path'
       ) from None
     except errors.EntryNotFoundError:
       continue
     except (OSError, ValueError) as error:
-      raise schema.UserError(f'{_HUB}{name}: {_one_line(error)}') from None
-  raise schema.UserError(f'{_HUB}{name} has none of {", ".join(_HUB_FILES)}')
+      raise errors_lib.UserError(f'{_HUB}{name}: {_one_line(error)}') from None
+  raise errors_lib.UserError(f'{_HUB}{name} has none of {", ".join(_HUB_FILES)}')
 
 
 def load_state(source: str) -> dict[str, np.ndarray]:
@@ -93,12 +93,12 @@ def load_state(source: str) -> dict[str, np.ndarray]:
     {torch name: array}, in the file's order.
 
   Raises:
-    schema.UserError: the file is missing, damaged, malicious, or no state dict.
+    errors_lib.UserError: the file is missing, damaged, malicious, or no state dict.
   """
   path = locate(source).path
   suffix = pathlib.Path(path).suffix
   if suffix not in _READERS:
-    raise schema.UserError(
+    raise errors_lib.UserError(
       f'{source}: weights are {", ".join(_READERS)} files, not "{suffix}"'
     )
   try:
@@ -110,7 +110,7 @@ def load_state(source: str) -> dict[str, np.ndarray]:
     ValueError,
     EOFError,
   ) as error:
-    raise schema.UserError(
+    raise errors_lib.UserError(
       f'{path} is truncated or damaged ({_one_line(error)}): fetch it again'
     ) from None
   return _checked(state, source)
@@ -122,10 +122,10 @@ def _checked(state, source):
     if isinstance(state, dict) and isinstance(state.get(key), dict):
       state = state[key]
   if not isinstance(state, dict) or not state:
-    raise schema.UserError(f'{source} holds no state dict')
+    raise errors_lib.UserError(f'{source} holds no state dict')
   for key, value in state.items():
     if not isinstance(key, str) or not isinstance(value, np.ndarray):
-      raise schema.UserError(f'{source}: {key!r} is no tensor')
+      raise errors_lib.UserError(f'{source}: {key!r} is no tensor')
   # What torch.nn.DataParallel puts before every name.
   if all(key.startswith('module.') for key in state):
     return {key.removeprefix('module.'): state[key] for key in state}
@@ -138,7 +138,7 @@ def _import(package, user):
     return importlib.import_module(package)
   except ImportError:
     message = f'{user} needs {package}: pip install {package}'
-    raise schema.UserError(message) from None
+    raise errors_lib.UserError(message) from None
 
 
 def _read_safetensors(path):
@@ -148,7 +148,7 @@ def _read_safetensors(path):
   except safetensors.SafetensorError as error:
     raise ValueError(str(error)) from None
   except (AttributeError, KeyError) as error:
-    raise schema.UserError(
+    raise errors_lib.UserError(
       f'{path} holds tensors of a type that NumPy lacks ({_one_line(error)}): '
       'save it anew as float32'
     ) from None
@@ -191,7 +191,7 @@ def port(
       of another shape; what does not fit stays as it is in `variables`.
 
   Raises:
-    schema.UserError: a key's shape differs, or keys are missing or left over
+    errors_lib.UserError: a key's shape differs, or keys are missing or left over
       and not excused; the net is another.
   """
   excuse = tuple(name.strip('/').replace('.', '/') for name in excuse)
@@ -209,7 +209,7 @@ def port(
     if turned.shape == shape:
       found[path] = turned.astype(wanted[path].dtype)
     elif not _excused(path, excuse):
-      raise schema.UserError(
+      raise errors_lib.UserError(
         f'{key} has shape {value.shape}, but the net wants '
         f'{_turned_shape(shape)}: are these the weights of another net?'
       )
@@ -217,7 +217,7 @@ def port(
     path for path in wanted if path not in found and not _excused(path, excuse)
   }
   if missing or extra:
-    raise schema.UserError(
+    raise errors_lib.UserError(
       f'the weights do not fit the net: missing {_modules(missing)}; left over '
       f'{_modules(extra)}; excuse those by model.init_excuse, or load the '
       'weights of this net'

@@ -13,7 +13,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
-from agegender_jax import schema
+from agegender_jax import errors
 from agegender_jax.models import layers
 
 # torchvision's: Gaussian, variance 2 / fan_out.
@@ -113,10 +113,10 @@ class ResNet(nn.Module):
       float [B, H / 32, W / 32, C], C 512 or 2048, or float [B, num_classes].
 
     Raises:
-      schema.UserError: the image is too small.
+      errors.UserError: the image is too small.
     """
     if min(image.shape[1:3]) < self.least_image_size:
-      raise schema.UserError(
+      raise errors.UserError(
         f'image_size {min(image.shape[1:3])} is too small for a ResNet: set '
         f'data.image_size to {self.least_image_size} or more'
       )

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from agegender_jax import schema
+from agegender_jax import errors, schema
 from agegender_jax.models import losses
 
 NUM_YEARS = 101  # DEX: one class for each of 0 .. 100 years.
@@ -79,10 +79,10 @@ def create_tasks(config, age_groups: str) -> tuple[Task, ...]:
     A Task for each block with a kind.
 
   Raises:
-    schema.UserError: unknown kind or groups, or no task at all.
+    errors.UserError: unknown kind or groups, or no task at all.
   """
   if age_groups not in schema.AGE_GROUPS:
-    raise schema.UserError(
+    raise errors.UserError(
       f'unknown data.age_groups "{age_groups}"; '
       f'known: {", ".join(schema.AGE_GROUPS)}'
     )
@@ -92,9 +92,9 @@ def create_tasks(config, age_groups: str) -> tuple[Task, ...]:
     if not kind:
       continue
     if kind not in kinds:
-      raise schema.UserError(
+      raise errors.UserError(
         f'unknown tasks.{name}.kind "{kind}"'
-        f'{schema.nearest(kind, kinds)}; known: {", ".join(kinds)}'
+        f'{errors.nearest(kind, kinds)}; known: {", ".join(kinds)}'
       )
     label, num_outputs, loss, decode = kinds[kind]
     num_outputs = num_outputs or len(schema.AGE_GROUPS[age_groups])
@@ -102,5 +102,5 @@ def create_tasks(config, age_groups: str) -> tuple[Task, ...]:
       Task(name, label, num_outputs, loss, decode, config[name].weight)
     )
   if not result:
-    raise schema.UserError('no task: set tasks.age.kind or tasks.gender.kind')
+    raise errors.UserError('no task: set tasks.age.kind or tasks.gender.kind')
   return tuple(result)

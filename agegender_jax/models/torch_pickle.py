@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import ml_dtypes
 import numpy as np
 
-from agegender_jax import schema
+from agegender_jax import errors
 
 _DTYPES = {
   'FloatStorage': np.float32,
@@ -116,7 +116,7 @@ def load(path: str) -> Any:
     their own (bfloat16 is ml_dtypes').
 
   Raises:
-    schema.UserError: no such file; a damaged one; or one that holds anything
+    errors.UserError: no such file; a damaged one; or one that holds anything
       but tensors and plain values.
   """
   try:
@@ -126,14 +126,14 @@ def load(path: str) -> Any:
       value, buffers = _read_zip(file) if is_zip else _read_stream(file)
     return _resolve(value, buffers)
   except FileNotFoundError:
-    raise schema.UserError(f'no such file: {path}') from None
+    raise errors.UserError(f'no such file: {path}') from None
   except _Refused as error:
-    raise schema.UserError(
+    raise errors.UserError(
       f'{path} is refused: its pickle asks for {error}, which no file of '
       'weights needs; save the state dict alone, or use .safetensors'
     ) from None
   except _DAMAGE as error:
-    raise schema.UserError(
+    raise errors.UserError(
       f'{path} is truncated or no .pth file of weights '
       f'({type(error).__name__}: {" ".join(str(error).split())[:80]}): '
       'fetch it again'

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from agegender_jax import schema
+from agegender_jax import errors
 from agegender_jax.models import dropout, layers
 
 _kernel_init = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
@@ -55,10 +55,10 @@ class VGG(nn.Module):
       float [B, H / 32, W / 32, 512] or float [B, num_classes].
 
     Raises:
-      schema.UserError: the image is too small.
+      errors.UserError: the image is too small.
     """
     if min(image.shape[1:3]) < self.least_image_size:
-      raise schema.UserError(
+      raise errors.UserError(
         f'image_size {min(image.shape[1:3])} is too small for a VGG: set '
         f'data.image_size to {self.least_image_size} or more'
       )

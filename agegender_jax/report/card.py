@@ -25,7 +25,7 @@ def write_card(workdir) -> str:
     The path of the file.
 
   Raises:
-    schema.UserError: the folder is no workdir, or a file in it is damaged.
+    errors.UserError: the folder is no workdir, or a file in it is damaged.
   """
   import jinja2
 

@@ -69,7 +69,7 @@ def read(path, predictions, group_names) -> Details:
     The Details, empty where both files are absent.
 
   Raises:
-    schema.UserError: the file is damaged.
+    errors.UserError: the file is damaged.
   """
   if not path.is_file() and predictions is not None and predictions.name:
     table = predictions.table

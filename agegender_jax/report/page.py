@@ -3,7 +3,7 @@
 import functools
 import pathlib
 
-from agegender_jax import files, schema
+from agegender_jax import errors, files
 from agegender_jax.report import (
   canvas,
   compare,
@@ -28,7 +28,7 @@ def write_report(workdir) -> str:
     The path of report.html.
 
   Raises:
-    schema.UserError: the folder is no workdir, or a file in it is damaged.
+    errors.UserError: the folder is no workdir, or a file in it is damaged.
   """
   run = run_lib.read_run(workdir)
   _write_figures(run)
@@ -53,15 +53,15 @@ def write_comparison(workdirs, output='compare.html') -> str:
     The path of the page.
 
   Raises:
-    schema.UserError: no folder is given, one is no workdir, a file in it is
+    errors.UserError: no folder is given, one is no workdir, a file in it is
       damaged, or the output's folder does not exist.
   """
   runs = [run_lib.read_run(workdir) for workdir in workdirs]
   if not runs:
-    raise schema.UserError('nothing to compare: give --workdir=A,B')
+    raise errors.UserError('nothing to compare: give --workdir=A,B')
   path = pathlib.Path(output)
   if not path.parent.is_dir():
-    raise schema.UserError(
+    raise errors.UserError(
       f'the folder of --output={output} does not exist: create it first'
     )
   names = compare.labels(runs)

@@ -78,7 +78,7 @@ def read(path, group_names) -> Predictions | None:
     The columns.
 
   Raises:
-    schema.UserError: a number in it is none.
+    errors.UserError: a number in it is none.
   """
   if not path.is_file():
     return None

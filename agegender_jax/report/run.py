@@ -4,7 +4,7 @@ import dataclasses
 import math
 import pathlib
 
-from agegender_jax import schema
+from agegender_jax import errors, schema
 from agegender_jax.report import details as details_lib
 from agegender_jax.report import predictions as predictions_lib
 from agegender_jax.report import stored
@@ -100,11 +100,11 @@ def read_run(workdir) -> Run:
     A Run.
 
   Raises:
-    schema.UserError: the folder has no config.json, or a file is damaged.
+    errors.UserError: the folder has no config.json, or a file is damaged.
   """
   folder = pathlib.Path(workdir)
   if not (folder / 'config.json').is_file():
-    raise schema.UserError(
+    raise errors.UserError(
       f'"{workdir}" has no config.json, so it is no workdir: give the '
       '--workdir of a training run'
     )
@@ -112,7 +112,7 @@ def read_run(workdir) -> Run:
   config = content.get('config', {})
   for block, field in (('data', 'name'), ('data', 'age_groups')):
     if field not in config.get(block, {}):
-      raise schema.UserError(
+      raise errors.UserError(
         f'{folder / "config.json"} lacks config.{block}.{field}: train again '
         'into an empty --workdir'
       )

@@ -5,12 +5,12 @@ import zipfile
 
 import numpy as np
 
-from agegender_jax import schema
+from agegender_jax import errors
 
 
-def damaged(path, why) -> schema.UserError:
+def damaged(path, why) -> errors.UserError:
   """Returns the error that names a damaged file."""
-  return schema.UserError(
+  return errors.UserError(
     f'{path} is damaged ({why}): delete it and run the same command again'
   )
 
@@ -26,7 +26,7 @@ def read_json(path, kind=dict):
     Its content; empty where it is absent.
 
   Raises:
-    schema.UserError: it is no JSON, or holds something else.
+    errors.UserError: it is no JSON, or holds something else.
   """
   if not path.is_file():
     return kind()
@@ -58,7 +58,7 @@ def read_arrays(path) -> dict:
   """Reads an .npz; {} where it is absent.
 
   Raises:
-    schema.UserError: it cannot be read.
+    errors.UserError: it cannot be read.
   """
   if not path.is_file():
     return {}

@@ -9,7 +9,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from agegender_jax import schema
+from agegender_jax import errors
 
 # Two items, so that prediction reads the network without the optimizer.
 VARIABLES, OPTIMIZER = 'variables', 'optimizer'
@@ -77,11 +77,11 @@ class Checkpoints:
     return self._manager.best_step()
 
   def check_step(self, step: int) -> int:
-    """Returns `step` if it was kept, else raises schema.UserError."""
+    """Returns `step` if it was kept, else raises errors.UserError."""
     steps = self._manager.all_steps()
     if step not in steps:
       kept = ', '.join(map(str, sorted(steps))) or 'none'
-      raise schema.UserError(
+      raise errors.UserError(
         f'no checkpoint of step {step}: train.restore_step can be {kept}'
       )
     return step
@@ -97,7 +97,7 @@ class Checkpoints:
       The variables, where the target's are.
 
     Raises:
-      schema.UserError: the checkpoint is of another network.
+      errors.UserError: the checkpoint is of another network.
     """
     self.wait()
     found = self._manager.item_metadata(step)[VARIABLES]
@@ -136,7 +136,7 @@ class Checkpoints:
 
 
 def _check_same(target, found) -> None:
-  """Raises schema.UserError at the first leaf that differs."""
+  """Raises errors.UserError at the first leaf that differs."""
 
   def shapes(tree):
     leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
@@ -148,7 +148,7 @@ def _check_same(target, found) -> None:
   wanted, has = shapes(target), shapes(getattr(found, 'tree', found))
   for name in sorted(wanted.keys() | has.keys()):
     if wanted.get(name) != has.get(name):
-      raise schema.UserError(
+      raise errors.UserError(
         f'the checkpoint is of another network: {name} is '
         f'{has.get(name, "absent")} there and {wanted.get(name, "absent")} in '
         'the configuration; evaluate with the model of the run'

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from agegender_jax import schema
+from agegender_jax import errors
 from agegender_jax.runtime import programs
 
 AXIS = 'batch'
@@ -96,10 +96,10 @@ def has_one_device() -> bool:
 
 
 def check_batch_size(name: str, batch_size: int) -> None:
-  """Raises schema.UserError unless the devices share the batch evenly."""
+  """Raises errors.UserError unless the devices share the batch evenly."""
   count = jax.device_count()
   if batch_size < 1 or batch_size % count:
-    raise schema.UserError(
+    raise errors.UserError(
       f'{name} = {batch_size} is not a multiple of the {count} devices; '
       f'try {max(1, batch_size // count) * count}'
     )

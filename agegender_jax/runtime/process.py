@@ -15,7 +15,7 @@ import sys
 
 from absl import logging as absl_logging
 
-from agegender_jax import schema
+from agegender_jax import errors
 
 _MALLOCS = ('', '0', '1', 'jemalloc')  # Of AGEGENDER_MALLOC.
 _JEMALLOC = 'libjemalloc.so.2'
@@ -39,7 +39,7 @@ def jemalloc_environment() -> dict[str, str]:
   wait for each other.
 
   Raises:
-    schema.UserError: it is not installed.
+    errors.UserError: it is not installed.
   """
   folders = (
     f'{sys.prefix}/lib',
@@ -51,7 +51,7 @@ def jemalloc_environment() -> dict[str, str]:
   paths = [f'{folder}/{_JEMALLOC}' for folder in folders]
   library = next(filter(os.path.exists, paths), None)
   if library is None:
-    raise schema.UserError(
+    raise errors.UserError(
       f'jemalloc: no {_JEMALLOC} in {", ".join(folders)}; install it '
       '(Debian and Ubuntu: libjemalloc2)'
     )
@@ -69,12 +69,12 @@ def restart_with_jemalloc() -> None:
   An allocator can only be replaced before a process has allocated anything.
 
   Raises:
-    schema.UserError: it is not installed; or AGEGENDER_MALLOC is a name that
+    errors.UserError: it is not installed; or AGEGENDER_MALLOC is a name that
       nothing has.
   """
   name = os.environ.get('AGEGENDER_MALLOC', '')
   if name not in _MALLOCS:
-    raise schema.UserError(
+    raise errors.UserError(
       f'AGEGENDER_MALLOC={name}: expected 0, 1 or jemalloc'
     )
   if name == 'jemalloc' and _JEMALLOC not in os.environ.get('LD_PRELOAD', ''):

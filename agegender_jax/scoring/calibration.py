@@ -16,6 +16,8 @@ from collections.abc import Mapping
 import numpy as np
 import scipy
 
+from agegender_jax import config as config_lib
+from agegender_jax import errors as errors_lib
 from agegender_jax import files, schema
 
 LEVELS = (0.5, 0.8, 0.9)
@@ -187,7 +189,7 @@ def read(path: str | os.PathLike) -> dict | None:
   """Returns the calibration in a file, None where there is no such file.
 
   Raises:
-    schema.UserError: the file is broken.
+    errors_lib.UserError: the file is broken.
   """
   path = pathlib.Path(path)
   try:
@@ -195,7 +197,7 @@ def read(path: str | os.PathLike) -> dict | None:
   except FileNotFoundError:
     return None
   except ValueError as error:
-    raise schema.UserError(
+    raise errors_lib.UserError(
       f'{path} is broken ({error}); delete it and evaluate the run again'
     ) from None
 
@@ -203,3 +205,19 @@ def read(path: str | os.PathLike) -> dict | None:
 def write(path: str | os.PathLike, fitted: Mapping) -> None:
   """Writes a calibration to a file."""
   files.write_whole(path, json.dumps(fitted, indent=2) + '\n')
+
+
+def variant(config, workdir: str) -> str:
+  """Names what an evaluation has otherwise than its run, '' for nothing.
+
+  Over-sampling gives other predictions and so another calibration: files of
+  both lie side by side.
+  """
+  if config.data.oversample == config_lib.load_config(workdir).data.oversample:
+    return ''
+  return '_oversample' if config.data.oversample else '_single_view'
+
+
+def path(config, workdir: str) -> pathlib.Path:
+  """Returns where the calibration of a run lies."""
+  return pathlib.Path(workdir) / f'calibration{variant(config, workdir)}.json'

@@ -12,7 +12,7 @@ import os
 
 import numpy as np
 
-from agegender_jax import schema
+from agegender_jax import errors, schema
 from agegender_jax.data import duplicates, images
 from agegender_jax.data.datasets import common
 from agegender_jax.data.datasets import examples as examples_lib
@@ -124,7 +124,7 @@ def audit(builder: common.FaceBuilder, bits: int = 3) -> Audit:
     bits: the most that the hashes of near-duplicates differ in.
 
   Raises:
-    schema.UserError: the raw data are absent, or not one picture is readable.
+    errors.UserError: the raw data are absent, or not one picture is readable.
   """
   listed, counts = builder.collect()
   skipped = odd_rows.skipped_pictures(builder, listed)
@@ -135,7 +135,7 @@ def audit(builder: common.FaceBuilder, bits: int = 3) -> Audit:
   unreadable = [example for example in everything if example.error]
   kept = [example for example in listed if not example.error]
   if not kept:
-    raise schema.UserError(
+    raise errors.UserError(
       f'none of the {len(listed)} pictures can be read, such as '
       f'"{listed[0].name}"; check config.data.source_dir'
     )

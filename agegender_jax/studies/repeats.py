@@ -11,7 +11,7 @@ import typing
 
 import numpy as np
 
-from agegender_jax import schema
+from agegender_jax import errors, schema
 from agegender_jax.report import run as run_lib
 from agegender_jax.scoring import bootstrap
 from agegender_jax.studies import sweeps
@@ -135,7 +135,7 @@ def read_settings(folders: list[pathlib.Path]) -> list[Setting]:
   """Reads the finished runs of sweeps.
 
   Raises:
-    schema.UserError: no sweep in a folder, or no finished run in any.
+    errors.UserError: no sweep in a folder, or no finished run in any.
   """
   found, planned = [], collections.Counter()
   for folder in folders:
@@ -154,7 +154,7 @@ def read_settings(folders: list[pathlib.Path]) -> list[Setting]:
     key = protocol, name
     setting = settings.setdefault(key, Setting(name, protocol, {}))
     if repeat in setting.runs:
-      raise schema.UserError(
+      raise errors.UserError(
         f'two runs of "{name}", fold {row["fold"]}, seed {row["seed"]}: '
         f'{run.workdir} is one; name the sweeps that differ'
       )
@@ -163,7 +163,7 @@ def read_settings(folders: list[pathlib.Path]) -> list[Setting]:
       counted.add((folder, *key))
       setting.planned += planned[folder, name]
   if not settings:
-    raise schema.UserError(
+    raise errors.UserError(
       f'no run is finished in {", ".join(map(str, folders))}'
     )
   return list(settings.values())

@@ -14,11 +14,13 @@ from absl import flags
 from ml_collections import config_flags
 
 from agegender_jax import config as config_lib
-from agegender_jax import files, schema
+from agegender_jax import errors as errors_lib
+from agegender_jax import files
 
 RECORD = 'sweep.json'
 # What main leaves last: with both, a run is finished.
-LAST_FILES = ('run.json', 'report.html')
+
+
 # Flags in which the repeats of a setting may differ: none changes a score.
 FREE_FLAGS = (
   'seed', 'data.source_dir', 'data.data_dir', 'data.cache',
@@ -71,14 +73,14 @@ def create_runs(
     given: the user's own --config.FIELD=VALUE.
 
   Raises:
-    schema.UserError: the user sets a field that the sweep sets.
+    errors_lib.UserError: the user sets a field that the sweep sets.
   """
   own = {'seed'}.union(*(fields for _, fields in settings))
   for flag in given:
     name = re.match(r'--(?:no)?config\.([^=]*)', flag)[1]
     if name in own:
       way = '--seeds sets it' if name == 'seed' else 'the sweep sets it'
-      raise schema.UserError(f'{flag}: {way}; leave the flag out')
+      raise errors_lib.UserError(f'{flag}: {way}; leave the flag out')
   parts = [
     [item for item in own_arg.split(',') if item]
     + [f'{name}={value}' for name, value in fields.items()]
@@ -126,7 +128,7 @@ def resolve(run: Run):
   """Returns a run's configuration, as main would parse it.
 
   Raises:
-    schema.UserError: a flag that names no field, or no value of it.
+    errors_lib.UserError: a flag that names no field, or no value of it.
   """
   values, argv = flags.FlagValues(), ['sweep', *run.flags]
   config_flags.DEFINE_config_file(
@@ -138,16 +140,11 @@ def resolve(run: Run):
     return values.config
   except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as bad:
     text = ' '.join(str(bad).split())
-    raise schema.UserError(f'{" ".join(run.flags)}: {text}') from None
-
-
-def is_finished(folder: pathlib.Path) -> bool:
-  """Says whether a run's folder holds all that main leaves."""
-  return all((folder / name).exists() for name in LAST_FILES)
+    raise errors_lib.UserError(f'{" ".join(run.flags)}: {text}') from None
 
 
 def check_repeats(folder: pathlib.Path, earlier: list, runs: list) -> None:
-  """Raises schema.UserError if settings go on with other flags than before.
+  """Raises errors_lib.UserError if settings go on with other flags than before.
 
   Args:
     folder: of the sweep.
@@ -161,7 +158,7 @@ def check_repeats(folder: pathlib.Path, earlier: list, runs: list) -> None:
     now = asked.get(row['setting'], before)
     if before != now and not row['error'] and row['folder'] not in again:
       was, is_ = (' '.join(sorted(x)) for x in (before - now, now - before))
-      raise schema.UserError(
+      raise errors_lib.UserError(
         f'{folder / row["folder"]} has {was or "fewer flags"}, its setting is '
         f'now asked with {is_ or "fewer"}: choose another --workdir'
       )
@@ -190,13 +187,13 @@ def write_record(folder: pathlib.Path, head: dict, runs: list, errors: dict):
     errors: folder -> the last line of a failed run.
 
   Raises:
-    schema.UserError: the folder holds another sweep, or runs of the same
+    errors_lib.UserError: the folder holds another sweep, or runs of the same
       settings with other flags.
   """
   path = folder / RECORD
   earlier = read_record(folder) if path.exists() else head
   if any(earlier[key] != head[key] for key in head):
-    raise schema.UserError(
+    raise errors_lib.UserError(
       f'{folder} holds the sweep "{earlier["sweep"]}" of {earlier["recipe"]}: '
       'choose another --workdir'
     )
@@ -219,20 +216,20 @@ def read_record(folder: pathlib.Path) -> dict:
     `recipe`, `sweep`, and `runs`: Run's fields and `error`, a dict a run.
 
   Raises:
-    schema.UserError: the folder holds no sweep, or a broken record.
+    errors_lib.UserError: the folder holds no sweep, or a broken record.
   """
   path = folder / RECORD
   try:
     record = json.loads(path.read_text())
   except OSError:
-    raise schema.UserError(
+    raise errors_lib.UserError(
       f'no sweep in "{folder}": it holds no {RECORD}; name the --workdir of '
       'scripts/sweep.py'
     ) from None
   except ValueError:
     record = None
   if not _is_record(record):
-    raise schema.UserError(
+    raise errors_lib.UserError(
       f'{path} is broken: delete it and start the sweep again, which leaves '
       'finished runs alone'
     )

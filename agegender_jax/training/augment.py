@@ -10,7 +10,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from agegender_jax import schema
+from agegender_jax import errors
 from agegender_jax.models import preprocessing
 
 # Area and aspect ratio of an erased rectangle (Zhong et al. 2020).
@@ -51,7 +51,7 @@ class Strengths:
     )
     for name, value, limit in checks:
       if not 0 <= value <= limit or (name == 'zoom' and value == 1):
-        raise schema.UserError(
+        raise errors.UserError(
           f'data.{name} = {value} is outside [0, {limit}'
           + (')' if name == 'zoom' else ']')
         )

@@ -45,7 +45,7 @@ def create_run(config, network: predictor.Predictor, num_examples: int) -> Run:
     The run.
 
   Raises:
-    schema.UserError: anything in the configuration to mend.
+    errors.UserError: anything in the configuration to mend.
   """
   plan = durations.create_durations(config.train, num_examples)
   schedule = optimizers.create_schedule(

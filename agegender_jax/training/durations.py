@@ -51,7 +51,7 @@ def create_durations(config, num_examples: int) -> Durations:
     The durations; the last step is always evaluated.
 
   Raises:
-    schema.UserError: a pair of durations set wrongly.
+    errors.UserError: a pair of durations set wrongly.
   """
   per_epoch = num_examples / config.batch_size
   total = optimizers.exactly_one('train', config, 'num_epochs', 'num_steps')

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from agegender_jax import schema
+from agegender_jax import errors, schema
 from agegender_jax.data import pipeline
 from agegender_jax.data import source as source_lib
 from agegender_jax.runtime import devices
@@ -35,7 +35,7 @@ class Feed:
       calls: the steps of each, see durations.
 
     Raises:
-      schema.UserError: the devices have too little memory for the pictures.
+      errors.UserError: the devices have too little memory for the pictures.
     """
     self._source = source
     self._order = pipeline.Order(
@@ -140,7 +140,7 @@ def _load(source):
   statistics = jax.local_devices()[0].memory_stats() or {}
   available = statistics.get('bytes_limit')
   if available and needed > _LARGEST_SHARE * available:
-    raise schema.UserError(
+    raise errors.UserError(
       f'data.cache=device needs {needed / 1e9:.1f} GB a device for '
       f'{len(source)} pictures and each has {available / 1e9:.1f} GB: use '
       '--config.data.cache=memmap or a smaller image_size'

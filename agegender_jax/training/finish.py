@@ -25,7 +25,7 @@ def finish(
   """
   fitted = held_out.calibrate(config, network, variables, step, *calibrating)
   if fitted:
-    calibration.write(held_out.path(config, workdir), fitted)
+    calibration.write(calibration.path(config, workdir), fitted)
   scores, table = evaluate.score_step(
     config,
     network,

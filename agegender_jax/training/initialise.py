@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from agegender_jax import config as config_lib
-from agegender_jax import schema
+from agegender_jax import errors
 from agegender_jax.inference import predictor
 from agegender_jax.models import parameter_groups, pretrained
 
@@ -26,7 +26,7 @@ def initialise(config, state, workdir: str):
     The state with the loaded weights.
 
   Raises:
-    schema.UserError: no such weights, of another network, or such as want
+    errors.UserError: no such weights, of another network, or such as want
       pixels normalised otherwise.
   """
   source = config.model.init_from
@@ -49,13 +49,13 @@ def _from_file(config, variables, source, excuse):
   """Ports a state dict in torchvision's naming into the backbone."""
   try:
     origin = pretrained.locate(source)
-  except schema.UserError as error:
-    raise schema.UserError(
+  except errors.UserError as error:
+    raise errors.UserError(
       f'{error}; give weights by --config.model.init_from=PATH, or train '
       "without by --config.model.init_from= (a recipe's :scratch)"
     ) from None
   if config.data.normalize != 'imagenet':
-    raise schema.UserError(
+    raise errors.UserError(
       f'{source} wants pixels as ImageNet weights do: '
       '--config.data.normalize=imagenet'
     )
@@ -71,7 +71,7 @@ def _from_run(config, variables, source, excuse):
   """Takes over what a run of ours learned, but for what is excused."""
   theirs = config_lib.load_config(source)
   if theirs.data.normalize != config.data.normalize:
-    raise schema.UserError(
+    raise errors.UserError(
       f'the run in {source} was trained with data.normalize = '
       f'{theirs.data.normalize}, this one has {config.data.normalize}'
     )
@@ -98,7 +98,7 @@ def take_over(found, wanted, excuse):
     excuse: patterns of paths that keep their values in `wanted`.
 
   Raises:
-    schema.UserError: what is not excused differs in names or shapes, or a
+    errors.UserError: what is not excused differs in names or shapes, or a
       pattern names nothing in either.
   """
   found = {key: parameter_groups.flatten(found.get(key) or {}) for key in wanted}
@@ -123,7 +123,7 @@ def _take_over_flat(found, wanted, excuse):
       for tree in (found, wanted)
     ]
     if shapes[0] != shapes[1]:
-      raise schema.UserError(
+      raise errors.UserError(
         f'model.init_from is of another network: {path} is {shapes[0]} there '
         f'and {shapes[1]} here; excuse it by model.init_excuse if that is meant'
       )

@@ -5,7 +5,7 @@ import math
 import jax.numpy as jnp
 import optax
 
-from agegender_jax import schema
+from agegender_jax import errors
 from agegender_jax.models import parameter_groups
 
 
@@ -13,12 +13,12 @@ def exactly_one(block: str, config, *names: str, required: bool = True):
   """Returns the name of the one field that is set (not 0).
 
   Raises:
-    schema.UserError: several are set, or none although one is required.
+    errors.UserError: several are set, or none although one is required.
   """
   found = [name for name in names if config[name]]
   if len(found) > 1 or (required and not found):
     fields = ' and '.join(f'{block}.{name}' for name in names)
-    raise schema.UserError(
+    raise errors.UserError(
       f'set exactly one of {fields} (the other 0); '
       f'set are: {", ".join(found) or "none"}'
     )
@@ -47,7 +47,7 @@ def create_schedule(
     step -> learning rate.
 
   Raises:
-    schema.UserError: unknown schedule, or a pair of durations set wrongly.
+    errors.UserError: unknown schedule, or a pair of durations set wrongly.
   """
   rate = config.learning_rate
   warmup = exactly_one('optimizer', config, 'warmup_steps', 'warmup_epochs',
@@ -86,7 +86,7 @@ def create_schedule(
     ),
   }
   if config.schedule not in schedules:
-    raise schema.UserError(
+    raise errors.UserError(
       f'unknown optimizer.schedule "{config.schedule}"; '
       f'known: {", ".join(schedules)}'
     )
@@ -113,10 +113,10 @@ def create_optimizer(
     shape. Weight decay touches kernels only, never biases or batch-norm scales.
 
   Raises:
-    schema.UserError: unknown optimizer, or a rate that is not positive.
+    errors.UserError: unknown optimizer, or a rate that is not positive.
   """
   if not (config.learning_rate > 0 and math.isfinite(config.learning_rate)):
-    raise schema.UserError(
+    raise errors.UserError(
       f'optimizer.learning_rate = {config.learning_rate} is not positive'
     )
 
@@ -144,11 +144,11 @@ def create_optimizer(
     ),
   }
   if config.name not in optimizers:
-    raise schema.UserError(
+    raise errors.UserError(
       f'unknown optimizer.name "{config.name}"; known: {", ".join(optimizers)}'
     )
   if decay and config.name == 'adam':
-    raise schema.UserError(
+    raise errors.UserError(
       "optimizer.weight_decay is not adam's: use optimizer.name=adamw"
     )
   optimizer = optimizers[config.name]()

@@ -165,37 +165,3 @@ def create_train_steps(train_step: Callable) -> Callable:
     )
 
   return train_steps
-
-
-def create_predict_step(
-  model: nn.Module,
-  predict_tasks: Sequence[tasks.Task],
-  normalize_fn: Callable,
-  views_fn: Callable = lambda image: [image],
-) -> Callable:
-  """Creates the step that predicts without labels.
-
-  Args:
-    model: linen module, `__call__(image, train)` -> task name -> logits.
-    predict_tasks: the tasks.
-    normalize_fn: image in [0, 255] -> the network's input.
-    views_fn: image -> the crops and mirror images whose logits are averaged.
-
-  Returns:
-    A pure function for `devices.pmap_predict_step`: variables, uint8 image
-    [B, H, W, 3] -> decoded predictions by key, [B] each, and
-    `logits` by task name, float32 [B, K].
-  """
-
-  def predict_step(variables, image):
-    views = [
-      model.apply(variables, normalize_fn(view), train=False)
-      for view in views_fn(image)
-    ]
-    logits = jax.tree.map(lambda *parts: sum(parts) / len(parts), *views)
-    decoded = {}
-    for task in predict_tasks:
-      decoded |= task.decode(logits[task.name])
-    return {'logits': logits, **decoded}
-
-  return predict_step

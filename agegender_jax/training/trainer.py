@@ -9,11 +9,10 @@ import jax
 import numpy as np
 
 from agegender_jax import config as config_lib
-from agegender_jax import schema
-from agegender_jax.evaluation import held_out, labelled, summary
+from agegender_jax import errors
+from agegender_jax.evaluation import artifacts, held_out, labelled, summary
 from agegender_jax.inference import predictor
 from agegender_jax.runtime import checkpoint, devices
-from agegender_jax.studies import sweeps
 from agegender_jax.training import (
   build,
   feed,
@@ -28,7 +27,7 @@ from agegender_jax.training import (
 def check_finite(
   name: str, losses: list[float], last_step: int, latest: int | None
 ) -> None:
-  """Raises schema.UserError at the first step whose loss is not finite.
+  """Raises errors.UserError at the first step whose loss is not finite.
 
   Args:
     name: what the losses are called.
@@ -40,7 +39,7 @@ def check_finite(
     if not math.isfinite(loss):
       step = last_step - len(losses) + 1 + offset
       kept = f'the checkpoint of step {latest} is' if latest else 'nothing is'
-      raise schema.UserError(
+      raise errors.UserError(
         f'the {name} is {loss} at step {step}; {kept} kept; lower '
         'optimizer.learning_rate or set optimizer.clip_norm'
       )
@@ -53,14 +52,14 @@ class Trainer:
     """Opens the data and builds network, optimizer and step.
 
     Raises:
-      schema.UserError: anything in the configuration or data to mend.
+      errors.UserError: anything in the configuration or data to mend.
     """
     self.config, self.workdir = config, workdir
     devices.check_batch_size('train.batch_size', config.train.batch_size)
     self.network = predictor.Predictor(config)
     self.ranking = predictor.create_ranking(config, self.network.tasks)
     if config.train.restore_step:
-      raise schema.UserError('train.restore_step is for --mode=evaluate')
+      raise errors.UserError('train.restore_step is for --mode=evaluate')
     open_split = functools.cache(functools.partial(labelled.open_split, config))
     self.splits = {
       key: open_split(config.data[f'{key}_split'])
@@ -68,7 +67,7 @@ class Trainer:
     }
     for key, source in self.splits.items():
       if not len(source):
-        raise schema.UserError(
+        raise errors.UserError(
           f'data.{key}_split = "{config.data[f"{key}_split"]}" is empty'
         )
     labelled.check_labels(config, self.network.tasks, self.splits, self.ranking)
@@ -108,7 +107,7 @@ class Trainer:
   def is_patience_spent(self, step: int) -> bool:
     """Says whether validation had stopped improving by `step`."""
     patience = self.config.train.patience_evaluations
-    rows = writer.read_metrics(self.workdir) if patience else []
+    rows = artifacts.read_metrics(self.workdir) if patience else []
     for name, sign in self.ranking:
       scores = [
         sign * row[name] for row in rows if row['step'] <= step and name in row
@@ -128,7 +127,7 @@ class Trainer:
       flops_per_image: of training.
 
     Raises:
-      schema.UserError: the loss is no longer finite.
+      errors.UserError: the loss is no longer finite.
     """
     config, plan = self.config, self.run.plan
     start = checkpoints.latest_step() or 0
@@ -197,10 +196,10 @@ def train_and_evaluate(config, workdir: str, recipe: str = '') -> None:
     recipe: the recipe's path and argument, for the record.
 
   Raises:
-    schema.UserError: anything that the user can mend, in one line.
+    errors.UserError: anything that the user can mend, in one line.
   """
   config_lib.save_config(config, workdir, recipe)
-  if sweeps.is_finished(pathlib.Path(workdir)):
+  if artifacts.is_finished(pathlib.Path(workdir)):
     labelled.check_finished_data(config, workdir)
     print(f'workdir "{workdir}" holds this run, finished: nothing to do')
     return

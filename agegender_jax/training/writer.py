@@ -7,6 +7,7 @@ import sys
 import time
 
 from agegender_jax import files
+from agegender_jax.evaluation import artifacts
 
 # Scalars of the progress line, and what it calls them.
 _SHOWN = {
@@ -45,7 +46,7 @@ class Writer:
       num_steps: of the whole run.
     """
     path = pathlib.Path(workdir) / 'metrics.jsonl'
-    kept = [row for row in read_metrics(workdir) if row['step'] <= start_step]
+    kept = [row for row in artifacts.read_metrics(workdir) if row['step'] <= start_step]
     files.write_whole(path, ''.join(json.dumps(row) + '\n' for row in kept))
     self._file = path.open('a')
     self._workdir, self._start_step = pathlib.Path(workdir), start_step
@@ -99,15 +100,3 @@ class Writer:
     self._file.close()
     if '_tensorboard' in vars(self):
       self._tensorboard.close()
-
-
-def read_metrics(workdir: str) -> list[dict]:
-  """Reads metrics.jsonl; a last line cut short by a kill is left out."""
-  path = pathlib.Path(workdir) / 'metrics.jsonl'
-  rows = []
-  for line in path.read_text().splitlines() if path.exists() else []:
-    try:
-      rows.append(json.loads(line))
-    except json.JSONDecodeError:
-      break
-  return rows

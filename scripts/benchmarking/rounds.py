@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 
-from agegender_jax import schema
+from agegender_jax import errors
 
 _SCRIPTS = pathlib.Path(__file__).parent.parent
 
@@ -54,7 +54,7 @@ class Worker:
       **env: changes of the environment.
 
     Raises:
-      schema.UserError: the job refuses the task.
+      errors.UserError: the job refuses the task.
       WorkerDied: the process ended.
     """
     self.name, self.task = name, task
@@ -87,7 +87,7 @@ class Worker:
     answer = json.loads(answer)
     if 'error' in answer:
       self.close()
-      raise schema.UserError(f'{self.name}: {answer["error"]}')
+      raise errors.UserError(f'{self.name}: {answer["error"]}')
     return answer
 
   def go(self, steps: int) -> None:

@@ -10,7 +10,7 @@ import tempfile
 import time
 
 from agegender_jax import config as config_lib
-from agegender_jax import schema
+from agegender_jax import errors
 from benchmarking import rounds
 
 # What AGEGENDER_MALLOC calls the allocators of --malloc.
@@ -22,7 +22,7 @@ def _run(command, **env):
   """Runs a process; returns its stdout.
 
   Raises:
-    schema.UserError: what the process called the user's to mend.
+    errors.UserError: what the process called the user's to mend.
     RuntimeError: it failed otherwise.
   """
   result = subprocess.run(
@@ -34,7 +34,7 @@ def _run(command, **env):
   )
   if result.returncode == 2:
     line = result.stderr.strip().splitlines()[-1]
-    raise schema.UserError(line.removeprefix('error: '))
+    raise errors.UserError(line.removeprefix('error: '))
   if result.returncode:
     raise RuntimeError(f'{command} failed:\n{result.stderr[-3000:]}')
   return result.stdout

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from agegender_jax import schema
+from agegender_jax import errors
 
 
 class Flatten(nn.Module):
@@ -218,11 +218,11 @@ class Net(nn.Module):
       outputs: task name -> number of outputs K.
 
     Raises:
-      schema.UserError: a network that has no peer.
+      errors.UserError: a network that has no peer.
     """
     super().__init__()
     if config.backbone not in BACKBONES or config.conv != 'direct':
-      raise schema.UserError(
+      raise errors.UserError(
         f'no PyTorch peer of model.backbone={config.backbone} with '
         f'model.conv={config.conv}; known: {", ".join(BACKBONES)}, direct'
       )

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from agegender_jax import schema
+from agegender_jax import errors, schema
 
 _NUM_YEARS = 101  # tasks.NUM_YEARS.
 
@@ -38,14 +38,14 @@ def create_tasks(config) -> dict:
   """Returns name -> (label, number of outputs, mean loss, weight).
 
   Raises:
-    schema.UserError: a kind that has no peer.
+    errors.UserError: a kind that has no peer.
   """
   result = {}
   for name, task in config.tasks.items():
     if not task.kind:
       continue
     if task.kind not in _TASKS[name]:
-      raise schema.UserError(
+      raise errors.UserError(
         f'no PyTorch peer of tasks.{name}.kind={task.kind}; '
         f'known: {", ".join(_TASKS[name])}'
       )

@@ -12,7 +12,7 @@ import os
 import sys
 
 from agegender_jax import config as config_lib
-from agegender_jax import schema
+from agegender_jax import errors
 from agegender_jax.runtime import process
 from benchmarking import host
 
@@ -30,7 +30,7 @@ def create_job(task: dict):
     and `device_memory()`, GiB or None.
   """
   if task['malloc'] == 'tuned' and not process.tune_malloc():
-    raise schema.UserError(
+    raise errors.UserError(
       'the allocator cannot be tuned here: pass --malloc=stock'
     )
   config = config_lib.load_config(task['config'])
@@ -59,7 +59,7 @@ def main() -> None:
         peak_rss=host.peak_memory(),
         peak_device=job.device_memory(),
       )
-  except schema.UserError as error:
+  except errors.UserError as error:
     answer(error=str(error))
 
 

@@ -4,7 +4,7 @@ import faces_on_disk
 import numpy as np
 import pytest
 
-from agegender_jax import schema
+from agegender_jax import errors, schema
 from agegender_jax.data import images, splits
 from agegender_jax.data import source as source_lib
 from agegender_jax.data.datasets import common, folder, raw, utkface
@@ -213,14 +213,14 @@ def test_split_over_the_limit_is_written_in_parts(tmp_path, monkeypatch):
 def test_unreadable_pictures_over_a_percent_are_an_error(tmp_path):
   faces_on_disk.write_utkface(tmp_path / 'raw', 10)
   (tmp_path / 'raw' / '20_0_0_6.jpg').write_bytes(b'no picture')
-  with pytest.raises(schema.UserError, match='1 of 11 .*20_0_0_6.jpg'):
+  with pytest.raises(errors.UserError, match='1 of 11 .*20_0_0_6.jpg'):
     open_all('utkface', tmp_path, source_dir=str(tmp_path / 'raw'))
   assert not list((tmp_path / 'prepared').rglob('*.json'))
 
 
 def test_no_readable_picture_is_an_error(tmp_path):
   (tmp_path / '20_0_0_6.jpg').write_bytes(b'no picture')
-  with pytest.raises(schema.UserError, match='none of the 1 pictures'):
+  with pytest.raises(errors.UserError, match='none of the 1 pictures'):
     open_all('utkface', tmp_path, source_dir=str(tmp_path))
 
 
@@ -231,13 +231,13 @@ def test_absent_data_say_what_is_wanted(name, source_dir, tmp_path):
   (tmp_path / 'labels.txt').write_text('')
   path = str(tmp_path / source_dir) if source_dir else ''
   wanted = 'susanqq.github.io.*research' if name == 'utkface' else 'CSV'
-  with pytest.raises(schema.UserError, match=wanted):
+  with pytest.raises(errors.UserError, match=wanted):
     open_all(name, tmp_path, source_dir=path)
 
 
 def test_damaged_archive_is_an_error(tmp_path):
   (tmp_path / 'UTKFace.tar.gz').write_bytes(b'\x1f\x8b damaged')
-  with pytest.raises(schema.UserError, match='cannot read the archive'):
+  with pytest.raises(errors.UserError, match='cannot read the archive'):
     open_all('utkface', tmp_path, source_dir=str(tmp_path))
 
 
@@ -300,7 +300,7 @@ def test_folder_reads_names(tmp_path):
 )
 def test_folder_rejects_a_table(text, message, tmp_path):
   (tmp_path / 'faces.csv').write_text(text)
-  with pytest.raises(schema.UserError, match=message):
+  with pytest.raises(errors.UserError, match=message):
     open_all('folder', tmp_path, source_dir=str(tmp_path / 'faces.csv'))
 
 
@@ -326,7 +326,7 @@ def test_synthetic_is_drawn_once_by_seed(tmp_path, monkeypatch):
     assert set(source.names) == names
     index = [int(name.split('_')[1]) for name in source.names]
     np.testing.assert_array_equal(source.labels['age'], np.array(index) + 0.5)
-  with pytest.raises(schema.UserError, match='synthetic_examples is 0'):
+  with pytest.raises(errors.UserError, match='synthetic_examples is 0'):
     open_all('synthetic', tmp_path, synthetic_examples=0)
 
 

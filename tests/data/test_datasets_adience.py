@@ -5,7 +5,7 @@ import faces_on_disk
 import numpy as np
 import pytest
 
-from agegender_jax import schema
+from agegender_jax import errors, schema
 from agegender_jax.data import source as source_lib
 from agegender_jax.data.datasets import adience
 
@@ -196,7 +196,7 @@ def test_labels_count_in_the_fingerprint(tmp_path):
 def test_absent_data_say_what_is_wanted(break_, message, tmp_path):
   write(tmp_path / 'raw')
   break_(tmp_path / 'raw')
-  with pytest.raises(schema.UserError, match=message) as caught:
+  with pytest.raises(errors.UserError, match=message) as caught:
     open_split(tmp_path, 'all')
   text = str(caught.value)
   for word in ('fold_0_data.txt', 'talhassner', 'research', 'aligned/'):

@@ -8,7 +8,7 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from agegender_jax import schema
+from agegender_jax import errors, schema
 from agegender_jax.data import source as source_lib
 
 PARTS = ('train', 'validation', 'test')
@@ -99,7 +99,7 @@ def test_splits_and_labels(prepared, owners, tmp_path):
 @pytest.mark.parametrize('source_dir', ['', 'absent'])
 def test_absent_data_say_how_to_prepare_them(source_dir, tmp_path):
   path = str(tmp_path / source_dir) if source_dir else ''
-  with pytest.raises(schema.UserError, match='holds no celeb_a') as caught:
+  with pytest.raises(errors.UserError, match='holds no celeb_a') as caught:
     open_split(path, tmp_path)
   for word in (
     'img_align_celeba.zip', 'mmlab.ie.cuhk.edu.hk', 'non-commercial',
@@ -116,5 +116,5 @@ def test_other_formats_are_named(prepared, tmp_path):
   for path in info.parent.glob('*.json'):
     text = path.read_text().replace('array_record', 'tfrecord')
     (version / path.name).write_text(text)
-  with pytest.raises(schema.UserError, match='as tfrecord, not as array_rec'):
+  with pytest.raises(errors.UserError, match='as tfrecord, not as array_rec'):
     open_split(tmp_path, tmp_path)

@@ -4,7 +4,7 @@ import faces_on_disk
 import numpy as np
 import pytest
 
-from agegender_jax import schema
+from agegender_jax import errors, schema
 from agegender_jax.data import source as source_lib
 from agegender_jax.data import splits
 from agegender_jax.data.datasets import fairface
@@ -149,7 +149,7 @@ def test_absent_data_say_what_is_wanted(break_, message, tmp_path):
   names = ('train/1.jpg', 'val/1.jpg')
   write(raw, [(name, '0-2', 'Male', '') for name in names], names[1:])
   break_(raw)
-  with pytest.raises(schema.UserError, match=message) as caught:
+  with pytest.raises(errors.UserError, match=message) as caught:
     open_split(tmp_path, 'all')
   for word in ('fairface_label_train.csv', 'joojs/fairface', 'CC BY 4.0'):
     assert word in str(caught.value)

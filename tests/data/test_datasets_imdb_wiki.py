@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import scipy.io
 
-from agegender_jax import schema
+from agegender_jax import errors, schema
 from agegender_jax.data import source as source_lib
 from agegender_jax.data.datasets import imdb_wiki
 
@@ -127,7 +127,7 @@ def test_metadata_may_lie_beside_the_crops(tmp_path):
 def test_absent_data_say_what_is_wanted(break_, message, tmp_path):
   write(tmp_path / 'raw')
   break_(tmp_path / 'raw/imdb_crop/imdb.mat')
-  with pytest.raises(schema.UserError, match=message) as caught:
+  with pytest.raises(errors.UserError, match=message) as caught:
     open_all(tmp_path)
   for word in ('imdb_crop/', 'data.vision.ee.ethz.ch', 'academic research'):
     assert word in str(caught.value)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from agegender_jax import schema
+from agegender_jax import errors
 from agegender_jax.data import images
 from agegender_jax.data import source as source_lib
 
@@ -96,7 +96,7 @@ def test_prepare_antialiases():
 
 @pytest.mark.parametrize('size, crop', [(0, 0.0), (8, 0.5), (8, -0.1)])
 def test_check_size_rejects(size, crop):
-  with pytest.raises(schema.UserError):
+  with pytest.raises(errors.UserError):
     images.check_size(size, crop)
 
 
@@ -182,5 +182,5 @@ def test_each_filter_has_its_own_decoded_pictures(tmp_path):
     ]
     for cache in source_lib.CACHES:
       np.testing.assert_array_equal(gather(name, cache), expected)
-  with pytest.raises(schema.UserError, match='config.data.filter "gausian"'):
+  with pytest.raises(errors.UserError, match='config.data.filter "gausian"'):
     gather('gausian', 'memmap')

@@ -3,7 +3,7 @@ import jax
 import numpy as np
 import pytest
 
-from agegender_jax import schema
+from agegender_jax import errors, schema
 from agegender_jax.data import pipeline
 from agegender_jax.data import source as source_lib
 
@@ -107,7 +107,7 @@ def test_processes_share_each_batch():
       np.testing.assert_array_equal(
         whole[key], np.concatenate([left[key], right[key]])
       )
-  with pytest.raises(schema.UserError, match='8 is not divisible by the 3'):
+  with pytest.raises(errors.UserError, match='8 is not divisible by the 3'):
     train(process_count=3)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from agegender_jax import config as config_lib
+from agegender_jax import errors as errors_lib
 from agegender_jax import schema
 from agegender_jax.data import decoded_cache, images
 from agegender_jax.data import source as source_lib
@@ -162,7 +163,7 @@ def test_data_dir_defaults_to_the_environment(data, monkeypatch):
 )
 def test_unknown_choices_are_named(data, change, message):
   arguments = {'name': 'utkface', 'split': 'test'} | data | change
-  with pytest.raises(schema.UserError, match=message):
+  with pytest.raises(errors_lib.UserError, match=message):
     source_lib.open_source(**arguments)
 
 
@@ -176,7 +177,7 @@ def test_empty_split_is_an_error(tmp_path):
         data_dir=str(tmp_path / 'prepared'), image_size=8,
       )  # fmt: skip
       opened.append(len(source))
-    except schema.UserError as error:
+    except errors_lib.UserError as error:
       errors.append(str(error))
   assert opened == [1] and len(errors) == 2
   assert 'holds no example' in errors[0]
@@ -184,7 +185,7 @@ def test_empty_split_is_an_error(tmp_path):
 
 def test_unwritable_data_dir_is_an_error(data, tmp_path):
   (tmp_path / 'file').write_text('')
-  with pytest.raises(schema.UserError, match='another config.data.data_dir'):
+  with pytest.raises(errors_lib.UserError, match='another config.data.data_dir'):
     source_lib.open_source(
       'utkface', 'test', **data | {'data_dir': str(tmp_path / 'file')}
     )
@@ -197,7 +198,7 @@ def test_full_disk_is_an_error(data, monkeypatch):
     'disk_usage',
     lambda _: decoded_cache.shutil._ntuple_diskusage(1, 1, 0),
   )
-  with pytest.raises(schema.UserError, match='0.0 GB free.*cache=none'):
+  with pytest.raises(errors_lib.UserError, match='0.0 GB free.*cache=none'):
     source_lib.open_source('utkface', 'test', **data | {'image_size': 9})
 
 
@@ -207,7 +208,7 @@ def test_full_disk_while_preparing_is_an_error(data, tmp_path, monkeypatch):
     'disk_usage',
     lambda _: decoded_cache.shutil._ntuple_diskusage(1, 1, 0),
   )
-  with pytest.raises(schema.UserError, match='cannot be prepared in'):
+  with pytest.raises(errors_lib.UserError, match='cannot be prepared in'):
     source_lib.open_source('utkface', 'test', **data | {'data_dir': str(tmp_path)})
 
 

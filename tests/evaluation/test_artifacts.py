@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from agegender_jax import config as config_lib
+from agegender_jax import schema
 from agegender_jax.evaluation import artifacts
 from agegender_jax.scoring import calibration
 
@@ -117,7 +118,7 @@ def test_files_hold_the_columns_and_faces(tmp_path):
   assert 'groups' in json.loads((tmp_path / 'details.json').read_text())
   with (tmp_path / 'predictions.csv').open() as file:
     rows = list(csv.DictReader(file))
-  assert tuple(rows[0]) == (*artifacts.CSV_COLUMNS, 'race')
+  assert tuple(rows[0]) == (*schema.PREDICTION_COLUMNS, 'race')
   assert [row['race'] for row in rows[:3]] == ['', '0', '1']
   for name in ('age_low', 'age_high', 'gender_prob'):
     values = [float(row[name]) for row in rows]

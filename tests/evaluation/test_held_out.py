@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from agegender_jax import config as config_lib
-from agegender_jax import schema
+from agegender_jax import errors
 from agegender_jax.evaluation import held_out, labelled
 from agegender_jax.scoring import calibration
 
@@ -35,7 +35,7 @@ def run(tmp_path, monkeypatch):
 
   def open_split(config, split):
     if split == 'empty':
-      raise schema.EmptySplitError('no example')
+      raise errors.EmptySplitError('no example')
     return SPLITS[split]
 
   fits = []
@@ -76,7 +76,7 @@ def test_the_validation_split_calibrates_unless_it_is_scored(run, capsys):
 def test_a_split_asked_for_must_be_neither_trained_on_nor_scored(run):
   for split, word in [('train', 'trained on'), ('test', 'scored')]:
     run.config.data.calibration_split = split
-    with pytest.raises(schema.UserError, match=f'"{split}".* are {word}'):
+    with pytest.raises(errors.UserError, match=f'"{split}".* are {word}'):
       held_out.open_held_out(run.config, SPLITS['train'], SPLITS['test'])
   run.config.data.calibration_split = 'rest'
   found = held_out.open_held_out(run.config, SPLITS['train'], SPLITS['test'])
@@ -128,7 +128,7 @@ def test_another_step_is_fitted_but_not_stored(run):
 def test_over_sampling_has_a_calibration_of_its_own(run):
   plain = find(run, 7, SPLITS['test'])
   run.config.data.oversample = True
-  assert held_out.variant(run.config, run.workdir) == '_oversample'
+  assert calibration.variant(run.config, run.workdir) == '_oversample'
   assert find(run, 7, SPLITS['test'])['number'] == 2
   assert find(run, 7, SPLITS['test'])['number'] == 2
   run.config.data.oversample = False
@@ -153,7 +153,7 @@ def test_a_split_asked_for_on_other_data_is_refused(run):
   # Also one that the run's data and these may both have.
   for split in ('rest', 'validation'):
     run.config.data.calibration_split = split
-    with pytest.raises(schema.UserError, match=f'"{split}".*leave it out'):
+    with pytest.raises(errors.UserError, match=f'"{split}".*leave it out'):
       find(run, 7, other, train=None)
   # The run's own field names a split of the run's own data.
   config_lib.save_config(run.config, run.workdir)

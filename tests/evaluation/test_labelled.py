@@ -7,7 +7,7 @@ import faces_on_disk
 import pytest
 
 from agegender_jax import config as config_lib
-from agegender_jax import schema
+from agegender_jax import errors
 from agegender_jax.data import source
 from agegender_jax.evaluation import labelled
 
@@ -42,7 +42,7 @@ def test_moved_data_are_the_same(config, workdir, tmp_path, capsys):
 def test_other_data_are_refused(config, workdir, tmp_path):
   faces_on_disk.write_utkface(tmp_path / 'other', 4)
   config.data.source_dir = str(tmp_path / 'other')
-  with pytest.raises(schema.UserError, match='run" is finished, on other data'):
+  with pytest.raises(errors.UserError, match='run" is finished, on other data'):
     labelled.check_finished_data(config, workdir)
 
 
@@ -50,7 +50,7 @@ def test_data_that_changed_where_they_lie_are_refused(
   config, workdir, tmp_path
 ):
   faces_on_disk.write_utkface(tmp_path / 'raw', 1, first=3)
-  with pytest.raises(schema.UserError, match='on other data'):
+  with pytest.raises(errors.UserError, match='on other data'):
     labelled.check_finished_data(config, workdir)
 
 
@@ -60,7 +60,7 @@ def test_data_that_are_gone_are_not_compared(config, workdir, tmp_path, capsys):
   (line,) = capsys.readouterr().out.splitlines()
   assert 'are not compared: config.data.source_dir' in line
   config.data.source_dir = str(tmp_path / 'nowhere')
-  with pytest.raises(schema.UserError, match='cannot be compared: .*nowhere'):
+  with pytest.raises(errors.UserError, match='cannot be compared: .*nowhere'):
     labelled.check_finished_data(config, workdir)
 
 
@@ -71,5 +71,5 @@ def test_a_run_without_fingerprint_goes_by_the_place(
   labelled.check_finished_data(config, workdir)
   assert 'recorded no fingerprint' in capsys.readouterr().out
   config.data.source_dir = str((tmp_path / 'raw').rename(tmp_path / 'moved'))
-  with pytest.raises(schema.UserError, match='recorded no fingerprint'):
+  with pytest.raises(errors.UserError, match='recorded no fingerprint'):
     labelled.check_finished_data(config, workdir)

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from agegender_jax import config as config_lib
-from agegender_jax import schema
+from agegender_jax import errors as errors_lib
 from agegender_jax.data import images
 from agegender_jax.inference import photos
 
@@ -43,7 +43,7 @@ def test_folders_globs_and_files_are_found_by_name(tmp_path):
   faces = sorted(os.listdir(tmp_path / 'b'))[1:3]
   assert found('') == ['a/y.webp', 'a/z.HEIC', *(f'b/{f}' for f in faces)]
   assert found('a/x.bin', 'b/*.jpg') == ['a/x.bin', *(f'b/{f}' for f in faces)]
-  with pytest.raises(schema.UserError, match=r'c/\*: no picture'):
+  with pytest.raises(errors_lib.UserError, match=r'c/\*: no picture'):
     found('b', 'c/*')
 
 

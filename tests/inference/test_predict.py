@@ -2,7 +2,7 @@ import io
 
 import numpy as np
 
-from agegender_jax.evaluation import artifacts
+from agegender_jax import schema
 from agegender_jax.inference import predict
 
 COLUMNS = {
@@ -16,7 +16,7 @@ COLUMNS = {
 
 def test_a_row_has_the_contracts_columns():
   row = predict.format_row('a.jpg', COLUMNS, 0, '')
-  assert tuple(row) == (*artifacts.CSV_COLUMNS, 'confidence', 'error')
+  assert tuple(row) == (*schema.PREDICTION_COLUMNS, 'confidence', 'error')
   assert row['name'] == 'a.jpg' and row['error'] == ''
   assert (row['age_pred'], row['age_low'], row['age_high']) == (
     '31.2', '18.0', '44.4',

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from agegender_jax import config as config_lib
-from agegender_jax import models, recipes, schema
+from agegender_jax import errors, models, recipes
 from agegender_jax.models import cnn, dropout
 
 CONFIGS = pathlib.Path(__file__).parents[2] / 'configs'
@@ -127,7 +127,7 @@ def test_layer_text_is_what_it_says():
   ],
 )
 def test_a_wrong_network_is_refused(fields, message):
-  with pytest.raises(schema.UserError, match=message):
+  with pytest.raises(errors.UserError, match=message):
     create(32, **fields)
 
 

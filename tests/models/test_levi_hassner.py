@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from agegender_jax import schema
+from agegender_jax import errors
 from agegender_jax.models import levi_hassner
 
 
@@ -52,13 +52,13 @@ def test_levi_hassner_ends_with_its_last_dense_layer(dense, width):
 def test_levi_hassner_names_the_least_image_size():
   assert levi_hassner.LeviHassner.least_image_size == 35
   assert _shapes(levi_hassner.LeviHassner(), 35)[0].shape == (2, 512)
-  with pytest.raises(schema.UserError, match='image_size 34 .* to 35 or more'):
+  with pytest.raises(errors.UserError, match='image_size 34 .* to 35 or more'):
     _shapes(levi_hassner.LeviHassner(), 34)
 
 
 @pytest.mark.parametrize('lrn_after', [(0,), (1, 4)])
 def test_levi_hassner_refuses_to_normalise_after_no_convolution(lrn_after):
-  with pytest.raises(schema.UserError, match='lrn_after.*from 1, 2, 3'):
+  with pytest.raises(errors.UserError, match='lrn_after.*from 1, 2, 3'):
     _shapes(levi_hassner.LeviHassner(lrn_after=lrn_after))
 
 

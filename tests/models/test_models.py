@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from agegender_jax import config as config_lib
-from agegender_jax import models, recipes, schema
+from agegender_jax import errors, models, recipes
 from agegender_jax.models import fourier
 
 CONFIGS = pathlib.Path(__file__).parents[2] / 'configs'
@@ -56,7 +56,7 @@ def test_parameters_are_counted_exactly(name):
 @pytest.mark.parametrize('name', models.BACKBONES)
 def test_too_small_an_image_is_refused(name):
   fields = {'layers': 'pool pool'} if name == 'cnn' else {}
-  with pytest.raises(schema.UserError, match='image_size'):
+  with pytest.raises(errors.UserError, match='image_size'):
     create(3, backbone=name, **fields)
 
 

@@ -3,7 +3,7 @@ import optax
 import pytest
 
 from agegender_jax import config as config_lib
-from agegender_jax import schema
+from agegender_jax import errors
 from agegender_jax.models import parameter_groups
 from agegender_jax.training import optimizers
 
@@ -38,7 +38,7 @@ def test_patterns_name_what_lies_below(freeze, frozen):
   'patterns', [['backbon'], ['backbone', 'backbone/conv1']]
 )
 def test_a_pattern_without_effect_is_refused(patterns):
-  with pytest.raises(schema.UserError, match=patterns[-1]):
+  with pytest.raises(errors.UserError, match=patterns[-1]):
     parameter_groups.check_patterns('x', patterns, parameter_groups.flatten(PARAMS))
 
 
@@ -57,18 +57,18 @@ def test_multipliers_scale_the_change():
 
 def test_freezing_everything_is_refused():
   parameter_groups.check_rules('backbone', '', PARAMS)
-  with pytest.raises(schema.UserError, match='leaves nothing to train'):
+  with pytest.raises(errors.UserError, match='leaves nothing to train'):
     parameter_groups.check_rules('backbone branch_age', '', PARAMS)
 
 
 def test_a_pattern_with_two_factors_is_refused():
   with pytest.raises(
-    schema.UserError, match='"backbone" is given twice, as 0.1 and 10'
+    errors.UserError, match='"backbone" is given twice, as 0.1 and 10'
   ):
     parameter_groups.parse_multipliers('backbone=0.1 branch_age=3 backbone=10')
 
 
 @pytest.mark.parametrize('text', ['backbone', 'backbone=x', 'backbone=0'])
 def test_a_wrong_multiplier_is_refused(text):
-  with pytest.raises(schema.UserError, match='PATTERN=FACTOR'):
+  with pytest.raises(errors.UserError, match='PATTERN=FACTOR'):
     parameter_groups.parse_multipliers(text)

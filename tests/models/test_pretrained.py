@@ -15,7 +15,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from agegender_jax import schema
+from agegender_jax import errors
 from agegender_jax.models import pretrained, torch_pickle
 
 _STORAGES = {v: k for k, v in torch_pickle._DTYPES.items()}
@@ -133,7 +133,7 @@ def test_load_refuses_a_truncated_file(tmp_path, write, part):
   write(path, value, storages)
   data = path.read_bytes()
   path.write_bytes(data[: int(len(data) * part)])
-  with pytest.raises(schema.UserError, match=r'truncated .*fetch it again$'):
+  with pytest.raises(errors.UserError, match=r'truncated .*fetch it again$'):
     pretrained.load_state(str(path))
 
 
@@ -153,7 +153,7 @@ def test_load_refuses_a_malicious_pickle(tmp_path, is_zip):
     _write_zip(path, None, {}, data)
   else:
     path.write_bytes(data)
-  with pytest.raises(schema.UserError) as error:
+  with pytest.raises(errors.UserError) as error:
     pretrained.load_state(str(path))
   assert 'is refused: its pickle asks for ' in str(error.value)
   assert '\n' not in str(error.value)
@@ -172,7 +172,7 @@ def test_load_refuses_a_malicious_pickle(tmp_path, is_zip):
 def test_load_refuses_every_other_name(tmp_path, module, name):
   path = tmp_path / 'net.pth'
   _write_zip(path, [_Global(module, name)], {})
-  with pytest.raises(schema.UserError, match=f'asks for {module}.{name}'):
+  with pytest.raises(errors.UserError, match=f'asks for {module}.{name}'):
     pretrained.load_state(str(path))
 
 
@@ -191,7 +191,7 @@ def test_load_never_reads_past_a_storage(tmp_path, offset, shape, strides):
   path = tmp_path / 'net.pth'
   tensor = _Rebuilt('0', storage, offset, shape, strides)
   _write_zip(path, {'x': tensor}, {'0': storage})
-  with pytest.raises(schema.UserError, match='truncated'):
+  with pytest.raises(errors.UserError, match='truncated'):
     pretrained.load_state(str(path))
 
 
@@ -210,7 +210,7 @@ def test_load_state_reads_safetensors_and_refuses_a_truncated_one(tmp_path):
   state = pretrained.load_state(str(path))
   np.testing.assert_array_equal(state['fc.bias'], half)
   path.write_bytes(path.read_bytes()[:-1])
-  with pytest.raises(schema.UserError, match='truncated or damaged'):
+  with pytest.raises(errors.UserError, match='truncated or damaged'):
     pretrained.load_state(str(path))
 
 
@@ -221,7 +221,7 @@ def test_load_state_refuses_types_that_numpy_lacks(tmp_path):
   path = tmp_path / 'net.safetensors'
   path.write_bytes(struct.pack('<Q', len(header)) + header + bytes(2))
   with pytest.raises(
-    schema.UserError, match='save it anew as float32'
+    errors.UserError, match='save it anew as float32'
   ) as error:
     pretrained.load_state(str(path))
   assert '\n' not in str(error.value)
@@ -230,7 +230,7 @@ def test_load_state_refuses_types_that_numpy_lacks(tmp_path):
 def test_load_state_refuses_an_array_that_is_named_npz(tmp_path):
   np.save(tmp_path / 'net.npy', np.ones(3))
   path = (tmp_path / 'net.npy').rename(tmp_path / 'net.npz')
-  with pytest.raises(schema.UserError, match='net.npz holds no state dict'):
+  with pytest.raises(errors.UserError, match='net.npz holds no state dict'):
     pretrained.load_state(str(path))
 
 
@@ -240,7 +240,7 @@ def test_load_state_refuses_a_bent_npz(tmp_path):
   data = bytearray(path.read_bytes())
   data[60:] = bytes(255 - byte for byte in data[60:400]) + data[400:]
   path.write_bytes(data)
-  with pytest.raises(schema.UserError, match='truncated or damaged'):
+  with pytest.raises(errors.UserError, match='truncated or damaged'):
     pretrained.load_state(str(path))
 
 
@@ -256,20 +256,20 @@ def test_load_state_refuses_a_bent_npz(tmp_path):
 def test_load_state_refuses_other_files(tmp_path, name, content, message):
   path = tmp_path / name
   path.write_bytes(content)
-  with pytest.raises(schema.UserError, match=message):
+  with pytest.raises(errors.UserError, match=message):
     pretrained.load_state(str(path))
 
 
 def test_load_state_names_a_missing_file(tmp_path):
   with pytest.raises(
-    schema.UserError, match='no such file of weights: .*x.pth'
+    errors.UserError, match='no such file of weights: .*x.pth'
   ):
     pretrained.load_state(str(tmp_path / 'x.pth'))
 
 
 def test_load_state_refuses_an_object_that_is_no_state_dict(tmp_path):
   _write_zip(tmp_path / 'net.pth', {'epoch': 3}, {})
-  with pytest.raises(schema.UserError, match="'epoch' is no tensor"):
+  with pytest.raises(errors.UserError, match="'epoch' is no tensor"):
     pretrained.load_state(str(tmp_path / 'net.pth'))
 
 
@@ -291,7 +291,7 @@ def test_load_state_names_the_package_that_is_absent(
   monkeypatch.setitem(sys.modules, package, None)
   monkeypatch.chdir(tmp_path)
   (tmp_path / 'net.safetensors').write_bytes(b'x')
-  with pytest.raises(schema.UserError, match=f'pip install {package}'):
+  with pytest.raises(errors.UserError, match=f'pip install {package}'):
     pretrained.load_state(source)
 
 
@@ -333,7 +333,7 @@ def test_locate_records_the_commit_of_a_repository(hub):
   ],
 )
 def test_locate_explains_a_failed_download_in_one_line(hub, source, message):
-  with pytest.raises(schema.UserError, match=message) as error:
+  with pytest.raises(errors.UserError, match=message) as error:
     pretrained.locate(source)
   assert '\n' not in str(error.value)
 
@@ -395,7 +395,7 @@ def test_port_names_the_first_offending_key_and_both_shapes():
   state = _state()
   state['layer1.0.downsample.0.weight'] = np.zeros((8, 4, 1, 1))
   state['fc.weight'] = np.zeros((9, 2))
-  with pytest.raises(schema.UserError) as error:
+  with pytest.raises(errors.UserError) as error:
     pretrained.port(state, _variables())
   assert str(error.value).startswith(
     'layer1.0.downsample.0.weight has shape (8, 4, 1, 1), but the net wants '
@@ -408,7 +408,7 @@ def test_port_lists_modules_to_excuse():
   state = {key: _state()[key] for key in kept}
   for name in ('aux.0.weight', 'aux.0.bias', 'aux.1.weight', 'head.weight'):
     state[name] = np.zeros((2, 2))
-  with pytest.raises(schema.UserError) as error:
+  with pytest.raises(errors.UserError) as error:
     pretrained.port(state, _variables())
   missing, extra = 'conv1, layer1_0', 'aux_0, aux_1, head'
   message = f'missing {missing}; left over {extra}; excuse those by model.init'
@@ -425,7 +425,7 @@ def test_port_excuses_by_name_and_by_prefix_of_whole_names():
   del state['fc.bias']
   ported = pretrained.port(state, variables, excuse=('aux_0', 'fc.bias'))
   np.testing.assert_array_equal(ported['params']['fc']['bias'], 7)
-  with pytest.raises(schema.UserError, match='missing fc; left over none'):
+  with pytest.raises(errors.UserError, match='missing fc; left over none'):
     pretrained.port(state, variables, excuse=('aux_0', 'fc/b'))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from agegender_jax import schema
+from agegender_jax import errors
 from agegender_jax.models import layers, resnet
 
 # Parameters with 1000 outputs, as torchvision documents them.
@@ -51,7 +51,7 @@ def test_resnet_features_are_a_thirty_second_of_the_image(size, side):
 
 
 def test_resnet_refuses_an_image_that_is_too_small():
-  with pytest.raises(schema.UserError, match='image_size 31 .* to 32 or more'):
+  with pytest.raises(errors.UserError, match='image_size 31 .* to 32 or more'):
     _shapes(resnet.ResNet18(), 31)
 
 

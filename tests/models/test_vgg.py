@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from agegender_jax import recipes, schema
+from agegender_jax import errors, recipes
 from agegender_jax.inference import predictor
 from agegender_jax.models import parameter_groups, vgg
 
@@ -54,7 +54,7 @@ def test_vgg_numbers_its_modules_as_torchvision(create, last):
 
 
 def test_vgg_refuses_an_image_that_is_too_small():
-  with pytest.raises(schema.UserError, match='image_size 16 .* to 32 or more'):
+  with pytest.raises(errors.UserError, match='image_size 16 .* to 32 or more'):
     _shapes(vgg.VGG16(), 16)
 
 

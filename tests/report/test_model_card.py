@@ -7,7 +7,7 @@ import re
 import fake_workdir
 import pytest
 
-from agegender_jax import report, schema
+from agegender_jax import errors, report
 from agegender_jax.report import card
 from agegender_jax.report import run as run_lib
 
@@ -220,5 +220,5 @@ def test_the_report_finds_its_card(folder, monkeypatch):
 
 def test_a_damaged_file_is_named(folder):
   (folder / 'details.json').write_text('{"groups": [')
-  with pytest.raises(schema.UserError, match='details.json is damaged'):
+  with pytest.raises(errors.UserError, match='details.json is damaged'):
     card.write_card(folder)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from agegender_jax import report, schema
+from agegender_jax import errors, report
 from agegender_jax.report import canvas
 
 FIGURES = ('learning_curves', 'faces', 'age_histogram', 'predicted_vs_true',
@@ -168,6 +168,6 @@ def test_text_is_escaped(tmp_path, no_png):
   report.write_report, lambda folder: report.write_comparison([folder])
 ])  # fmt: skip
 def test_wrong_workdir_is_one_line(tmp_path, write):
-  with pytest.raises(schema.UserError, match='no config.json') as caught:
+  with pytest.raises(errors.UserError, match='no config.json') as caught:
     write(tmp_path)
   assert '\n' not in str(caught.value)

@@ -6,7 +6,7 @@ import re
 import fake_workdir
 import pytest
 
-from agegender_jax import report, schema
+from agegender_jax import errors, report
 from agegender_jax.report import compare
 from agegender_jax.report import run as run_lib
 
@@ -54,7 +54,7 @@ def test_losses_of_other_weights_share_no_axis(full):
 
 
 def test_comparison_into_missing_folder(tmp_path, full):
-  with pytest.raises(schema.UserError, match='create it first'):
+  with pytest.raises(errors.UserError, match='create it first'):
     report.write_comparison([full], tmp_path / 'none' / 'compare.html')
-  with pytest.raises(schema.UserError, match='nothing to compare'):
+  with pytest.raises(errors.UserError, match='nothing to compare'):
     report.write_comparison([])

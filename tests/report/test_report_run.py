@@ -7,7 +7,7 @@ import fake_workdir
 import numpy as np
 import pytest
 
-from agegender_jax import report, schema
+from agegender_jax import errors, report, schema
 from agegender_jax.report import evaluations, panels
 from agegender_jax.report import run as run_lib
 
@@ -103,7 +103,7 @@ def test_older_details_were_computed_with_the_stored_calibration_or_none(
 def test_damaged_file_is_named(tmp_path, name, content):
   fake_workdir.create_minimal(tmp_path, [{'name': 'a', 'age': 3}])
   (tmp_path / name).write_text(content)
-  with pytest.raises(schema.UserError, match=name) as caught:
+  with pytest.raises(errors.UserError, match=name) as caught:
     report.write_report(tmp_path)
   assert '\n' not in str(caught.value)
 

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from agegender_jax import schema
+from agegender_jax import errors
 from agegender_jax.runtime import checkpoint
 from agegender_jax.training import state
 
@@ -28,7 +28,7 @@ def test_latest_and_best_are_kept_and_come_back(tmp_path):
   checkpoints.wait()
   assert checkpoints.latest_step() == 4
   assert checkpoints.best_step() == 2
-  with pytest.raises(schema.UserError, match='can be 2, 4'):
+  with pytest.raises(errors.UserError, match='can be 2, 4'):
     checkpoints.check_step(3)
   restored = checkpoints.restore(2, train_state(0))
   expected = train_state(2)
@@ -57,7 +57,7 @@ def test_another_network_is_refused_by_its_first_leaf(tmp_path):
   checkpoints.save(train_state(1), {'validation/age_mae': 1.0})
   checkpoints.wait()
   with pytest.raises(
-    schema.UserError, match=r'params/dense/kernel is \(2, 2\)'
+    errors.UserError, match=r'params/dense/kernel is \(2, 2\)'
   ):
     checkpoints.restore(1, train_state(0, size=3))
   checkpoints.close()

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from agegender_jax import schema
+from agegender_jax import errors
 from agegender_jax.runtime import process
 
 COUNT = """
@@ -60,7 +60,7 @@ print('libjemalloc' in open('/proc/self/maps').read(), sys.argv[1:])
 def test_a_command_starts_anew_with_jemalloc():
   try:
     process.jemalloc_environment()
-  except schema.UserError as error:
+  except errors.UserError as error:
     pytest.skip(str(error))
   result = subprocess.run(
     [sys.executable, '-c', RESTART, '--flag=a b'],
@@ -108,11 +108,11 @@ def test_what_cannot_be_had_of_allocators_is_told(monkeypatch):
   monkeypatch.setattr(os.path, 'exists', lambda path: False)
   monkeypatch.setenv('LD_PRELOAD', '')
   monkeypatch.setenv('AGEGENDER_MALLOC', 'jemalloc')
-  with pytest.raises(schema.UserError, match='install it'):
+  with pytest.raises(errors.UserError, match='install it'):
     process.restart_with_jemalloc()
   assert not process.tune_malloc()  # It is not glibc's to be tuned.
   monkeypatch.setenv('AGEGENDER_MALLOC', 'jemaloc')
-  with pytest.raises(schema.UserError, match='jemaloc: expected 0, 1 or'):
+  with pytest.raises(errors.UserError, match='jemaloc: expected 0, 1 or'):
     process.restart_with_jemalloc()
 
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from agegender_jax import errors as errors_lib
 from agegender_jax import schema
 from agegender_jax.scoring import calibration
 
@@ -133,5 +134,5 @@ def test_a_file_comes_back_to_the_last_bit(tmp_path):
   calibration.write(path, fitted)
   assert calibration.read(path) == fitted
   path.write_text('{')
-  with pytest.raises(schema.UserError, match='broken'):
+  with pytest.raises(errors_lib.UserError, match='broken'):
     calibration.read(path)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from agegender_jax import config as config_lib
-from agegender_jax import schema
+from agegender_jax import errors, schema
 from agegender_jax.runtime import devices
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -104,7 +104,7 @@ def test_workers_are_closed_when_one_dies():
 
 def test_what_a_worker_refuses_is_a_line(tmp_path):
   task = {'malloc': 'stock', 'config': str(tmp_path), 'warmup': 0}
-  with pytest.raises(schema.UserError, match='no run in workdir'):
+  with pytest.raises(errors.UserError, match='no run in workdir'):
     rounds.Worker('jax', task)
 
 

@@ -12,7 +12,7 @@ import pytest
 from flax import traverse_util
 
 from agegender_jax import config as config_lib
-from agegender_jax import schema
+from agegender_jax import errors
 from agegender_jax.inference import predictor
 from agegender_jax.runtime import devices
 
@@ -205,5 +205,5 @@ def test_peer_freezes_what_ours_freezes(torch_lib):
 
 def test_peer_refuses_what_it_does_not_know(torch_lib):
   config = small(config_lib.default_config(), model__conv='fourier')
-  with pytest.raises(schema.UserError, match='no PyTorch peer'):
+  with pytest.raises(errors.UserError, match='no PyTorch peer'):
     create_peer(torch_lib, config)

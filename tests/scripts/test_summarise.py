@@ -8,7 +8,8 @@ import fake_workdir
 import numpy as np
 import pytest
 
-from agegender_jax import recipes, schema
+from agegender_jax import errors as errors_lib
+from agegender_jax import recipes
 from agegender_jax.data.datasets import adience
 from agegender_jax.studies import repeats, sweeps
 
@@ -197,7 +198,7 @@ def test_paired_differences_are_of_the_same_pictures(tmp_path):
   assert found['gender_accuracy'][0] == 50.0
   text = summarise.summarise([tmp_path], tmp_path, 'one')
   assert '| two | age MAE, years | -1.00 [-2.00, +0.00] | 2 |' in text
-  with pytest.raises(schema.UserError, match='known: one; two'):
+  with pytest.raises(errors_lib.UserError, match='known: one; two'):
     summarise.summarise([tmp_path], tmp_path, 'three')
 
 
@@ -225,11 +226,11 @@ def test_two_runs_of_one_kind_are_refused(tmp_path):
   for name in ('a', 'b'):
     run = write_run(tmp_path / name, 'net', 0, 0, {}, age_mae=1.0)
     write_sweep(tmp_path / name, [run])
-  with pytest.raises(schema.UserError, match='two runs of "net"'):
+  with pytest.raises(errors_lib.UserError, match='two runs of "net"'):
     repeats.read_settings([tmp_path / 'a', tmp_path / 'b'])
 
 
 def test_nothing_finished_is_refused(tmp_path):
   write_sweep(tmp_path, [sweeps.Run('a', None, 0, 'a', ())])
-  with pytest.raises(schema.UserError, match='no run is finished'):
+  with pytest.raises(errors_lib.UserError, match='no run is finished'):
     repeats.read_settings([tmp_path])

@@ -13,7 +13,8 @@ import faces_on_disk
 import pytest
 
 from agegender_jax import config as config_lib
-from agegender_jax import recipes, schema
+from agegender_jax import errors as errors_lib
+from agegender_jax import recipes
 from agegender_jax.data import source
 from agegender_jax.studies import sweeps
 
@@ -104,7 +105,7 @@ def test_a_runs_flags_are_read_as_main_reads_them(path):
   ],
 )
 def test_a_wrong_flag_is_refused_before_any_run(path, tmp_path, flags, words):
-  with pytest.raises(schema.UserError, match=words):
+  with pytest.raises(errors_lib.UserError, match=words):
     sweep.main([f'--config={path}', f'--workdir={tmp_path / "s"}', *flags])
   assert not (tmp_path / 's').exists()
 
@@ -120,9 +121,9 @@ def test_a_folder_holds_one_sweep(path, tmp_path):
     (0, 0), (1, 0), (0, 1), (1, 1)
   }  # fmt: skip
   assert [row['error'] for row in rows if row['error']] == ['why']
-  with pytest.raises(schema.UserError, match='holds the sweep "folds"'):
+  with pytest.raises(errors_lib.UserError, match='holds the sweep "folds"'):
     sweeps.write_record(tmp_path, {'recipe': path, 'sweep': 'x'}, runs, {})
-  with pytest.raises(schema.UserError, match='no sweep in'):
+  with pytest.raises(errors_lib.UserError, match='no sweep in'):
     sweeps.read_record(tmp_path / 'none')
 
 
@@ -221,7 +222,7 @@ def test_a_sweep_goes_on_after_a_failure_and_is_summarised(
   assert 'num_steps was 3, is 4' in capsys.readouterr().err
   assert before == {file: file.stat().st_mtime_ns for file in done.iterdir()}
   # Another configuration's runs are not averaged with this one's.
-  with pytest.raises(schema.UserError, match='no run is finished'):
+  with pytest.raises(errors_lib.UserError, match='no run is finished'):
     summarise.main([f'--workdir={tmp_path / "s"}'])
 
 

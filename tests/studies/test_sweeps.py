@@ -5,7 +5,7 @@ import json
 import pytest
 
 from agegender_jax import config as config_lib
-from agegender_jax import schema
+from agegender_jax import errors
 from agegender_jax.studies import sweeps
 
 HEAD = {'recipe': 'a.py', 'sweep': 'folds'}
@@ -22,10 +22,10 @@ def test_repeats_of_a_setting_have_the_same_flags(tmp_path):
   sweeps.write_record(tmp_path, HEAD, [first], {})
   more = run_of('--config.train.num_steps=4', seed=1)
   with pytest.raises(
-    schema.UserError, match='seed0 has .*steps=3, its setting .*steps=4: choose'
+    errors.UserError, match='seed0 has .*steps=3, its setting .*steps=4: choose'
   ):
     sweeps.write_record(tmp_path, HEAD, [more], {})
-  with pytest.raises(schema.UserError, match='now asked with fewer: choose'):
+  with pytest.raises(errors.UserError, match='now asked with fewer: choose'):
     sweeps.write_record(tmp_path, HEAD, [run_of(seed=1)], {})
   assert len(sweeps.read_record(tmp_path)['runs']) == 1
   # Asked for again, a run is compared with its own folder instead.
@@ -52,7 +52,7 @@ def test_seed_fold_and_place_may_differ(tmp_path, more, is_same):
   if is_same:
     sweeps.write_record(tmp_path, HEAD, [more], {})
   else:
-    with pytest.raises(schema.UserError, match='its setting is now asked'):
+    with pytest.raises(errors.UserError, match='its setting is now asked'):
       sweeps.write_record(tmp_path, HEAD, [more], {})
 
 
@@ -82,5 +82,5 @@ def test_a_broken_record_is_named(tmp_path, text):
     lambda: sweeps.read_record(tmp_path),
     lambda: sweeps.write_record(tmp_path, HEAD, [run_of()], {}),
   ):
-    with pytest.raises(schema.UserError, match='sweep.json is broken: delete'):
+    with pytest.raises(errors.UserError, match='sweep.json is broken: delete'):
       use()

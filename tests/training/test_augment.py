@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from agegender_jax import schema
+from agegender_jax import errors
 from agegender_jax.models import preprocessing
 from agegender_jax.training import augment
 
@@ -150,7 +150,7 @@ def test_normalize_imagenet_is_torchvisions():
 @pytest.mark.parametrize('field', [{'zoom': 1.0}, {'erase': 1.5},
                                    {'rotation': -1.0}])  # fmt: skip
 def test_a_strength_outside_its_range_is_refused(field):
-  with pytest.raises(schema.UserError, match=next(iter(field))):
+  with pytest.raises(errors.UserError, match=next(iter(field))):
     augment.Strengths(**field)
 
 

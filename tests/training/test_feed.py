@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from agegender_jax import config as config_lib
-from agegender_jax import schema
+from agegender_jax import errors, schema
 from agegender_jax.data import pipeline
 from agegender_jax.data import source as source_lib
 from agegender_jax.runtime import devices
@@ -152,5 +152,5 @@ def test_pictures_larger_than_a_device_are_refused(source, monkeypatch):
       return {'bytes_limit': 1000}
 
   monkeypatch.setattr(feed.jax, 'local_devices', lambda: [Small()])
-  with pytest.raises(schema.UserError, match='cache=memmap or a smaller'):
+  with pytest.raises(errors.UserError, match='cache=memmap or a smaller'):
     feed.Feed(config_of('device'), source, [range(1)])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from agegender_jax import config as config_lib
-from agegender_jax import schema
+from agegender_jax import errors
 from agegender_jax.inference import predictor as predictor_lib
 from agegender_jax.training import initialise, state
 
@@ -62,7 +62,7 @@ def test_what_is_excused_keeps_its_value_and_shape():
 
 def test_another_shape_is_refused():
   with pytest.raises(
-    schema.UserError, match=r'branch_age.*\(3, 9\) there and \(3, 8\) here'
+    errors.UserError, match=r'branch_age.*\(3, 9\) there and \(3, 8\) here'
   ):
     initialise.take_over(variables(1, groups=9), variables(2), [])
 
@@ -70,7 +70,7 @@ def test_another_shape_is_refused():
 @pytest.mark.parametrize('statistics', [{}, None])
 def test_what_is_absent_there_is_refused_unless_excused(statistics):
   found = variables(1) | {'batch_stats': statistics}
-  with pytest.raises(schema.UserError, match='norm1/mean is absent there'):
+  with pytest.raises(errors.UserError, match='norm1/mean is absent there'):
     initialise.take_over(found, variables(2), [])
   taken = initialise.take_over(found, variables(2), ['*/mean'])
   assert values(taken['batch_stats']) == {'backbone/norm1/mean': 2}
@@ -79,14 +79,14 @@ def test_what_is_absent_there_is_refused_unless_excused(statistics):
 def test_what_is_left_over_there_is_dropped_once_excused():
   found = variables(1)
   found['params']['branch_gender'] = {'logits': {'kernel': zeros(3, 1)}}
-  with pytest.raises(schema.UserError, match='branch_gender.* absent here'):
+  with pytest.raises(errors.UserError, match='branch_gender.* absent here'):
     initialise.take_over(found, variables(2), [])
   taken = initialise.take_over(found, variables(2), ['branch_gender'])
   assert set(taken['params']) == {'backbone', 'branch_age'}
 
 
 def test_an_excuse_that_names_nothing_is_refused():
-  with pytest.raises(schema.UserError) as error:
+  with pytest.raises(errors.UserError) as error:
     initialise.take_over(variables(1), variables(2), ['branch_*', 'brunch_*'])
   message = str(error.value)
   assert message.startswith('model.init_excuse: "brunch_*" names no parameter')
@@ -141,7 +141,7 @@ def test_a_file_fills_the_backbone_and_leaves_the_branches(config, tmp_path):
 
 def test_weights_of_other_pixels_are_refused(config, tmp_path):
   config.data.normalize = 'unit'
-  with pytest.raises(schema.UserError, match='data.normalize=imagenet$'):
+  with pytest.raises(errors.UserError, match='data.normalize=imagenet$'):
     initialise.initialise(config, first_state(config), str(tmp_path))
   assert not (tmp_path / 'init.json').exists()
 
@@ -149,7 +149,7 @@ def test_weights_of_other_pixels_are_refused(config, tmp_path):
 def test_a_layer_that_is_not_excused_is_named(config, tmp_path):
   config.model.init_excuse = ''
   with pytest.raises(
-    schema.UserError, match='left over fc; excuse those by mo'
+    errors.UserError, match='left over fc; excuse those by mo'
   ):
     initialise.initialise(config, first_state(config), str(tmp_path))
 
@@ -157,5 +157,5 @@ def test_a_layer_that_is_not_excused_is_named(config, tmp_path):
 def test_a_workdir_may_begin_with_a_tilde(config, tmp_path):
   os.mkdir(tmp_path / 'run')
   config.model.init_from = '~/run'
-  with pytest.raises(schema.UserError, match='no run in workdir'):
+  with pytest.raises(errors.UserError, match='no run in workdir'):
     initialise.initialise(config, first_state(config), str(tmp_path))

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from agegender_jax import config as config_lib
-from agegender_jax import schema
+from agegender_jax import errors
 from agegender_jax.training import optimizers
 
 
@@ -98,7 +98,7 @@ def test_first_steps_match_their_formulas():
   ],
 )
 def test_a_wrong_schedule_is_refused(fields, message):
-  with pytest.raises(schema.UserError, match=message):
+  with pytest.raises(errors.UserError, match=message):
     schedule(**fields)
 
 
@@ -111,5 +111,5 @@ def test_a_wrong_schedule_is_refused(fields, message):
   ],
 )
 def test_a_wrong_optimizer_is_refused(fields, message):
-  with pytest.raises(schema.UserError, match=message):
+  with pytest.raises(errors.UserError, match=message):
     optimizers.create_optimizer(config(**fields), lambda count: 0.1)

@@ -8,6 +8,7 @@ import pytest
 
 from agegender_jax import config as config_lib
 from agegender_jax import models, schema
+from agegender_jax.inference import predictor
 from agegender_jax.models import parameter_groups, preprocessing, tasks
 from agegender_jax.runtime import devices as devices_lib
 from agegender_jax.training import augment, feed, optimizers, state, steps
@@ -232,7 +233,7 @@ def test_predict_step_ignores_the_rest_of_the_batch():
   )
   image = batch_of()['image']
   variables = model.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)), False)
-  step = steps.create_predict_step(
+  step = predictor.create_predict_step(
     model, run_tasks, preprocessing.create_normalize('unit')
   )
   whole, part = step(variables, image), step(variables, image[3:4])

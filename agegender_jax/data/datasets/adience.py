@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 
-from agegender_jax import schema
+from agegender_jax import errors, schema
 from agegender_jax.data import splits
 from agegender_jax.data.datasets import common, raw
 from agegender_jax.data.datasets import examples as examples_lib
@@ -82,7 +82,7 @@ class Adience(common.FaceBuilder):
     rows, counts = read_rows(source.labels)
     examples = label_rows(rows, source.by_path(), counts)
     if not examples:
-      raise schema.UserError(
+      raise errors.UserError(
         f'"{source.path}" holds none of the {len(rows)} pictures of its label '
         f'files, such as {_path("aligned", rows[0])} or '
         f'{_path("faces", rows[0])}; {WANTED}'
@@ -125,7 +125,7 @@ def create_builder(
     **options: those of other builders, not used.
 
   Raises:
-    schema.UserError: the raw data are absent.
+    errors.UserError: the raw data are absent.
   """
   del options
   names = tuple(f'fold_{fold}_data.txt' for fold in range(NUM_FOLDS))
@@ -147,7 +147,7 @@ def read_rows(paths) -> tuple[list[dict], collections.Counter]:
     of an `m`.
 
   Raises:
-    schema.UserError: a file is not one of the owners'.
+    errors.UserError: a file is not one of the owners'.
   """
   rows, counts = [], collections.Counter()
   for fold, path in enumerate(paths):
@@ -156,7 +156,7 @@ def read_rows(paths) -> tuple[list[dict], collections.Counter]:
     missing = {'user_id', 'original_image', 'face_id', 'age', 'gender'}
     missing -= set(columns)
     if missing:
-      raise schema.UserError(
+      raise errors.UserError(
         f'"{path}" has no column {", ".join(sorted(missing))}; {WANTED}'
       )
     for line in filter(None, lines[1:]):

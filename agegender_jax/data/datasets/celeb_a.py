@@ -6,7 +6,7 @@ import pathlib
 
 import tensorflow_datasets as tfds
 
-from agegender_jax import schema
+from agegender_jax import errors, schema
 from agegender_jax.data.datasets import common, raw
 from agegender_jax.data.datasets import examples as examples_lib
 
@@ -68,16 +68,16 @@ def create_builder(
     **options: those of other builders, not used.
 
   Raises:
-    schema.UserError: it is not there, or not as array_record.
+    errors.UserError: it is not there, or not as array_record.
   """
   del options
   root = pathlib.Path(source_dir or data_dir or tfds.core.constants.DATA_DIR)
   found = sorted(root.expanduser().glob('celeb_a/*/dataset_info.json'))
   if not found:
-    raise schema.UserError(f'"{root}" holds no celeb_a of TFDS; {WANTED}')
+    raise errors.UserError(f'"{root}" holds no celeb_a of TFDS; {WANTED}')
   source = tfds.builder_from_directory(found[-1].parent)
   if source.info.file_format != _FORMAT:
-    raise schema.UserError(
+    raise errors.UserError(
       f'"{found[-1].parent}" was prepared as '
       f'{source.info.file_format.value}, not as array_record; {WANTED}'
     )

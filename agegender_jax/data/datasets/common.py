@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow_datasets as tfds
 
-from agegender_jax import schema
+from agegender_jax import errors, schema
 from agegender_jax.data.datasets import examples as examples_lib
 
 # TFDS spills a split over 1 GB to disk through TensorFlow, which is absent.
@@ -134,7 +134,7 @@ def atoms_of(name: str, union: str, written) -> list[str]:
     written: the names of all splits on disk.
 
   Raises:
-    schema.EmptySplitError: it holds no example.
+    errors.EmptySplitError: it holds no example.
   """
   atoms = [
     atom
@@ -143,7 +143,7 @@ def atoms_of(name: str, union: str, written) -> list[str]:
     if re.sub(r'__\d+$', '', atom) == base
   ]
   if not atoms:
-    raise schema.EmptySplitError(
+    raise errors.EmptySplitError(
       f'the split "{name}" of this data set holds no example; '
       f'give more pictures or another split'
     )

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import tqdm
 from absl import logging
 
-from agegender_jax import schema
+from agegender_jax import errors, schema
 from agegender_jax.data import images, splits
 
 # More unreadable pictures than this mean that something is wrong.
@@ -115,7 +115,7 @@ def check_readable(examples: list[Example]) -> list[Example]:
   """Names the unreadable pictures in the log and returns the others.
 
   Raises:
-    schema.UserError: none is readable, or too many are not.
+    errors.UserError: none is readable, or too many are not.
   """
   bad = [example for example in examples if example.error]
   for example in bad:
@@ -124,13 +124,13 @@ def check_readable(examples: list[Example]) -> list[Example]:
     )
   if len(bad) == len(examples):
     first = f', such as "{bad[0].name}"' if bad else ''
-    raise schema.UserError(
+    raise errors.UserError(
       f'none of the {len(examples)} pictures can be read{first}; '
       f'check config.data.source_dir'
     )
   if len(bad) > MAX_UNREADABLE * len(examples):
     names = ', '.join(f'"{example.name}"' for example in bad[:3])
-    raise schema.UserError(
+    raise errors.UserError(
       f'{len(bad)} of {len(examples)} pictures cannot be read, more than '
       f'{MAX_UNREADABLE:.0%}: {names}{", ..." if len(bad) > 3 else ""}; '
       f'replace or remove them'

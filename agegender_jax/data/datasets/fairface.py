@@ -5,7 +5,7 @@ import re
 
 import tensorflow_datasets as tfds
 
-from agegender_jax import schema
+from agegender_jax import errors, schema
 from agegender_jax.data.datasets import common, folder, raw
 from agegender_jax.data.datasets import examples as examples_lib
 
@@ -64,7 +64,7 @@ def create_builder(
     **options: those of other builders, not used.
 
   Raises:
-    schema.UserError: the raw data are absent.
+    errors.UserError: the raw data are absent.
   """
   del options
   source = raw.find_labelled(source_dir, LABELS, WANTED)
@@ -84,7 +84,7 @@ def label_rows(tables, files: dict[str, raw.RawFile], where):
     A list of examples.Example, and a Counter of what was wrong.
 
   Raises:
-    schema.UserError: a table lacks a column, or no picture is there.
+    errors.UserError: a table lacks a column, or no picture is there.
   """
   examples, counts = [], collections.Counter()
   for path in tables:
@@ -111,7 +111,7 @@ def label_rows(tables, files: dict[str, raw.RawFile], where):
         )
       )
   if not examples:
-    raise schema.UserError(
+    raise errors.UserError(
       f'"{where}" holds none of the {counts["label_rows"]} pictures of its '
       f'label files; {WANTED}'
     )

@@ -11,7 +11,7 @@ import re
 import numpy as np
 import tensorflow_datasets as tfds
 
-from agegender_jax import schema
+from agegender_jax import errors, schema
 from agegender_jax.data.datasets import common, raw, utkface
 from agegender_jax.data.datasets import examples as examples_lib
 
@@ -53,7 +53,7 @@ class Folder(common.FaceBuilder):
       return label_by_table(source)
     examples, counts = utkface.label_by_name(source.pictures())
     if not examples:
-      raise schema.UserError(
+      raise errors.UserError(
         f'no picture in "{source.path}" has a name with labels; {WANTED}'
       )
     return examples, counts
@@ -70,7 +70,7 @@ def create_builder(
     **options: those of other builders, not used.
 
   Raises:
-    schema.UserError: the raw data are absent or the table lacks a column.
+    errors.UserError: the raw data are absent or the table lacks a column.
   """
   del options
   source = pathlib.Path(source_dir).expanduser()
@@ -97,7 +97,7 @@ def read_table(
     The columns, and a dict a row.
 
   Raises:
-    schema.UserError: not text, or a column is missing.
+    errors.UserError: not text, or a column is missing.
   """
   try:
     text = path.read_bytes().decode('utf-8-sig')
@@ -106,16 +106,16 @@ def read_table(
     table.fieldnames = columns
     rows = list(table)
   except (UnicodeDecodeError, csv.Error) as error:
-    raise schema.UserError(
+    raise errors.UserError(
       f'"{path}" is no CSV file in UTF-8 ({error}); {wanted}'
     ) from error
   missing = [name for name in needed if name not in columns]
   if missing:
-    raise schema.UserError(
+    raise errors.UserError(
       f'"{path}" has no column {", ".join(missing)}; {wanted}'
     )
   if not rows:
-    raise schema.UserError(f'"{path}" has no row; {wanted}')
+    raise errors.UserError(f'"{path}" has no row; {wanted}')
   return columns, rows
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import scipy
 import tensorflow_datasets as tfds
 
-from agegender_jax import schema
+from agegender_jax import errors, schema
 from agegender_jax.data.datasets import common, raw
 from agegender_jax.data.datasets import examples as examples_lib
 
@@ -46,7 +46,7 @@ class ImdbWiki(common.FaceBuilder):
       places = ['' if folder == '.' else f'{folder}/', f'{path.stem}_crop/']
       examples += label_rows(columns, files, places, counts)
     if not counts['pictures']:
-      raise schema.UserError(
+      raise errors.UserError(
         f'"{source.path}" holds none of the {counts["label_rows"]} pictures '
         f'of its label files; {WANTED}'
       )
@@ -64,7 +64,7 @@ def create_builder(
     **options: those of other builders, not used.
 
   Raises:
-    schema.UserError: the raw data are absent.
+    errors.UserError: the raw data are absent.
   """
   del options
   source = raw.find_labelled(source_dir, LABELS, WANTED, at_least=1)
@@ -84,7 +84,7 @@ def read_metadata(path) -> dict[str, np.ndarray]:
     second_face_score (NaN: none); full_path, a list of N strings.
 
   Raises:
-    schema.UserError: not such a file.
+    errors.UserError: not such a file.
   """
   try:
     table = scipy.io.loadmat(path)[path.stem][0, 0]
@@ -92,7 +92,7 @@ def read_metadata(path) -> dict[str, np.ndarray]:
     paths = [str(cell[0]) for cell in columns.pop('full_path')]
     columns = {k: v.astype(np.float64) for k, v in columns.items()}
   except Exception as error:  # scipy raises whatever it met.
-    raise schema.UserError(
+    raise errors.UserError(
       f'"{path}" is not the owners\' metadata ({type(error).__name__}: '
       f'{error}); {WANTED}'
     ) from None

@@ -7,7 +7,7 @@ import pathlib
 import tarfile
 import zlib
 
-from agegender_jax import schema
+from agegender_jax import errors
 
 # What a folder is searched for, by the builders and by predict.
 PICTURE_SUFFIXES = (
@@ -52,7 +52,7 @@ class Source:
     """Returns the pictures, sorted by name; reads an archive for it.
 
     Raises:
-      schema.UserError: the archive is damaged.
+      errors.UserError: the archive is damaged.
     """
     return read_archive(self.path) if self.path.is_file() else list(self.files)
 
@@ -88,18 +88,18 @@ def find(source_dir: str, wanted: str) -> Source:
     The folder or the archive.
 
   Raises:
-    schema.UserError: not given, not there, or without pictures.
+    errors.UserError: not given, not there, or without pictures.
   """
   if not source_dir:
-    raise schema.UserError(f'config.data.source_dir is not set; {wanted}')
+    raise errors.UserError(f'config.data.source_dir is not set; {wanted}')
   path = pathlib.Path(source_dir).expanduser()
   here = f'config.data.source_dir "{source_dir}"'
   if not path.exists():
-    raise schema.UserError(f'{here} does not exist; {wanted}')
+    raise errors.UserError(f'{here} does not exist; {wanted}')
   if path.is_file():
     if path.name.lower().endswith(ARCHIVE_SUFFIXES):
       return Source(path)
-    raise schema.UserError(
+    raise errors.UserError(
       f'{here} is neither a folder nor a .tar.gz; {wanted}'
     )
   try:
@@ -110,11 +110,11 @@ def find(source_dir: str, wanted: str) -> Source:
       if entry.name.lower().endswith(ARCHIVE_SUFFIXES)
     ]
   except OSError as error:
-    raise schema.UserError(f'cannot read {here} ({error.strerror})') from error
+    raise errors.UserError(f'cannot read {here} ({error.strerror})') from error
   if len(archives) == 1:
     return Source(archives[0])
   if not files:
-    raise schema.UserError(f'{here} holds no picture; {wanted}')
+    raise errors.UserError(f'{here} holds no picture; {wanted}')
   return Source(path, tuple(files))
 
 
@@ -130,12 +130,12 @@ def find_labelled(
     at_least: how many of them are needed; 0 = all.
 
   Raises:
-    schema.UserError: not given, not there, a file is missing, or no picture.
+    errors.UserError: not given, not there, a file is missing, or no picture.
   """
   source = find(source_dir, wanted)
   here = f'config.data.source_dir "{source_dir}"'
   if source.path.is_file():
-    raise schema.UserError(
+    raise errors.UserError(
       f'{here} is or holds an archive: unpack it; {wanted}'
     )
   found, missing = [], []
@@ -145,7 +145,7 @@ def find_labelled(
     found += paths[:1]
     missing += [] if paths else [name]
   if len(found) < (at_least or len(names)):
-    raise schema.UserError(f'{here} holds no {", no ".join(missing)}; {wanted}')
+    raise errors.UserError(f'{here} holds no {", no ".join(missing)}; {wanted}')
   return dataclasses.replace(source, labels=tuple(found))
 
 
@@ -181,7 +181,7 @@ def read_archive(archive: pathlib.Path) -> list[RawFile]:
     The pictures, named relative to the deepest folder that holds them all.
 
   Raises:
-    schema.UserError: the archive is damaged.
+    errors.UserError: the archive is damaged.
   """
   found = []
   try:
@@ -191,7 +191,7 @@ def read_archive(archive: pathlib.Path) -> list[RawFile]:
           data = tar.extractfile(member).read()
           found.append(RawFile(member.name, size=len(data), data=data))
   except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-    raise schema.UserError(
+    raise errors.UserError(
       f'cannot read the archive "{archive}" ({error}); fetch it again'
     ) from error
   return _with_short_names(found)

@@ -9,7 +9,7 @@ import pickle
 
 import tensorflow_datasets as tfds
 
-from agegender_jax import schema
+from agegender_jax import errors
 from agegender_jax.data.datasets import common
 from agegender_jax.data.datasets import examples as examples_lib
 from agegender_jax.data.synthetic_faces import faces as faces_lib
@@ -52,11 +52,11 @@ def create_builder(
     **options: those of other builders, not used.
 
   Raises:
-    schema.UserError: fewer than one face.
+    errors.UserError: fewer than one face.
   """
   del options
   if num_examples < 1:
-    raise schema.UserError(
+    raise errors.UserError(
       f'config.data.synthetic_examples is {num_examples}; give at least 1'
     )
   config = common.SourceConfig(

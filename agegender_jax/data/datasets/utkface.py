@@ -7,7 +7,7 @@ import re
 import numpy as np
 import tensorflow_datasets as tfds
 
-from agegender_jax import schema
+from agegender_jax import errors, schema
 from agegender_jax.data.datasets import common, raw
 from agegender_jax.data.datasets import examples as examples_lib
 
@@ -68,7 +68,7 @@ class UTKFace(common.FaceBuilder):
       for example in examples
     )
     if not examples:
-      raise schema.UserError(
+      raise errors.UserError(
         f'no picture in "{source.path}" is named '
         f'age_gender_race_date.jpg; {WANTED}'
       )
@@ -95,7 +95,7 @@ def create_builder(
     **options: those of other builders, not used.
 
   Raises:
-    schema.UserError: the raw data are absent.
+    errors.UserError: the raw data are absent.
   """
   del options
   source = raw.find(source_dir, WANTED)
