@@ -218,9 +218,7 @@ def check_network(config: config_dict.ConfigDict, workdir: str) -> None:
     )
 
 
-def save_config(
-  config: config_dict.ConfigDict, workdir: str, recipe: str = ''
-) -> None:
+def save_config(config: config_dict.ConfigDict, workdir: str, recipe: str = '') -> None:
   """Saves the configuration and the versions of the libraries, once.
 
   Where a run has checkpoints or is finished, its own file stays and is

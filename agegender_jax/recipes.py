@@ -24,9 +24,7 @@ def load(path: str | os.PathLike) -> types.ModuleType:
   if not path.is_file():
     raise errors.UserError(f'--config={path}: no such recipe; see configs/')
   if path.suffix != '.py':
-    raise errors.UserError(
-      f'--config={path}: a recipe is a .py file; see configs/'
-    )
+    raise errors.UserError(f'--config={path}: a recipe is a .py file; see configs/')
   spec = importlib.util.spec_from_file_location(path.stem, path)
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
@@ -62,9 +60,7 @@ def parse_arg(arg: str, **defaults):
 def _parse_value(key, text, default):
   if isinstance(default, bool):
     if text.lower() not in ('true', 'false'):
-      raise errors.UserError(
-        f'recipe argument "{key}" is true or false, not "{text}"'
-      )
+      raise errors.UserError(f'recipe argument "{key}" is true or false, not "{text}"')
     return text.lower() == 'true'
   try:
     return type(default)(text)

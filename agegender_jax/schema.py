@@ -78,9 +78,7 @@ def group_of_label(age: np.ndarray, groups: str) -> np.ndarray:
   return result
 
 
-def group_of_interval(
-  low: np.ndarray, high: np.ndarray, groups: str
-) -> np.ndarray:
+def group_of_interval(low: np.ndarray, high: np.ndarray, groups: str) -> np.ndarray:
   """Maps ages given as intervals to the group that covers half of their years.
 
   Years are whole and both ends count: (8, 23) has sixteen, of which no group
@@ -99,9 +97,7 @@ def group_of_interval(
   low, high = np.asarray(low, np.int64), np.asarray(high, np.int64)
   first, last = np.asarray(AGE_GROUPS[groups]).T
   last = np.append(last[:-1], np.iinfo(np.int32).max)
-  covered = (
-    np.minimum(high[..., None], last) - np.maximum(low[..., None], first) + 1
-  )
+  covered = np.minimum(high[..., None], last) - np.maximum(low[..., None], first) + 1
   years = (high - low + 1)[..., None]
   fits = (covered > 0) & (2 * covered >= years)
   is_known = (low != UNKNOWN) & (high != UNKNOWN) & (fits.sum(-1) == 1)

@@ -25,9 +25,7 @@ from agegender_jax import recipes
 
 def get_config(arg=''):
   """Returns the configuration of seed 004."""
-  arg = recipes.parse_arg(
-    arg, fold=0, target='age', scratch=False, runlocal=False
-  )
+  arg = recipes.parse_arg(arg, fold=0, target='age', scratch=False, runlocal=False)
   config = config_lib.default_config()
   recipes.set_adience_protocol(config, arg.fold)
   config.data.image_size = 256

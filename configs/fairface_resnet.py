@@ -16,9 +16,7 @@ from agegender_jax import recipes
 
 def get_config(arg=''):
   """Returns the configuration of FairFace's ResNet."""
-  arg = recipes.parse_arg(
-    arg, backbone='resnet18', target='both', runlocal=False
-  )
+  arg = recipes.parse_arg(arg, backbone='resnet18', target='both', runlocal=False)
   recipes.check_choice('backbone', arg.backbone, recipes.RESNETS)
   config = config_lib.default_config()
   config.data.name = 'fairface'

@@ -24,8 +24,7 @@ def get_config(arg=''):
   config.model.layers = 'conv:16 conv:32 pool norm conv:64 pool'
   # No dropout before a ReLU layer that decides the age: see utk_multibranch.
   config.model.branch = (
-    'conv:64 pool norm conv:128 pool norm conv:128 flatten '
-    'dense:128 dense:64 drop:0.3'
+    'conv:64 pool norm conv:128 pool norm conv:128 flatten dense:128 dense:64 drop:0.3'
   )
   config.tasks.age.weight = 0.1
   config.train.batch_size = 64

@@ -23,8 +23,7 @@ def get_config(arg=''):
   config = config_lib.default_config()
   recipes.set_utk_protocol(config, arg.protocol)
   config.model.layers = (
-    'conv:32 pool conv:64 pool conv:128 pool conv:256 pool '
-    'flatten dense:256 drop:0.5'
+    'conv:32 pool conv:64 pool conv:128 pool conv:256 pool flatten dense:256 drop:0.5'
   )
   config.model.branch = ''
   config.tasks.age.kind = 'mae'

@@ -46,8 +46,7 @@ _MALLOC = flags.DEFINE_list(
 _CPU_DEVICES = flags.DEFINE_list(
   'cpu_devices',
   [''],
-  'For step: for how many devices JAX takes the CPU; '
-  "'' is what the recipe says.",
+  "For step: for how many devices JAX takes the CPU; '' is what the recipe says.",
 )
 _AUGMENT = flags.DEFINE_boolean(
   'augment', False, 'For step: keep the augmentation, which a peer lacks.'
@@ -57,9 +56,7 @@ _STEPS = flags.DEFINE_integer('steps', 5, 'Calls a turn.', lower_bound=1)
 _WARMUP = flags.DEFINE_integer(
   'warmup', 3, 'Calls before the first turn.', lower_bound=0
 )
-_BATCH_SIZES = flags.DEFINE_list(
-  'batch_sizes', None, 'For predict and scaling.'
-)
+_BATCH_SIZES = flags.DEFINE_list('batch_sizes', None, 'For predict and scaling.')
 _IMAGE_SIZES = flags.DEFINE_list(
   'image_sizes', ['64', '96', '128', '160', '192', '224', '256'],
   'For scaling and convolution, pixels.',
@@ -108,9 +105,7 @@ def _roofline(bench: workbench.Workbench) -> dict:
         for ratio in result['ratios']
       ]
   if not rows:
-    raise errors.UserError(
-      '--results=GLOB names no benchmark.json of --measure=step'
-    )
+    raise errors.UserError('--results=GLOB names no benchmark.json of --measure=step')
   return {'rows': rows, 'ratios': ratios, 'peaks': bench.measure_peaks()}
 
 
@@ -133,9 +128,7 @@ def _recipe():
     config_lib.check_values(_CONFIG.value)
   except OSError:  # A missing file shows only now.
     name = config_flags.get_config_filename(flags.FLAGS['config'])
-    raise errors.UserError(
-      f'--config={name}: no such recipe; see configs/'
-    ) from None
+    raise errors.UserError(f'--config={name}: no such recipe; see configs/') from None
   return _CONFIG.value
 
 
@@ -155,9 +148,7 @@ def _run(machine: dict) -> None:
     folder = pathlib.Path(_OUTPUT.value)
     folder.mkdir(parents=True, exist_ok=True)
     files.write_whole(folder / 'benchmark.md', text)
-    files.write_whole(
-      folder / 'benchmark.json', json.dumps(result, indent=2) + '\n'
-    )
+    files.write_whole(folder / 'benchmark.json', json.dumps(result, indent=2) + '\n')
     _draw(measure, result, folder)
 
 

@@ -83,9 +83,7 @@ def write_folds(source: pathlib.Path, output: pathlib.Path, count: int) -> int:
     gender = {schema.MALE: 'm', schema.FEMALE: 'f'}.get(
       folder.parse_gender(row['gender']), 'u'
     )
-    folds[fold].append(
-      '\t'.join([user, image, str(number), age, gender, *'0' * 7])
-    )
+    folds[fold].append('\t'.join([user, image, str(number), age, gender, *'0' * 7]))
     place = output / f'faces/{user}/coarse_tilt_aligned_face.{number}.{image}'
     place.parent.mkdir(parents=True, exist_ok=True)
     _link(source / row['file'], place)

@@ -30,13 +30,8 @@ from agegender_jax.studies import repeats
 
 def table(settings: list[repeats.Setting]) -> str:
   """Returns a Markdown table of the settings of one protocol."""
-  shown = [
-    key for key in repeats.COLUMNS if any(s.values(key) for s in settings)
-  ]
-  head = [
-    f'{repeats.COLUMNS[key].title}, {repeats.COLUMNS[key].unit}'
-    for key in shown
-  ]
+  shown = [key for key in repeats.COLUMNS if any(s.values(key) for s in settings)]
+  head = [f'{repeats.COLUMNS[key].title}, {repeats.COLUMNS[key].unit}' for key in shown]
   lines = [['setting', 'runs', *head], ['---'] * (2 + len(shown))]
   for setting in settings:
     cells = [setting.name, setting.repeats()]
@@ -50,9 +45,7 @@ def table(settings: list[repeats.Setting]) -> str:
   return '\n'.join('| ' + ' | '.join(cells) + ' |' for cells in lines)
 
 
-def paired_table(
-  reference: repeats.Setting, others: list[repeats.Setting]
-) -> str:
+def paired_table(reference: repeats.Setting, others: list[repeats.Setting]) -> str:
   """Returns a Markdown table of differences from one setting."""
   lines = [
     f'Minus {reference.name}, on the same pictures, 95 % bootstrap interval '
@@ -102,9 +95,7 @@ def write_csv(path: pathlib.Path, settings: list[repeats.Setting]) -> None:
   """Writes a row a setting: mean, deviation and runs of every column."""
   with path.open('w', newline='', encoding='utf-8') as file:
     writer = csv.writer(file)
-    names = [
-      f'{key}_{what}' for key in repeats.COLUMNS for what in ('mean', 'std')
-    ]
+    names = [f'{key}_{what}' for key in repeats.COLUMNS for what in ('mean', 'std')]
     writer.writerow(['protocol', 'setting', 'runs', *names])
     for setting in settings:
       cells = []
@@ -112,17 +103,12 @@ def write_csv(path: pathlib.Path, settings: list[repeats.Setting]) -> None:
         values = setting.values(key)
         mean = statistics.mean(values) if values else math.nan
         cells += [
-          '' if math.isnan(x) else f'{x:.6g}'
-          for x in (mean, repeats.spread(values))
+          '' if math.isnan(x) else f'{x:.6g}' for x in (mean, repeats.spread(values))
         ]
-      writer.writerow(
-        [setting.protocol, setting.name, len(setting.runs), *cells]
-      )
+      writer.writerow([setting.protocol, setting.name, len(setting.runs), *cells])
 
 
-def summarise(
-  folders: list[pathlib.Path], output: pathlib.Path, reference: str
-) -> str:
+def summarise(folders: list[pathlib.Path], output: pathlib.Path, reference: str) -> str:
   """Writes summary.md, summary.csv and summary.png.
 
   Args:
@@ -153,9 +139,7 @@ def summarise(
     parts += [f'Scored on {protocol}:', table(chosen)]
     for key in (*repeats.SCORES, 'batch_ms', 'epoch_seconds'):
       if any(s.values(key) for s in chosen):
-        panels.append(
-          functools.partial(draw, settings=chosen, key=key, scored=scored)
-        )
+        panels.append(functools.partial(draw, settings=chosen, key=key, scored=scored))
     if first := [s for s in chosen if s.name == reference]:
       others = [s for s in chosen if s.name != reference]
       parts.append(paired_table(first[0], others))

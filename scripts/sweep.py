@@ -176,8 +176,7 @@ def run_all(runs: list, folder: pathlib.Path, head: dict) -> dict[str, str]:
   errors = {
     run.folder: error
     for run in runs
-    if run not in waiting
-    and (error := check_finished(run, folder / run.folder))
+    if run not in waiting and (error := check_finished(run, folder / run.folder))
   }
   sweeps.write_record(folder, head, runs, errors)
   progress = Progress(len(waiting))

@@ -54,9 +54,7 @@ def details(table, years, gender):
   ]  # fmt: skip
   bins = found['calibration'].get('gender', {})
   if bins:
-    bins['calibrated'] = [
-      row | {'mean_prob': row['share']} for row in bins['raw']
-    ]
+    bins['calibrated'] = [row | {'mean_prob': row['share']} for row in bins['raw']]
     found['calibration']['gender_scores'] = {
       'raw': {'gender_ece': 0.043, 'gender_brier': 0.11, 'gender_nll': 0.31},
       'calibrated': {'gender_ece': 0.0, 'gender_brier': 0.1, 'gender_nll': 0.3},

@@ -48,9 +48,7 @@ def create_minimal(folder, rows=None, **data):
   return folder
 
 
-def create(
-  folder, seed=0, error=8.0, count=1000, years=True, gender=True, old=False
-):
+def create(folder, seed=0, error=8.0, count=1000, years=True, gender=True, old=False):
   """Writes a finished run's workdir.
 
   Args:

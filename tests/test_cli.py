@@ -35,8 +35,7 @@ def places(tmp_path):
     ('sweep.py --config=FILE --workdir=NEW', 'a recipe is a .py file'),
     ('sweep.py --config=NEW --workdir=NEW', 'no such recipe; see configs/'),
     (
-      'sweep.py --config=configs/adience_resnet.py --sweep=folds '
-      '--workdir=FILE/x',
+      'sweep.py --config=configs/adience_resnet.py --sweep=folds --workdir=FILE/x',
       'cannot be written (Not a directory): name another folder',
     ),
     ('stand_in_folds.py --output=NEW', 'required: --source_dir'),

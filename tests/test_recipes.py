@@ -143,9 +143,7 @@ def test_transfer_trains_a_new_last_layer_and_no_other(drawn, tmp_path):
   second.model.init_excuse = excuse
   trainer.train_and_evaluate(second, workdirs[2])
   before, after = (read_params(workdirs[row]) for row in (0, 2))
-  jax.tree.map(
-    np.testing.assert_array_equal, before['backbone'], after['backbone']
-  )
+  jax.tree.map(np.testing.assert_array_equal, before['backbone'], after['backbone'])
   assert before['branch_age']['logits']['kernel'].shape == (512, 9)
   assert after['branch_age']['logits']['kernel'].shape == (512, 101)
   assert set(after['branch_age']) == {'logits'}  # The branch is that layer.
@@ -209,9 +207,7 @@ def test_every_setting_of_every_sweep_is_a_configuration(path):
     runs = sweeps.create_runs(str(path), base, settings, [0, 1], [])
     assert len({run.folder for run in runs}) == len(runs) > 1
     assert not any(',' in run.folder for run in runs)
-    found = {
-      str(config_lib.flatten(sweeps.resolve(run)).items()) for run in runs
-    }
+    found = {str(config_lib.flatten(sweeps.resolve(run)).items()) for run in runs}
     assert len(found) == len(runs), name
     assert f'`{name}`' in recipes.load(path).__doc__
 

@@ -31,9 +31,7 @@ class MemmapPixels:
     """
     self._paths = paths
     # A plain view: slicing np.memmap itself costs more than the copy.
-    self._arrays = [
-      np.load(path, mmap_mode='r').view(np.ndarray) for path in paths
-    ]
+    self._arrays = [np.load(path, mmap_mode='r').view(np.ndarray) for path in paths]
     self._starts, self._ends = _bounds(self._arrays)
     self._largest = int(np.argmax([len(array) for array in self._arrays]))
 
@@ -66,9 +64,7 @@ class MemmapPixels:
 class RecordPixels:
   """Rows of several record files, decoded when asked for."""
 
-  def __init__(
-    self, records: list, size: int, crop: float, filter_name: str = ''
-  ):
+  def __init__(self, records: list, size: int, crop: float, filter_name: str = ''):
     """Keeps the records.
 
     Args:
@@ -185,9 +181,7 @@ def write_pixels(
 
     title = f'{path.stem}: decoding at {size} px'
     with (
-      tqdm.tqdm(
-        total=len(records), desc=title, unit=' pictures', disable=None
-      ) as bar,
+      tqdm.tqdm(total=len(records), desc=title, unit=' pictures', disable=None) as bar,
       concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool,
     ):
       for count in pool.map(fill, range(0, len(records), _CHUNK)):
@@ -221,9 +215,7 @@ def read_columns(path: pathlib.Path, records) -> dict[str, list]:
   return json.loads(path.read_text())
 
 
-def write_once(
-  path: pathlib.Path, write: Callable[[pathlib.Path], None]
-) -> None:
+def write_once(path: pathlib.Path, write: Callable[[pathlib.Path], None]) -> None:
   """Writes a file that is either there and whole, or not there.
 
   Args:

@@ -30,9 +30,7 @@ def identical_groups(digests: Sequence[bytes]) -> list[list[int]]:
   return list(groups.values())
 
 
-def near_pairs(
-  hashes: np.ndarray, bits: int = 3
-) -> tuple[np.ndarray, np.ndarray]:
+def near_pairs(hashes: np.ndarray, bits: int = 3) -> tuple[np.ndarray, np.ndarray]:
   """Finds all pairs of hashes that differ in few bits, by comparing them all.
 
   Args:
@@ -87,8 +85,5 @@ def likeness(thumbnails: np.ndarray, pairs: np.ndarray) -> np.ndarray:
   # In parts: 100,000 pairs at once would fill the memory.
   parts = np.array_split(pairs, 1 + len(pairs) // 10_000)
   return np.concatenate(
-    [
-      np.einsum('kd,kd->k', flat[part[:, 0]], flat[part[:, 1]])
-      for part in parts
-    ]
+    [np.einsum('kd,kd->k', flat[part[:, 0]], flat[part[:, 1]]) for part in parts]
   )

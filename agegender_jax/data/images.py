@@ -42,9 +42,7 @@ def load(picture: bytes | str | os.PathLike, at_least: int = 0) -> Image.Image:
     raise UnreadableError(f'{type(error).__name__}: {error}') from error
 
 
-def decode(
-  picture: bytes | str | os.PathLike, at_least: int = 0
-) -> Image.Image:
+def decode(picture: bytes | str | os.PathLike, at_least: int = 0) -> Image.Image:
   """Decodes a picture to upright RGB.
 
   Grey, palette, CMYK and 16-bit pictures are converted, transparency is laid
@@ -122,9 +120,7 @@ def check_size(size: int, crop: float) -> None:
   if size < 1:
     raise errors.UserError(f'image_size is {size}; give at least 1 pixel')
   if not 0 <= crop < 0.5:
-    raise errors.UserError(
-      f'crop is {crop}; give a fraction of the side in [0, 0.5)'
-    )
+    raise errors.UserError(f'crop is {crop}; give a fraction of the side in [0, 0.5)')
 
 
 def prepare(

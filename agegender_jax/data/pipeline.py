@@ -174,9 +174,7 @@ def eval_batches(
   return _read_ahead(_EvalSteps(source, batch_size, local), num_workers)
 
 
-def make_batch(
-  source: source_lib.Source, rows: np.ndarray
-) -> dict[str, np.ndarray]:
+def make_batch(source: source_lib.Source, rows: np.ndarray) -> dict[str, np.ndarray]:
   """Gathers a batch; rows of UNKNOWN are padding.
 
   Args:
@@ -192,9 +190,7 @@ def make_batch(
   return make_labels(source, rows) | {'image': image}
 
 
-def make_labels(
-  source: source_lib.Source, rows: np.ndarray
-) -> dict[str, np.ndarray]:
+def make_labels(source: source_lib.Source, rows: np.ndarray) -> dict[str, np.ndarray]:
   """Gathers what a batch has besides pictures, see make_batch."""
   known = rows != schema.UNKNOWN
   batch = {
@@ -216,8 +212,7 @@ def _permutation(seed, epoch, size):
 def _local_part(batch_size, process_index, process_count):
   if batch_size % process_count:
     raise errors.UserError(
-      f'the batch size {batch_size} is not divisible by the {process_count} '
-      f'processes'
+      f'the batch size {batch_size} is not divisible by the {process_count} processes'
     )
   size = batch_size // process_count
   return slice(process_index * size, (process_index + 1) * size)
@@ -233,7 +228,5 @@ def _read_ahead(batches, num_workers):
   if num_workers:
     if not flags.FLAGS.is_parsed():  # Grain's workers ask for absl flags.
       flags.FLAGS.mark_as_parsed()
-    data = data.mp_prefetch(
-      grain.MultiprocessingOptions(num_workers, _READ_AHEAD)
-    )
+    data = data.mp_prefetch(grain.MultiprocessingOptions(num_workers, _READ_AHEAD))
   return Batches(iter(data))

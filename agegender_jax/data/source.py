@@ -137,9 +137,7 @@ def open_source(
   if cache != 'none':
     key = f'{image_size}px_crop{crop:g}{filter_name}_v{images.VERSION}'
     paths = [cache_dir / key / f'{atom}.npy' for atom in atoms]
-    pixels = cache_lib.decode_once(
-      paths, records, image_size, crop, filter_name
-    )
+    pixels = cache_lib.decode_once(paths, records, image_size, crop, filter_name)
   else:
     pixels = cache_lib.RecordPixels(records, image_size, crop, filter_name)
   kept = np.arange(len(columns['name']))
@@ -168,9 +166,7 @@ def create_builder(data) -> tfds.core.DatasetBuilder:
   )
 
 
-def prepared_builder(
-  name: str, split: str, **options
-) -> tfds.core.DatasetBuilder:
+def prepared_builder(name: str, split: str, **options) -> tfds.core.DatasetBuilder:
   """Returns the builder of a data set, which it prepares if need be.
 
   Args:

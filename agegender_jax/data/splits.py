@@ -37,9 +37,7 @@ def split_of(value: int) -> str:
   return 'validation' if value < 30 else 'train'
 
 
-def has_twin(
-  hashes: np.ndarray, others: np.ndarray, bits: int = 3
-) -> np.ndarray:
+def has_twin(hashes: np.ndarray, others: np.ndarray, bits: int = 3) -> np.ndarray:
   """Finds pictures with a near-duplicate elsewhere.
 
   Args:

@@ -39,9 +39,7 @@ def write_results(
   _write_faces(folder / 'faces.npz', table, source, config.train.num_faces)
 
 
-def details(
-  table, extras, age_groups: str, num_samples: int, fitted=None
-) -> dict:
+def details(table, extras, age_groups: str, num_samples: int, fitted=None) -> dict:
   """Computes scoring.details and how well the calibration holds.
 
   Args:

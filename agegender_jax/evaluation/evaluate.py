@@ -45,9 +45,7 @@ def score_step(
   """
   if not len(source):
     raise errors.UserError(f'split "{split}" has no examples to score')
-  table = labelled.predict_split(
-    network, variables, source, config.data.age_groups
-  )
+  table = labelled.predict_split(network, variables, source, config.data.age_groups)
   if fitted:
     if 'gender_prob' in table:
       table['gender_raw'] = table['gender_prob']

@@ -12,9 +12,9 @@ from agegender_jax.scoring import calibration
 
 def are_shared(source, other) -> bool:
   """Says whether two splits have a picture in common."""
-  return source.fingerprint == other.fingerprint and not set(
-    source.names
-  ).isdisjoint(other.names)
+  return source.fingerprint == other.fingerprint and not set(source.names).isdisjoint(
+    other.names
+  )
 
 
 def open_held_out(config, train, scored):
@@ -73,9 +73,7 @@ def calibrate(config, network, variables, step: int, source, split: str):
   """
   if source is None:
     return None
-  table = labelled.predict_split(
-    network, variables, source, config.data.age_groups
-  )
+  table = labelled.predict_split(network, variables, source, config.data.age_groups)
   fitted = {
     'step': step,
     'data': config.data.name,

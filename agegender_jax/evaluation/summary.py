@@ -29,8 +29,7 @@ def summarise_labels(labels) -> dict:
       f'{age:g}': int(count) for age, count in zip(ages, counts, strict=True)
     },
     'gender_counts': {
-      name: int((gender == code).sum())
-      for code, name in enumerate(schema.GENDERS)
+      name: int((gender == code).sum()) for code, name in enumerate(schema.GENDERS)
     }
     | {'unknown': int((gender == schema.UNKNOWN).sum())},
   }
@@ -39,9 +38,7 @@ def summarise_labels(labels) -> dict:
 def fingerprint(workdir: str) -> str | None:
   """Returns the fingerprint of the data that a run trained on."""
   path = pathlib.Path(workdir) / 'data.json'
-  return (
-    json.loads(path.read_text()).get('fingerprint') if path.exists() else None
-  )
+  return json.loads(path.read_text()).get('fingerprint') if path.exists() else None
 
 
 def check_same_data(workdir: str, source) -> None:

@@ -40,9 +40,7 @@ class Predictor:
     Raises:
       errors.UserError: the configuration names something unknown.
     """
-    devices.check_batch_size(
-      'train.eval_batch_size', config.train.eval_batch_size
-    )
+    devices.check_batch_size('train.eval_batch_size', config.train.eval_batch_size)
     if config.train.select not in ('best', 'last'):
       raise errors.UserError(
         f'train.select is "best" or "last", not "{config.train.select}"'
@@ -195,9 +193,7 @@ def open_selected(config, predictor: Predictor, workdir: str):
   Raises:
     errors.UserError: no such checkpoint.
   """
-  checkpoints = checkpoint.Checkpoints(
-    workdir, create_ranking(config, predictor.tasks)
-  )
+  checkpoints = checkpoint.Checkpoints(workdir, create_ranking(config, predictor.tasks))
   try:
     step = selected_step(config, checkpoints)
     if step is None:
@@ -232,9 +228,7 @@ def predictions(output, age_groups: str) -> dict[str, np.ndarray]:
   columns = {}
   if 'age' in output:
     columns['age_pred'] = output['age']
-    columns['age_group_pred'] = schema.group_of_prediction(
-      output['age'], age_groups
-    )
+    columns['age_group_pred'] = schema.group_of_prediction(output['age'], age_groups)
   if 'age_group' in output:
     columns['age_group_pred'] = output['age_group']
   if 'gender_prob' in output:

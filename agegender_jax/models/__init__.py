@@ -83,9 +83,7 @@ def create_model(
     cnn.parse_layers(text)
   fields = dict(
     conv=CONVS[config.conv],
-    norm=functools.partial(
-      layers.BatchNorm, axis_name=axis_name, is_frozen=is_frozen
-    ),
+    norm=functools.partial(layers.BatchNorm, axis_name=axis_name, is_frozen=is_frozen),
     dtype=DTYPES[config.dtype],
   )
   backbone = BACKBONES[config.backbone](config, **fields)

@@ -44,9 +44,7 @@ def parse_layers(text: str) -> list[tuple[str, float | None, str]]:
     except ValueError:
       number = 0
     limit = 1 if kind == 'drop' else float('inf')
-    if bool(value_type) != bool(colon) or (
-      value_type and not 0 < number < limit
-    ):
+    if bool(value_type) != bool(colon) or (value_type and not 0 < number < limit):
       raise errors.UserError(
         f'layer "{word}" should read "{kind}'
         + (':NUMBER", such as "conv:32"' if value_type else '", without value')

@@ -91,8 +91,7 @@ def _follows(path: str, earlier: list[str]) -> bool:
   """
   top = path.split('/')[0]
   return any(
-    name.split('/')[0] == top or not name.startswith('branch_')
-    for name in earlier
+    name.split('/')[0] == top or not name.startswith('branch_') for name in earlier
   )
 
 

@@ -120,9 +120,6 @@ class LeviHassner(nn.Module):
 def _max_pool_ceil(x):
   """Max-pools 3x3/2, the last window reaching past the edge where needed."""
   padding = [
-    (0, (_pooled(size) - 1) * _POOL_STRIDE + _POOL - size)
-    for size in x.shape[1:3]
+    (0, (_pooled(size) - 1) * _POOL_STRIDE + _POOL - size) for size in x.shape[1:3]
   ]
-  return layers.max_pool(
-    x, (_POOL, _POOL), (_POOL_STRIDE, _POOL_STRIDE), padding
-  )
+  return layers.max_pool(x, (_POOL, _POOL), (_POOL_STRIDE, _POOL_STRIDE), padding)

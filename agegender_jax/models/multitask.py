@@ -33,9 +33,7 @@ class Branch(nn.Module):
     """Maps features [B, h, w, C] or [B, C] to logits float32 [B, K]."""
     x = cnn.apply_layers(self, self.layers, features, train)
     if x.ndim != 2:
-      raise errors.UserError(
-        'model.branch must end flat: add "flatten" or "gap" to it'
-      )
+      raise errors.UserError('model.branch must end flat: add "flatten" or "gap" to it')
     output = nn.Dense(self.num_outputs, kernel_init=cnn.KERNEL_INIT,
                       name='logits')  # fmt: skip
     return output(x.astype(jnp.float32))

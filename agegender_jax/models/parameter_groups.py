@@ -15,9 +15,7 @@ from agegender_jax import errors
 
 def matches(pattern: str, path: str) -> bool:
   """Says whether a pattern names a path or something above it."""
-  return fnmatch.fnmatchcase(path, pattern) or fnmatch.fnmatchcase(
-    path, pattern + '/*'
-  )
+  return fnmatch.fnmatchcase(path, pattern) or fnmatch.fnmatchcase(path, pattern + '/*')
 
 
 def create_is_frozen(freeze: str) -> Callable[[str], bool]:
@@ -53,9 +51,7 @@ def parse_multipliers(text: str) -> dict[str, float]:
   return result
 
 
-def check_patterns(
-  field: str, patterns: Iterable[str], paths: Iterable[str]
-) -> None:
+def check_patterns(field: str, patterns: Iterable[str], paths: Iterable[str]) -> None:
   """Raises errors.UserError for a pattern that names no parameter.
 
   A pattern counts for the paths that no earlier pattern names.

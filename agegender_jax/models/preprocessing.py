@@ -47,9 +47,7 @@ def create_views(crop_size: int, oversample: bool) -> Callable:
       corners = [(space[0] // 2, space[1] // 2)]
       if oversample:
         corners += [(y, x) for y in (0, space[0]) for x in (0, space[1])]
-      views = [
-        image[:, y : y + crop_size, x : x + crop_size] for y, x in corners
-      ]
+      views = [image[:, y : y + crop_size, x : x + crop_size] for y, x in corners]
     if oversample:
       views += [view[:, :, ::-1] for view in views]
     return views

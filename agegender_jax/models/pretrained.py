@@ -65,9 +65,7 @@ def _download(name):
   repo, _, revision = name.partition('@')
   for file in _HUB_FILES:
     try:
-      path = huggingface_hub.hf_hub_download(
-        repo, file, revision=revision or None
-      )
+      path = huggingface_hub.hf_hub_download(repo, file, revision=revision or None)
       # .../snapshots/<commit>/<file>
       return path, pathlib.Path(path).parent.name
     except errors.LocalEntryNotFoundError:

@@ -170,9 +170,5 @@ def _shortcut(block, x, conv, norm):
 ResNet18 = functools.partial(ResNet, stage_sizes=(2, 2, 2, 2), block=BasicBlock)
 ResNet34 = functools.partial(ResNet, stage_sizes=(3, 4, 6, 3), block=BasicBlock)
 ResNet50 = functools.partial(ResNet, stage_sizes=(3, 4, 6, 3), block=Bottleneck)
-ResNet101 = functools.partial(
-  ResNet, stage_sizes=(3, 4, 23, 3), block=Bottleneck
-)
-ResNet152 = functools.partial(
-  ResNet, stage_sizes=(3, 8, 36, 3), block=Bottleneck
-)
+ResNet101 = functools.partial(ResNet, stage_sizes=(3, 4, 23, 3), block=Bottleneck)
+ResNet152 = functools.partial(ResNet, stage_sizes=(3, 8, 36, 3), block=Bottleneck)

@@ -83,8 +83,7 @@ def create_tasks(config, age_groups: str) -> tuple[Task, ...]:
   """
   if age_groups not in schema.AGE_GROUPS:
     raise errors.UserError(
-      f'unknown data.age_groups "{age_groups}"; '
-      f'known: {", ".join(schema.AGE_GROUPS)}'
+      f'unknown data.age_groups "{age_groups}"; known: {", ".join(schema.AGE_GROUPS)}'
     )
   result = []
   for name, kinds in TASKS.items():
@@ -98,9 +97,7 @@ def create_tasks(config, age_groups: str) -> tuple[Task, ...]:
       )
     label, num_outputs, loss, decode = kinds[kind]
     num_outputs = num_outputs or len(schema.AGE_GROUPS[age_groups])
-    result.append(
-      Task(name, label, num_outputs, loss, decode, config[name].weight)
-    )
+    result.append(Task(name, label, num_outputs, loss, decode, config[name].weight))
   if not result:
     raise errors.UserError('no task: set tasks.age.kind or tasks.gender.kind')
   return tuple(result)

@@ -117,9 +117,7 @@ def adaptive_average_pool(x: jax.Array, size: int) -> jax.Array:
   Returns:
     float [B, size, size, C].
   """
-  rows, columns = (
-    jnp.asarray(_bin_weights(n, size), x.dtype) for n in x.shape[1:3]
-  )
+  rows, columns = (jnp.asarray(_bin_weights(n, size), x.dtype) for n in x.shape[1:3])
   return jnp.einsum(
     'ph,qw,bhwc->bpqc', rows, columns, x, precision=jax.lax.Precision.HIGHEST
   )

@@ -57,10 +57,7 @@ def _conv_in_pieces(x, kernel, strides, padding):
     return _lax_conv(x, kernel, strides, padding)
   count = kernel_gradient.largest_divisor(len(x), _PIECES)
   return jnp.concatenate(
-    [
-      _lax_conv(piece, kernel, strides, padding)
-      for piece in jnp.split(x, count)
-    ]
+    [_lax_conv(piece, kernel, strides, padding) for piece in jnp.split(x, count)]
   )
 
 
@@ -144,9 +141,7 @@ def conv(x, kernel, strides, padding):
     x = x[:, :: strides[0], :: strides[1]]
     return jnp.einsum('bhwc,cd->bhwd', x, kernel[0, 0])
   size = _output_size(x, kernel, strides, padding)
-  if _pays_winograd(
-    kernel.shape, strides, len(x), size, x.dtype, _WINOGRAD_CHANNELS
-  ):
+  if _pays_winograd(kernel.shape, strides, len(x), size, x.dtype, _WINOGRAD_CHANNELS):
     return winograd.conv(x, kernel, padding)
   if _is_small(x.shape[1:3], kernel.shape[:2]):
     return _sum_of_taps(x, kernel, strides, padding)
@@ -178,9 +173,7 @@ def _pointwise_gradients(x, kernel, strides, dy):
   if strides != (1, 1):
     pads = [
       (0, size - (count - 1) * stride - 1, stride - 1)
-      for size, count, stride in zip(
-        x.shape[1:3], dy.shape[1:3], strides, strict=True
-      )
+      for size, count, stride in zip(x.shape[1:3], dy.shape[1:3], strides, strict=True)
     ]
     dx = lax.pad(dx, jnp.zeros((), dx.dtype), [(0, 0, 0), *pads, (0, 0, 0)])
   return dx, kernel_gradient.product(picked, dy).astype(dy.dtype)[None, None]
@@ -206,9 +199,7 @@ def _input_gradient(shape, kernel, strides, padding, dy):
     taps = functools.partial(
       _sum_of_taps, kernel=kernel, strides=strides, padding=padding
     )
-    (dx,) = jax.linear_transpose(taps, jax.ShapeDtypeStruct(shape, dy.dtype))(
-      dy
-    )
+    (dx,) = jax.linear_transpose(taps, jax.ShapeDtypeStruct(shape, dy.dtype))(dy)
     return dx
   flipped = lax.optimization_barrier(kernel[::-1, ::-1].swapaxes(2, 3))
   if strides == (1, 1):

@@ -96,16 +96,13 @@ def _spread(place, dy, window, strides):
   """
   # Windows over a pixel beside its own, on each side.
   more = [
-    -(-length // stride) - 1
-    for length, stride in zip(window, strides, strict=True)
+    -(-length // stride) - 1 for length, stride in zip(window, strides, strict=True)
   ]
   pads = [(0, 0, 0), *((count, count, 0) for count in more), (0, 0, 0)]
   zero = jnp.zeros((), dy.dtype)
   place = lax.pad(place, jnp.array(-1, place.dtype), pads)
   dy = lax.pad(dy, zero, pads)
-  size = [
-    extent - count for extent, count in zip(dy.shape[1:3], more, strict=True)
-  ]
+  size = [extent - count for extent, count in zip(dy.shape[1:3], more, strict=True)]
 
   def phase(row, column):
     total = zero
@@ -124,9 +121,7 @@ def _spread(place, dy, window, strides):
     for row in range(strides[0])
   ]
   dx = jnp.stack(rows, axis=2)
-  return dx.reshape(
-    len(dy), size[0] * strides[0], size[1] * strides[1], dy.shape[3]
-  )
+  return dx.reshape(len(dy), size[0] * strides[0], size[1] * strides[1], dy.shape[3])
 
 
 def _spread_at_once(place, dy, window, strides):

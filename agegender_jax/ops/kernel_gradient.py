@@ -40,8 +40,7 @@ def kernel_gradient(x, shape, strides, padding, dy):
 
   def add(turn, total):
     piece = [
-      lax.dynamic_slice_in_dim(array, turn * images, images)
-      for array in (x, dy)
+      lax.dynamic_slice_in_dim(array, turn * images, images) for array in (x, dy)
     ]
     return total + taps(piece[0], shape, strides, padding, piece[1])
 
@@ -65,9 +64,7 @@ def _turns(dy, shape, strides):
 def largest_divisor(number, limit):
   """Returns the largest divisor of a number that is at most `limit`, or 1."""
   return max(
-    n
-    for n in range(1, number + 1)
-    if number % n == 0 and (n == 1 or n <= limit)
+    n for n in range(1, number + 1) if number % n == 0 and (n == 1 or n <= limit)
   )
 
 
@@ -104,9 +101,7 @@ def _row_phase_product(x, shape, strides, padding, dy):
     taps_of_phase = product(
       jnp.concatenate(picked, axis=-1), jnp.concatenate(shifted, axis=-1)
     )
-    taps_of_phase = taps_of_phase.reshape(
-      width, shape[2], len(offsets), shape[3]
-    )
+    taps_of_phase = taps_of_phase.reshape(width, shape[2], len(offsets), shape[3])
     for index, row in enumerate(offsets):
       taps[row] = taps_of_phase[:, :, index]
   return jnp.stack(taps)

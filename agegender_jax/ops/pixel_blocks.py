@@ -78,9 +78,7 @@ def patches(x, shape, strides, padding, size):
   extents = (size[0] - 1) * down + height, groups * group
   pads = [
     (low, extent - have - low, 0)
-    for (low, _), extent, have in zip(
-      padding, extents, x.shape[1:3], strict=True
-    )
+    for (low, _), extent, have in zip(padding, extents, x.shape[1:3], strict=True)
   ]
   x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *pads, (0, 0, 0)])
   x = x.reshape(len(x), extents[0], groups, group * channels)
@@ -113,8 +111,7 @@ def gather_kernel(gradient, shape, strides):
   length = length_of(features)
   gradient = gradient.reshape(height, -1, channels, length, features)
   return sum(
-    gradient[:, place * strides[1] :][:, :width, :, place]
-    for place in range(length)
+    gradient[:, place * strides[1] :][:, :width, :, place] for place in range(length)
   )
 
 

@@ -114,9 +114,7 @@ def _conv(x, kernel, side, padding, product):
   def piece(x):
     tiles = _transform_input(_pad(x, grid, tile, padding), grid, tile)
     products = jnp.einsum(product, tiles, kernel)
-    return _transform_output(products, x.shape[0], grid, tile)[
-      :, : size[0], : size[1]
-    ]
+    return _transform_output(products, x.shape[0], grid, tile)[:, : size[0], : size[1]]
 
   features = sum(kernel.shape[1:]) - x.shape[3]
   images = _images_a_turn(x.shape[0], grid, x.shape[3], features, x.dtype)
@@ -160,8 +158,7 @@ def kernel_gradient(x, side, dy, padding):
 
   def add(turn, total):
     parts = [
-      lax.dynamic_slice_in_dim(array, turn * images, images)
-      for array in (x, dy)
+      lax.dynamic_slice_in_dim(array, turn * images, images) for array in (x, dy)
     ]
     return total + piece(*parts)
 
@@ -285,8 +282,7 @@ def _transform_output(products, batch, grid, tile):
 
   def slices(array, axis):
     return [
-      lax.index_in_dim(array, index, axis, keepdims=False)
-      for index in range(_POINTS)
+      lax.index_in_dim(array, index, axis, keepdims=False) for index in range(_POINTS)
     ]
 
   # The first pass takes axis 0 away and puts its own in front.
@@ -304,9 +300,7 @@ def _spread_output(dy, grid, tile):
   dy = lax.pad(dy, jnp.zeros((), dy.dtype), [(0, 0, 0), *pads, (0, 0, 0)])
 
   def slices(array, axis):
-    return [
-      lax.slice_in_dim(array, start, None, tile, axis) for start in range(tile)
-    ]
+    return [lax.slice_in_dim(array, start, None, tile, axis) for start in range(tile)]
 
   tiles = _separable(_powers(tile), slices, (1, 2))(dy)
   return tiles.reshape(_POINTS**2, -1, dy.shape[3])
@@ -316,9 +310,7 @@ def _transform_kernel(kernel, matrix):
   """Maps a kernel [side, side, C, D] to [36, C, D] by _kernel_transform."""
   shape = kernel.shape[2:]
   # One small matrix product: as sums it is hundreds of operations to compile.
-  kernel = jnp.asarray(matrix, kernel.dtype) @ kernel.reshape(
-    matrix.shape[1], -1
-  )
+  kernel = jnp.asarray(matrix, kernel.dtype) @ kernel.reshape(matrix.shape[1], -1)
   return kernel.reshape(_POINTS**2, *shape)
 
 

@@ -144,9 +144,7 @@ def picture(image: np.ndarray) -> str:
   shown = Image.fromarray(image)
   shown.thumbnail((MOST_PIXELS, MOST_PIXELS), Image.Resampling.LANCZOS)
   shown.save(stream, 'JPEG', quality=88)
-  return 'data:image/jpeg;base64,' + base64.b64encode(stream.getvalue()).decode(
-    'ascii'
-  )
+  return 'data:image/jpeg;base64,' + base64.b64encode(stream.getvalue()).decode('ascii')
 
 
 def card(headline, scores, trivial) -> dict:

@@ -88,8 +88,6 @@ def _render(target, panels, size, columns, file_format):
       panel(canvas.add_subplot(rows, columns, index + 1))
     # Unlike `savefig`, these draw once; it draws twice to lay out.
     if file_format == 'svg':
-      backend_svg.FigureCanvasSVG(canvas).print_svg(
-        target, metadata={'Date': None}
-      )
+      backend_svg.FigureCanvasSVG(canvas).print_svg(target, metadata={'Date': None})
     else:
       backend_agg.FigureCanvasAgg(canvas).print_png(target)

@@ -74,8 +74,7 @@ def _plain(text) -> str:
 def _bullets(pairs) -> str:
   """Returns a Markdown list of (name, text); '' is not measured."""
   return '\n'.join(
-    f'- {name}: {_plain(text) or card_facts.NOT_MEASURED}'
-    for name, text in pairs
+    f'- {name}: {_plain(text) or card_facts.NOT_MEASURED}' for name, text in pairs
   )
 
 

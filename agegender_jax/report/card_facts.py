@@ -107,9 +107,7 @@ def licence(run) -> str:
 def selection(run) -> str:
   """Returns the rule by which a step was chosen."""
   train = _block(run, 'train')
-  best = train.get('best_metric') or (
-    'age MAE, else age group, else gender accuracy'
-  )
+  best = train.get('best_metric') or ('age MAE, else age group, else gender accuracy')
   return {
     'last': 'the last one; nothing is selected',
     'best': f'the best on validation ({best}); test is scored once',

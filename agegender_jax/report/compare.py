@@ -38,9 +38,7 @@ def scores(runs):
   parts = []
   for protocol in dict.fromkeys(run.protocol for run in runs if run.scores):
     chosen = [
-      index
-      for index, run in enumerate(runs)
-      if run.scores and run.protocol == protocol
+      index for index, run in enumerate(runs) if run.scores and run.protocol == protocol
     ]
     parts.append(_score_table(runs, names, chosen, protocol))
   if len(parts) > 1:
@@ -174,9 +172,7 @@ def by_age(runs):
     groups = [group for _, rows in series for group in rows]
     for key, label, scale in measures.drawn(groups):
       known = [
-        (name, rows)
-        for name, rows in series
-        if any(row[key]['count'] for row in rows)
+        (name, rows) for name, rows in series if any(row[key]['count'] for row in rows)
       ]
       if len(known) > 1:
         what = label.partition(' (')[0]

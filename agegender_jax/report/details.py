@@ -51,9 +51,7 @@ class Details:
   def groups_of(self, column) -> list:
     """Returns the groups of a column that are not empty."""
     return [
-      group
-      for group in self.groups
-      if group['column'] == column and group['count']
+      group for group in self.groups if group['column'] == column and group['count']
     ]
 
 
@@ -74,9 +72,7 @@ def read(path, predictions, group_names) -> Details:
   if not path.is_file() and predictions is not None and predictions.name:
     table = predictions.table
     del table['name']
-    content = scoring.details(
-      table, predictions.extra, group_names, BOOTSTRAP_SAMPLES
-    )
+    content = scoring.details(table, predictions.extra, group_names, BOOTSTRAP_SAMPLES)
     scores = scoring.score(table, num_samples=0)
     content['calibration']['gender_scores'] = {'raw': scores}
     return _parse(content)
@@ -104,9 +100,7 @@ def _parse(content):
     },
     gender_scores={
       kind: {
-        key: float(scores[key])
-        for key in GENDER_SCORES
-        if scores.get(key) is not None
+        key: float(scores[key]) for key in GENDER_SCORES if scores.get(key) is not None
       }
       for kind, scores in (calibration.get('gender_scores') or {}).items()
     },

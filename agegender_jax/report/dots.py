@@ -23,9 +23,7 @@ def draw_error_by_age(axes, rows, key, label, scale=1.0):
   places = np.arange(len(rows))
   value, spread = _whiskers([row[key] for row in rows], scale)
   behind = axes.twinx()
-  behind.bar(
-    places, [row['count'] for row in rows], color=canvas.LINE, width=0.82
-  )
+  behind.bar(places, [row['count'] for row in rows], color=canvas.LINE, width=0.82)
   _put_behind(axes, behind)
   axes.errorbar(
     places, value, spread, fmt='o',

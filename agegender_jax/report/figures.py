@@ -61,9 +61,7 @@ def draw_true_and_predicted(axes, true, predicted):
   end = float(np.ceil(max(true.max(), predicted.max(), 10) / 10) * 10)
   start = float(min(0, predicted.min()))
   if len(true) <= 300:
-    axes.scatter(
-      true, predicted, s=12, color=canvas.BLUE, alpha=0.5, linewidth=0
-    )
+    axes.scatter(true, predicted, s=12, color=canvas.BLUE, alpha=0.5, linewidth=0)
   else:
     # Opacity instead of shades: it works on light and dark pages alike.
     shades = colors.ListedColormap(

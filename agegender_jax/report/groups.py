@@ -26,9 +26,7 @@ def table(caption, groups) -> dict:
     The block, with the scores that any of them has; {} of none.
   """
   chosen = [
-    key
-    for key in details.GROUP_SCORES
-    if any(group[key]['count'] for group in groups)
+    key for key in details.GROUP_SCORES if any(group[key]['count'] for group in groups)
   ]
   if not chosen:
     return {}
@@ -51,9 +49,7 @@ def table(caption, groups) -> dict:
 def _columns(run):
   """Returns the columns to show; age has a section of its own."""
   names = dict.fromkeys(group['column'] for group in run.details.groups)
-  return [
-    name for name in names if name != 'age' and run.details.groups_of(name)
-  ]
+  return [name for name in names if name != 'age' and run.details.groups_of(name)]
 
 
 def panels(run) -> list:

@@ -79,9 +79,7 @@ def drawn(groups) -> list:
   Returns:
     The scores that any of them has; age groups only where years lack.
   """
-  found = [
-    row for row in _DRAWN if any(group[row[0]]['count'] for group in groups)
-  ]
+  found = [row for row in _DRAWN if any(group[row[0]]['count'] for group in groups)]
   if any(key == 'age_mae' for key, *_ in found):
     found = [row for row in found if row[0] != 'age_group_accuracy']
   return found

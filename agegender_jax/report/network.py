@@ -100,8 +100,7 @@ def _drawing(layers):
       'parameters': count_text(layer['parameters']),
     })  # fmt: skip
   items = [
-    {'name': name.replace('_', ' '), 'boxes': boxes}
-    for name, boxes in parts.items()
+    {'name': name.replace('_', ' '), 'boxes': boxes} for name, boxes in parts.items()
   ]
   return {'kind': 'drawing', 'items': items}
 

@@ -44,8 +44,7 @@ class Predictions:
     return {'name': self.name} | {
       key: column
       for key, column in columns.items()
-      if key in labels
-      or (np.isfinite(column) & (column != schema.UNKNOWN)).any()
+      if key in labels or (np.isfinite(column) & (column != schema.UNKNOWN)).any()
     }
 
   @property

@@ -134,8 +134,7 @@ def read_run(workdir) -> Run:
     details=details,
     layers=_read_layers(folder / 'layers.json'),
     evaluations=[
-      stored.read_json(path)
-      for path in sorted(folder.glob('eval/*/scores.json'))
+      stored.read_json(path) for path in sorted(folder.glob('eval/*/scores.json'))
     ],
     calibration=_applied(details, calibration),
     model_card='model_card.md' if (folder / 'model_card.md').is_file() else '',
@@ -155,8 +154,7 @@ def is_same(one, two) -> bool:
   facts = ('data', 'split', 'num_examples', 'step')
   scores = ('age_mae', 'age_group_accuracy', 'gender_accuracy')
   return all(one.get(key) == two.get(key) for key in facts) and all(
-    math.isclose(one.get(key) or 0, two.get(key) or 0, rel_tol=1e-4)
-    for key in scores
+    math.isclose(one.get(key) or 0, two.get(key) or 0, rel_tol=1e-4) for key in scores
   )
 
 

@@ -63,9 +63,7 @@ def _score_note(run):
   text += {'last': ', the last of the run', 'best': ', the best on validation'}\
     .get(how, '')  # fmt: skip
   text += '. Ranges are 95 % bootstrap intervals over these pictures; trivial '
-  text += (
-    'always answers the median age, commonest group and commoner gender of '
-  )
+  text += 'always answers the median age, commonest group and commoner gender of '
   text += 'the train split.'
   bias = run.scores.get('age_bias')
   if bias is not None:
@@ -121,9 +119,7 @@ def by_age(run):
   if not rows:
     return {}
   block = groups.table('By actual age, with 95 % bootstrap intervals', rows)
-  return blocks.section(
-    'by-age', 'By age', blocks.figures(panels.by_age(run)), block
-  )
+  return blocks.section('by-age', 'By age', blocks.figures(panels.by_age(run)), block)
 
 
 # A new part of the page is a function of the run and a place here.

@@ -162,8 +162,7 @@ def read(report: dict[str, jax.Array]) -> dict[str, tuple[np.ndarray, ...]]:
   """
   ((names, first),) = unreplicate(report).items()
   return {
-    name: (first[:, row, 0], first[:, row, 1])
-    for row, name in enumerate(names.split())
+    name: (first[:, row, 0], first[:, row, 1]) for row, name in enumerate(names.split())
   }
 
 
@@ -191,9 +190,7 @@ def shard(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
   return {key: value[:, 0] for key, value in shard_steps(batch, 1).items()}
 
 
-def shard_steps(
-  batch: dict[str, np.ndarray], num_steps: int
-) -> dict[str, np.ndarray]:
+def shard_steps(batch: dict[str, np.ndarray], num_steps: int) -> dict[str, np.ndarray]:
   """Reshapes each [steps * B, ...] to [devices, steps, B / devices, ...].
 
   Args:

@@ -74,9 +74,7 @@ def restart_with_jemalloc() -> None:
   """
   name = os.environ.get('AGEGENDER_MALLOC', '')
   if name not in _MALLOCS:
-    raise errors.UserError(
-      f'AGEGENDER_MALLOC={name}: expected 0, 1 or jemalloc'
-    )
+    raise errors.UserError(f'AGEGENDER_MALLOC={name}: expected 0, 1 or jemalloc')
   if name == 'jemalloc' and _JEMALLOC not in os.environ.get('LD_PRELOAD', ''):
     environment = {**os.environ, **jemalloc_environment()}
     os.execve(sys.executable, sys.orig_argv, environment)

@@ -39,9 +39,7 @@ def keep_in(folder: str) -> None:
 def are_kept() -> bool:
   """Says whether programs are kept: on one process's CPU, in a set folder."""
   return (
-    _folder is not None
-    and jax.default_backend() == 'cpu'
-    and jax.process_count() == 1
+    _folder is not None and jax.default_backend() == 'cpu' and jax.process_count() == 1
   )
 
 
@@ -76,9 +74,7 @@ def kept(
   # JAX runs this body once for every set of shapes.
   @functools.partial(jax.jit, **options)
   def call(*args):
-    shapes = jax.tree.map(
-      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), args
-    )
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), args)
     path = _folder / f'{_digest(terms, shapes)}.program'
     exported = _read(path)
     if exported is None:

@@ -51,9 +51,7 @@ def evaluate(
   for weights in resamples(count, num_samples if values else 0, seed):
     for key, parts in samples.items():
       parts.append(views[key](weights))
-  return {
-    key: (value, np.concatenate(samples[key])) for key, value in values.items()
-  }
+  return {key: (value, np.concatenate(samples[key])) for key, value in values.items()}
 
 
 def bounds(samples: np.ndarray) -> tuple[float, float]:

@@ -72,8 +72,7 @@ def fit_ages(age: np.ndarray, age_pred: np.ndarray) -> dict | None:
     'counts': counts.tolist(),
     'levels': {
       str(level): [
-        conformal_quantile(error[bins == row], level)
-        for row in range(len(counts))
+        conformal_quantile(error[bins == row], level) for row in range(len(counts))
       ]
       for level in LEVELS
     },
@@ -151,9 +150,7 @@ def fit(table: Mapping[str, np.ndarray]) -> dict:
   """
   return {
     'num_examples': len(table['age']),
-    'age': (
-      fit_ages(table['age'], table['age_pred']) if 'age_pred' in table else None
-    ),
+    'age': (fit_ages(table['age'], table['age_pred']) if 'age_pred' in table else None),
     'gender': (
       fit_gender(table['gender'], table['gender_logit'])
       if 'gender_logit' in table

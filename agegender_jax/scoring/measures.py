@@ -202,14 +202,10 @@ class View:
 def is_known(column: np.ndarray, name: str) -> np.ndarray:
   """Says where a column has a value, bool [N]; years predicted may be -1."""
   column = np.asarray(column, np.float64)
-  return np.isfinite(column) & (
-    (column != schema.UNKNOWN) | (name == 'age_pred')
-  )
+  return np.isfinite(column) & ((column != schema.UNKNOWN) | (name == 'age_pred'))
 
 
-def view(
-  table: Mapping[str, np.ndarray], name: str, chosen=True
-) -> View | None:
+def view(table: Mapping[str, np.ndarray], name: str, chosen=True) -> View | None:
   """Restricts a measure to the chosen examples that it can judge.
 
   Args:
@@ -229,7 +225,5 @@ def view(
   rows = np.flatnonzero(chosen)
   if not len(rows):
     return None
-  true, predicted = (
-    np.asarray(table[column], np.float64)[rows] for column in pair
-  )
+  true, predicted = (np.asarray(table[column], np.float64)[rows] for column in pair)
   return View(rows, true, predicted, measure.compute)

@@ -116,8 +116,7 @@ def paired_difference(
     for column in columns:
       same = same & measures.is_known(table[column], column)
   views = {
-    index: measures.view(table, metric, same)
-    for index, table in enumerate(tables)
+    index: measures.view(table, metric, same) for index, table in enumerate(tables)
   }
   if not same.any():
     return result

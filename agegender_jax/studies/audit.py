@@ -101,9 +101,7 @@ class Audit:
   @property
   def near_contradicting(self) -> list[Twins]:
     """Near-duplicates whose labels are too far apart, worst first."""
-    found = [
-      t for t in self.near_duplicates if t.genders_differ or t.years > FAR_YEARS
-    ]
+    found = [t for t in self.near_duplicates if t.genders_differ or t.years > FAR_YEARS]
     return sorted(found, key=_badness)
 
   @property
@@ -160,9 +158,7 @@ def audit(builder: common.FaceBuilder, bits: int = 3) -> Audit:
   )
 
 
-def identical(
-  examples: list[examples_lib.Example], parts: list[str]
-) -> list[Twins]:
+def identical(examples: list[examples_lib.Example], parts: list[str]) -> list[Twins]:
   """Groups byte-identical pictures.
 
   Args:
@@ -173,9 +169,7 @@ def identical(
     The groups of two and more, in the order of their first rows.
   """
   copies = duplicates.identical_groups([example.digest for example in examples])
-  return [
-    _twins(rows, 0, 1.0, examples, parts) for rows in copies if len(rows) > 1
-  ]
+  return [_twins(rows, 0, 1.0, examples, parts) for rows in copies if len(rows) > 1]
 
 
 def _near(bits, examples, parts) -> list[Twins]:
@@ -194,9 +188,7 @@ def _near(bits, examples, parts) -> list[Twins]:
   alike = duplicates.likeness(np.stack(small), places)
   return [
     _twins(rows, int(distance), float(similar), examples, parts)
-    for (first, second), distance, similar in zip(
-      pairs, distances, alike, strict=True
-    )
+    for (first, second), distance, similar in zip(pairs, distances, alike, strict=True)
     for rows in itertools.product(copies[first], copies[second])
   ]
 

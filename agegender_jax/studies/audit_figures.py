@@ -51,8 +51,7 @@ def labels(audit, counts: dict) -> list:
     result.append(('Pictures of each year of age', panel))
   names = (*schema.GENDERS, 'unknown')
   shares = {
-    part: [counts[part]['gender'].get(name, 0) for name in names]
-    for part in counts
+    part: [counts[part]['gender'].get(name, 0) for name in names] for part in counts
   }
   title = 'Genders in each part'
   panel = functools.partial(

@@ -126,9 +126,9 @@ def _heaping(audit):
 
 
 def _odd(audit):
-  rows = [
-    (name, examples_lib.REASONS[reason]) for name, reason in audit.odd_rows
-  ] + [(e.name, f'unreadable: {e.error}') for e in audit.unreadable]
+  rows = [(name, examples_lib.REASONS[reason]) for name, reason in audit.odd_rows] + [
+    (e.name, f'unreadable: {e.error}') for e in audit.unreadable
+  ]
   if not rows:
     return {}
   return blocks.section(

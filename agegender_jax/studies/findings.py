@@ -151,9 +151,7 @@ def numbers(audit: audit_lib.Audit) -> dict:
   counts = {key: value for key, value in audit.counts.items() if value}
   # Those worth a line though there is none.
   counts |= {key: audit.counts[key] for key in ('unreadable', 'no_label')}
-  kept = [
-    e for e, part in zip(audit.examples, audit.parts, strict=True) if part
-  ]
+  kept = [e for e, part in zip(audit.examples, audit.parts, strict=True) if part]
   found = audit.contradicting
   near = audit.near_duplicates
   counts |= {
@@ -198,9 +196,7 @@ def labels(audit: audit_lib.Audit) -> dict:
     part: {'pictures': len(groups[part])}
     | {
       key: dict(
-        collections.Counter(
-          text(example) or 'unknown' for example in groups[part]
-        )
+        collections.Counter(text(example) or 'unknown' for example in groups[part])
       )
       for key, text in columns.items()
     }

@@ -126,9 +126,7 @@ def name_protocols(runs: list[run_lib.Run]) -> list[str]:
     if len(parts) > 1:
       said = '; '.join(f'{k}: {", ".join(v)}' for k, v in parts.items())
       print(f'kept apart: {name}: {said}', file=sys.stderr)
-  return [
-    f'{name}, {part}' if len(places[name]) > 1 else name for name, part in facts
-  ]
+  return [f'{name}, {part}' if len(places[name]) > 1 else name for name, part in facts]
 
 
 def read_settings(folders: list[pathlib.Path]) -> list[Setting]:
@@ -163,9 +161,7 @@ def read_settings(folders: list[pathlib.Path]) -> list[Setting]:
       counted.add((folder, *key))
       setting.planned += planned[folder, name]
   if not settings:
-    raise errors.UserError(
-      f'no run is finished in {", ".join(map(str, folders))}'
-    )
+    raise errors.UserError(f'no run is finished in {", ".join(map(str, folders))}')
   return list(settings.values())
 
 
@@ -185,9 +181,7 @@ def picture_scores(run: run_lib.Run) -> dict[str, dict]:
   counts = collections.Counter(seen.name)
   error = np.abs(seen.age_pred - seen.age)
   apart = np.abs(seen.age_group_pred - seen.age_group)
-  grouped = (seen.age_group != schema.UNKNOWN) & (
-    seen.age_group_pred != schema.UNKNOWN
-  )
+  grouped = (seen.age_group != schema.UNKNOWN) & (seen.age_group_pred != schema.UNKNOWN)
   columns = {
     'age_mae': (error, seen.age, seen.age_known),
     'age_group_accuracy': (apart == 0, seen.age_group, grouped),

@@ -60,9 +60,7 @@ class Strengths:
 def create_strengths(config) -> Strengths:
   """Creates the strengths that the block `config.data` asks for."""
   return Strengths(
-    **{
-      field.name: config[field.name] for field in dataclasses.fields(Strengths)
-    }
+    **{field.name: config[field.name] for field in dataclasses.fields(Strengths)}
   )
 
 
@@ -81,14 +79,10 @@ def affine_matrices(
     float32 [B, 2, 3]: input (y, x) = M @ (output y, output x, 1).
   """
   cos, sin = jnp.cos(angle) / zoom, jnp.sin(angle) / zoom
-  linear = jnp.stack(
-    [jnp.stack([cos, sin], -1), jnp.stack([-sin, cos], -1)], -2
-  )
+  linear = jnp.stack([jnp.stack([cos, sin], -1), jnp.stack([-sin, cos], -1)], -2)
   linear = (
     linear
-    * jnp.stack([jnp.ones_like(zoom), jnp.where(flip, -1.0, 1.0)], -1)[
-      :, :, None
-    ]
+    * jnp.stack([jnp.ones_like(zoom), jnp.where(flip, -1.0, 1.0)], -1)[:, :, None]
   )
   offset = -jnp.einsum('bij,bj->bi', linear, shift)
   return jnp.concatenate([linear, offset[..., None]], axis=-1)
@@ -126,9 +120,9 @@ def warp(image: jax.Array, matrices: jax.Array) -> jax.Array:
   start = jnp.arange(batch)[:, None, None] * (height * width)
 
   def tap(row, column):
-    word = packed.at[start + row * width + column].get(
-      mode='promise_in_bounds'
-    )[..., None]
+    word = packed.at[start + row * width + column].get(mode='promise_in_bounds')[
+      ..., None
+    ]
     return ((word >> jnp.arange(0, 24, 8, dtype=jnp.uint32)[None, None, None])
             & 0xFF).astype(jnp.float32)  # fmt: skip
 
@@ -137,9 +131,7 @@ def warp(image: jax.Array, matrices: jax.Array) -> jax.Array:
   return upper * (1 - down) + lower * down
 
 
-def adjust(
-  image: jax.Array, brightness: jax.Array, contrast: jax.Array
-) -> jax.Array:
+def adjust(image: jax.Array, brightness: jax.Array, contrast: jax.Array) -> jax.Array:
   """Scales about the image's mean, adds an offset, clips to [0, 255].
 
   Args:
@@ -249,9 +241,7 @@ def create_augment(strengths: Strengths, crop_size: int = 0) -> Callable:
         drawn['flip'], drawn['angle'], drawn['zoom'], drawn['shift']
       ))  # fmt: skip
     elif strengths.flip:
-      image = jnp.where(
-        drawn['flip'][:, None, None, None], image[:, :, ::-1], image
-      )
+      image = jnp.where(drawn['flip'][:, None, None, None], image[:, :, ::-1], image)
     image = image.astype(jnp.float32)
     if strengths.brightness or strengths.contrast:
       image = adjust(image, drawn['brightness'], drawn['contrast'])

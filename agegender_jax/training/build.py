@@ -48,9 +48,7 @@ def create_run(config, network: predictor.Predictor, num_examples: int) -> Run:
     errors.UserError: anything in the configuration to mend.
   """
   plan = durations.create_durations(config.train, num_examples)
-  schedule = optimizers.create_schedule(
-    config.optimizer, plan.total, plan.per_epoch
-  )
+  schedule = optimizers.create_schedule(config.optimizer, plan.total, plan.per_epoch)
   optimizer = optimizers.create_optimizer(config.optimizer, schedule)
   # What the compiled programs follow from.
   terms = (
@@ -78,7 +76,5 @@ def create_run(config, network: predictor.Predictor, num_examples: int) -> Run:
     network.normalize_fn,
     network.is_frozen,
   )
-  train_steps = devices.pmap_train_steps(
-    steps.create_train_steps(train_step), terms
-  )
+  train_steps = devices.pmap_train_steps(steps.create_train_steps(train_step), terms)
   return Run(network, plan, schedule, state, train_steps)

@@ -40,9 +40,7 @@ def initialise(config, state, workdir: str):
   path.write_text(json.dumps(origin, indent=2) + '\n')
   print(f'weights from {source}')
   variables = jax.tree.map(jnp.asarray, variables)
-  return state.replace(
-    params=variables['params'], batch_stats=variables['batch_stats']
-  )
+  return state.replace(params=variables['params'], batch_stats=variables['batch_stats'])
 
 
 def _from_file(config, variables, source, excuse):
@@ -56,8 +54,7 @@ def _from_file(config, variables, source, excuse):
     ) from None
   if config.data.normalize != 'imagenet':
     raise errors.UserError(
-      f'{source} wants pixels as ImageNet weights do: '
-      '--config.data.normalize=imagenet'
+      f'{source} wants pixels as ImageNet weights do: --config.data.normalize=imagenet'
     )
   part = {key: tree.get('backbone', {}) for key, tree in variables.items()}
   part = pretrained.port(pretrained.load_state(origin.path), part, excuse)
@@ -106,8 +103,7 @@ def take_over(found, wanted, excuse):
   paths = set().union(*found.values(), *wanted.values())
   parameter_groups.check_patterns('model.init_excuse', excuse, paths)
   return {
-    key: _take_over_flat(found[key], tree, excuse)
-    for key, tree in wanted.items()
+    key: _take_over_flat(found[key], tree, excuse) for key, tree in wanted.items()
   }
 
 
@@ -119,8 +115,7 @@ def _take_over_flat(found, wanted, excuse):
 
   for path in sorted(filter(is_asked, found.keys() | wanted.keys())):
     shapes = [
-      np.shape(tree[path]) if path in tree else 'absent'
-      for tree in (found, wanted)
+      np.shape(tree[path]) if path in tree else 'absent' for tree in (found, wanted)
     ]
     if shapes[0] != shapes[1]:
       raise errors.UserError(

@@ -25,9 +25,7 @@ def exactly_one(block: str, config, *names: str, required: bool = True):
   return found[0] if found else None
 
 
-def create_schedule(
-  config, num_steps: int, steps_per_epoch: float
-) -> optax.Schedule:
+def create_schedule(config, num_steps: int, steps_per_epoch: float) -> optax.Schedule:
   """Creates the learning rate as a function of the step.
 
   `step_decay` by steps multiplies by `decay_factor` every N steps (Levi &
@@ -58,9 +56,7 @@ def create_schedule(
     warmup_steps = round(config[warmup] * scale)
 
   def decay_unit():
-    return exactly_one(
-      'optimizer', config, 'decay_every_steps', 'decay_every_epochs'
-    )
+    return exactly_one('optimizer', config, 'decay_every_steps', 'decay_every_epochs')
 
   def time_decay():
     unit = decay_unit()
@@ -87,8 +83,7 @@ def create_schedule(
   }
   if config.schedule not in schedules:
     raise errors.UserError(
-      f'unknown optimizer.schedule "{config.schedule}"; '
-      f'known: {", ".join(schedules)}'
+      f'unknown optimizer.schedule "{config.schedule}"; known: {", ".join(schedules)}'
     )
   schedule = schedules[config.schedule]()
   if warmup_steps:
@@ -97,9 +92,7 @@ def create_schedule(
   return schedule
 
 
-def create_optimizer(
-  config, schedule: optax.Schedule
-) -> optax.GradientTransformation:
+def create_optimizer(config, schedule: optax.Schedule) -> optax.GradientTransformation:
   """Creates the optimizer of a run.
 
   Args:

@@ -71,9 +71,7 @@ def create_state(
   # the same numbers; and on the host, where a GPU's compiler takes longer.
   host = devices.host_device()
   options = {'xla_backend_optimization_level': 1} if host else None
-  compiled = programs.kept(
-    init, f'{terms} {image_size} init', compiler_options=options
-  )
+  compiled = programs.kept(init, f'{terms} {image_size} init', compiler_options=options)
   with jax.default_device(host):
     variables, leaves = compiled(jax.random.key(seed))
   shapes = jax.eval_shape(init_optimizer, variables['params'])

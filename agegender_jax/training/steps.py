@@ -160,8 +160,6 @@ def create_train_steps(train_step: Callable) -> Callable:
       state, report = run(state, {k: v[0] for k, v in batches.items()})
       return state, jax.tree.map(lambda x: x[None], report)
     # XLA on CPU is many times slower at convolutions inside of a loop.
-    return jax.lax.scan(
-      run, state, batches, unroll=jax.default_backend() == 'cpu'
-    )
+    return jax.lax.scan(run, state, batches, unroll=jax.default_backend() == 'cpu')
 
   return train_steps

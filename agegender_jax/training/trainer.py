@@ -109,9 +109,7 @@ class Trainer:
     patience = self.config.train.patience_evaluations
     rows = artifacts.read_metrics(self.workdir) if patience else []
     for name, sign in self.ranking:
-      scores = [
-        sign * row[name] for row in rows if row['step'] <= step and name in row
-      ]
+      scores = [sign * row[name] for row in rows if row['step'] <= step and name in row]
       if scores:
         return len(scores) - 1 - np.argmax(scores) >= patience
     return False

@@ -25,9 +25,7 @@ _PROFILED_STEPS = 3
 _LONGEST = 10**6  # Batches that the input is timed over, at most.
 
 
-def place_call(
-  batch: dict[str, np.ndarray], num_steps: int
-) -> tuple[dict, dict]:
+def place_call(batch: dict[str, np.ndarray], num_steps: int) -> tuple[dict, dict]:
   """Puts a batch on the devices, to be all batches of a call.
 
   Returns:
@@ -56,9 +54,7 @@ class _Job:
       'platform': device.platform,
       'device_kind': device.device_kind,
       'devices': jax.device_count(),
-      'versions': {
-        name: metadata.version(name) for name in ('jax', 'jaxlib', 'flax')
-      },
+      'versions': {name: metadata.version(name) for name in ('jax', 'jaxlib', 'flax')},
       'images': config.train.batch_size,
     }
 
@@ -88,9 +84,7 @@ class Step(_Job):
     cost = self.call.cost_analysis() or {}
     cost = cost[0] if isinstance(cost, list) else cost
     images = config.train.batch_size * self.steps / jax.device_count()
-    table = flops.layer_table(
-      network.model, network.input_size, network.is_frozen
-    )
+    table = flops.layer_table(network.model, network.input_size, network.is_frozen)
     self.facts |= {
       'compile_seconds': seconds,
       'parameters': int(parameter_overview.count_parameters(run.state.params)),
@@ -126,9 +120,7 @@ class Profile(Step):
     start = time.process_time()
     seconds = self.run(_PROFILED_STEPS) * _PROFILED_STEPS
     self.facts['busy_cores'] = (time.process_time() - start) / seconds
-    self.facts |= profiles.record(
-      self.run, _PROFILED_STEPS, self.call.as_text()
-    )
+    self.facts |= profiles.record(self.run, _PROFILED_STEPS, self.call.as_text())
 
 
 class Predict(_Job):

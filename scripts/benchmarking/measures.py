@@ -37,9 +37,7 @@ def measure_step(bench: workbench.Workbench) -> dict:
     if one.task['malloc'] != 'stock' or other.task['malloc'] == 'stock'
   ]
   return {
-    'rows': [
-      tables.create_row(worker, config, limits['matmul']) for worker in workers
-    ],
+    'rows': [tables.create_row(worker, config, limits['matmul']) for worker in workers],
     'ratios': [tables.create_ratio(*pair) for pair in pairs],
     'peaks': limits,
   }
@@ -64,9 +62,7 @@ def measure_run(bench: workbench.Workbench) -> dict:
   host = start_stages(bench, ('feed', 'shard'))
   bench.alternate([whole, step, *host])
   return {
-    'rows': [
-      tables.create_row(worker, config) for worker in (whole, step, *host)
-    ],
+    'rows': [tables.create_row(worker, config) for worker in (whole, step, *host)],
     'ratios': [tables.create_ratio(whole, step)],
   }
 
@@ -93,9 +89,7 @@ def measure_input(bench: workbench.Workbench) -> dict:
 def measure_startup(bench: workbench.Workbench) -> dict:
   """Times starts up to the second step, the first with nothing compiled."""
   options = bench.options
-  starts = runs.time_starts(
-    options.recipe_flags, options.rounds, options.mallocs[0]
-  )
+  starts = runs.time_starts(options.recipe_flags, options.rounds, options.mallocs[0])
   bench.device, bench.versions = starts[0]['device'], starts[0]['versions']
   return {'starts': [start['seconds'] for start in starts]}
 
@@ -121,9 +115,7 @@ def measure_scaling(bench: workbench.Workbench) -> dict:
   options, rows = bench.options, []
   batch_sizes = options.batch_sizes or [2**power for power in range(2, 10)]
   sweeps = [('batch_size', 'train__batch_size', size) for size in batch_sizes]
-  sweeps += [
-    ('image_size', 'data__image_size', size) for size in options.image_sizes
-  ]
+  sweeps += [('image_size', 'data__image_size', size) for size in options.image_sizes]
   limits = bench.measure_peaks()
   for sweep, field, size in sweeps:
     config = workbench.without_augmentation(bench.config, **{field: size})

@@ -108,8 +108,7 @@ def to_markdown(result: dict) -> str:
   if result.get('ratios'):
     lines = ['| ratio of speeds | median [range] |', '|---|---|']
     lines += [
-      f'| {row["name"]} | {_cell(row, "{:.2f}", 1)} |'
-      for row in result['ratios']
+      f'| {row["name"]} | {_cell(row, "{:.2f}", 1)} |' for row in result['ratios']
     ]
     parts.append('\n'.join(lines))
   if result.get('starts'):
@@ -127,9 +126,7 @@ def to_markdown(result: dict) -> str:
 
 def _row_table(rows):
   columns = [
-    column
-    for column in _COLUMNS
-    if any(row.get(column[1]) is not None for row in rows)
+    column for column in _COLUMNS if any(row.get(column[1]) is not None for row in rows)
   ]
   lines = [
     '| ' + ' | '.join(column[0] for column in columns) + ' |',
@@ -169,9 +166,7 @@ def _cell(value, form, unit):
   if value is None:
     return ''
   if isinstance(value, dict):
-    parts = [
-      form.format(value[key] / unit) for key in ('median', 'low', 'high')
-    ]
+    parts = [form.format(value[key] / unit) for key in ('median', 'low', 'high')]
     return '{} [{} to {}]'.format(*parts)
   return form.format(value / unit if unit else value)
 

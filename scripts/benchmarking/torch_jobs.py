@@ -36,8 +36,7 @@ class _Job:
     self.net = net.to(self.device, memory_format=torch.channels_last)
     batch = task.get('batch') or made_up.create_batch(config)
     self.batch = {
-      key: torch.from_numpy(value).to(self.device)
-      for key, value in batch.items()
+      key: torch.from_numpy(value).to(self.device) for key, value in batch.items()
     }
     mean, std = _STATISTICS[config.data.normalize]
     as_row = {'device': self.device, 'dtype': torch.float32}
@@ -67,9 +66,7 @@ class _Job:
     """Maps uint8 [B, H, W, 3] to task name -> logits float32 [B, K]."""
     # Channels last already: this changes strides and moves nothing.
     x = (image.permute(0, 3, 1, 2).float() - self.mean) / self.std
-    with torch.autocast(
-      self.device.type, torch.bfloat16, enabled=self.bfloat16
-    ):
+    with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
       return self.net(x)
 
   def finish(self) -> None:
@@ -115,9 +112,7 @@ class Step(_Job):
     loss = self.loss()
     loss.backward()
     if self.config.optimizer.clip_norm:
-      nn.utils.clip_grad_norm_(
-        self.net.parameters(), self.config.optimizer.clip_norm
-      )
+      nn.utils.clip_grad_norm_(self.net.parameters(), self.config.optimizer.clip_norm)
     self.optimizer.step()
     return loss.detach()
 

@@ -30,9 +30,7 @@ def create_job(task: dict):
     and `device_memory()`, GiB or None.
   """
   if task['malloc'] == 'tuned' and not process.tune_malloc():
-    raise errors.UserError(
-      'the allocator cannot be tuned here: pass --malloc=stock'
-    )
+    raise errors.UserError('the allocator cannot be tuned here: pass --malloc=stock')
   config = config_lib.load_config(task['config'])
   # Imported late: arenas are counted before there are threads.
   module = importlib.import_module(f'benchmarking.{task["module"]}')

@@ -73,9 +73,7 @@ def test_labels_and_dirt(tmp_path):
     file.write('33627988@N04\t9509')  # Cut short.
   source = open_split(tmp_path, 'all')
   order = np.argsort([int(name.split('/')[1][0]) for name in source.names])
-  assert source.names[order[1]] == (
-    'aligned/1@N00/landmark_aligned_face.26.1_o.jpg'
-  )
+  assert source.names[order[1]] == ('aligned/1@N00/landmark_aligned_face.26.1_o.jpg')
   labels = {key: value[order].tolist() for key, value in source.labels.items()}
   assert labels == {
     'age': [U, U, 35, U, U, U, U, U, 2],
@@ -105,9 +103,7 @@ def test_labels_and_dirt(tmp_path):
 def test_groups_of_another_data_set(tmp_path):
   write(tmp_path / 'raw')
   source = open_split(tmp_path, 'all', age_groups='fairface')
-  found = dict(
-    zip(source.extras['face_id'], source.labels['age_group'], strict=True)
-  )
+  found = dict(zip(source.extras['face_id'], source.labels['age_group'], strict=True))
   assert found == {
     '1': 3, '26': 2, '2': 4, '3': 5, '27': U, '4': 2, '5': U, '6': 8, '70': 0,
     '7': U,
@@ -158,9 +154,7 @@ def test_a_stand_in_says_so_in_its_licence(tmp_path):
   source = open_split(tmp_path, 'all')
   assert source.licence.startswith('a stand-in')
   assert 'not Adience' in source.licence
-  assert not {'seed003_mislabelled_age', 'ungrouped_age'} & set(
-    source.preparation
-  )
+  assert not {'seed003_mislabelled_age', 'ungrouped_age'} & set(source.preparation)
 
 
 def test_labels_count_in_the_fingerprint(tmp_path):

@@ -82,9 +82,7 @@ def test_labels_and_drops(where, tmp_path):
   source = open_all(tmp_path, where)
   order = np.argsort(source.names)
   prefix = 'imdb_crop/' if where == 'raw' else ''
-  assert [source.names[row] for row in order] == [
-    prefix + row[0] for row in ROWS[:3]
-  ]
+  assert [source.names[row] for row in order] == [prefix + row[0] for row in ROWS[:3]]
   assert source.labels['age'][order].tolist() == [30, 29, 100]
   # The owners' 1 is male.
   assert source.labels['gender'][order].tolist() == [0, 1, U]

@@ -82,9 +82,7 @@ def test_prepare_cuts_the_central_square_and_the_margin():
   pixels = np.arange(8 * 12 * 3, dtype=np.uint8).reshape(8, 12, 3)
   image = Image.fromarray(pixels)
   np.testing.assert_array_equal(images.prepare(image, 8), pixels[:, 2:10])
-  np.testing.assert_array_equal(
-    images.prepare(image, 4, crop=0.25), pixels[2:6, 4:8]
-  )
+  np.testing.assert_array_equal(images.prepare(image, 4, crop=0.25), pixels[2:6, 4:8])
 
 
 def test_prepare_antialiases():
@@ -177,9 +175,7 @@ def test_each_filter_has_its_own_decoded_pictures(tmp_path):
 
   plain = gather('', 'memmap')
   for name in ('gaussian', 'otsu', ''):
-    expected = [
-      images.FILTERS[name](Image.fromarray(pixels)) for pixels in plain
-    ]
+    expected = [images.FILTERS[name](Image.fromarray(pixels)) for pixels in plain]
     for cache in source_lib.CACHES:
       np.testing.assert_array_equal(gather(name, cache), expected)
   with pytest.raises(errors.UserError, match='config.data.filter "gausian"'):

@@ -104,9 +104,7 @@ def test_processes_share_each_batch():
   parts = [train(process_index=i, process_count=2) for i in range(2)]
   for whole, left, right in zip(train(), *parts, strict=True):
     for key in whole:
-      np.testing.assert_array_equal(
-        whole[key], np.concatenate([left[key], right[key]])
-      )
+      np.testing.assert_array_equal(whole[key], np.concatenate([left[key], right[key]]))
   with pytest.raises(errors.UserError, match='8 is not divisible by the 3'):
     train(process_count=3)
 

@@ -46,8 +46,7 @@ def test_gather_returns_the_prepared_pictures(data, kind, crop):
 def test_gather_takes_rows_of_several_files_in_the_order_asked_for(tmp_path):
   random = np.random.default_rng(0)
   parts = [
-    random.integers(0, 256, (count, 4, 4, 3), dtype=np.uint8)
-    for count in (2, 7, 0, 3)
+    random.integers(0, 256, (count, 4, 4, 3), dtype=np.uint8) for count in (2, 7, 0, 3)
   ]
   paths = [tmp_path / f'{place}.npy' for place in range(len(parts))]
   for path, part in zip(paths, parts, strict=True):

@@ -27,9 +27,7 @@ def faces():
 
 def _traits(number: int) -> list[traits.Traits]:
   return [
-    traits.sample_traits(
-      np.random.Generator(np.random.Philox(key=[5, i]))
-    )
+    traits.sample_traits(np.random.Generator(np.random.Philox(key=[5, i])))
     for i in range(number)
   ]
 

@@ -45,9 +45,7 @@ def test_contradictory_are_sure_wrong_genders_then_ages_outside():
 def many(count=400):
   random = np.random.default_rng(0)
   logit = random.normal(0, 4, count)
-  gender = (random.uniform(size=count) < 1 / (1 + np.exp(-logit / 2))).astype(
-    int
-  )
+  gender = (random.uniform(size=count) < 1 / (1 + np.exp(-logit / 2))).astype(int)
   age = random.integers(1, 80, count).astype(np.float32)
   predicted = (age + random.normal(0, 5, count)).astype(np.float32)
   return {
@@ -111,9 +109,7 @@ def test_files_hold_the_columns_and_faces(tmp_path):
   fitted, columns = calibrated(many())
   config = config_lib.default_config()
   config.train.bootstrap_samples = 0
-  artifacts.write_results(
-    tmp_path, {'step': 1}, columns, Source(), config, fitted
-  )
+  artifacts.write_results(tmp_path, {'step': 1}, columns, Source(), config, fitted)
   assert json.loads((tmp_path / 'scores.json').read_text()) == {'step': 1}
   assert 'groups' in json.loads((tmp_path / 'details.json').read_text())
   with (tmp_path / 'predictions.csv').open() as file:

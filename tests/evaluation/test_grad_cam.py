@@ -36,9 +36,7 @@ def create(size=64, **fields):
   config.model.update(fields)
   network = predictor.Predictor(config)
   shapes = jax.eval_shape(
-    lambda key: network.model.init(
-      key, jnp.zeros((1, size, size, 3)), train=False
-    ),
+    lambda key: network.model.init(key, jnp.zeros((1, size, size, 3)), train=False),
     jax.random.key(0),
   )
   random = np.random.default_rng(0)
@@ -79,12 +77,8 @@ def test_heat_is_the_weighted_sum_of_the_maps():
   image = pictures(4, 8)
   red, blue = image[..., 0] / 255, image[..., 2] / 255
   found = grad_cam.explain(network, variables, image)
-  np.testing.assert_allclose(
-    found['age'], normalised(3 * red - blue), atol=1e-6
-  )
-  np.testing.assert_allclose(
-    found['gender'], normalised(red + 2 * blue), atol=1e-6
-  )
+  np.testing.assert_allclose(found['age'], normalised(3 * red - blue), atol=1e-6)
+  np.testing.assert_allclose(found['gender'], normalised(red + 2 * blue), atol=1e-6)
 
 
 def test_a_male_face_is_explained_by_what_makes_it_male():

@@ -46,9 +46,7 @@ def test_other_data_are_refused(config, workdir, tmp_path):
     labelled.check_finished_data(config, workdir)
 
 
-def test_data_that_changed_where_they_lie_are_refused(
-  config, workdir, tmp_path
-):
+def test_data_that_changed_where_they_lie_are_refused(config, workdir, tmp_path):
   faces_on_disk.write_utkface(tmp_path / 'raw', 1, first=3)
   with pytest.raises(errors.UserError, match='on other data'):
     labelled.check_finished_data(config, workdir)
@@ -64,9 +62,7 @@ def test_data_that_are_gone_are_not_compared(config, workdir, tmp_path, capsys):
     labelled.check_finished_data(config, workdir)
 
 
-def test_a_run_without_fingerprint_goes_by_the_place(
-  config, workdir, tmp_path, capsys
-):
+def test_a_run_without_fingerprint_goes_by_the_place(config, workdir, tmp_path, capsys):
   (tmp_path / 'run' / 'data.json').write_text('{}')
   labelled.check_finished_data(config, workdir)
   assert 'recorded no fingerprint' in capsys.readouterr().out

@@ -58,9 +58,7 @@ def test_a_name_that_is_not_utf8_can_be_shown():
 def test_the_last_lines_count_and_name_a_few_broken_ones():
   text = predict.summarise(10_000, [f'{row}.jpg' for row in range(12)], 40.0)
   lines = text.splitlines()
-  assert lines[0] == (
-    '10000 pictures, 12 of them unreadable, 40.0 s, 250.0 images/s'
-  )
+  assert lines[0] == ('10000 pictures, 12 of them unreadable, 40.0 s, 250.0 images/s')
   assert lines[1] == 'unreadable: 0.jpg' and len(lines) == 12
   assert lines[-1] == 'and 2 more, see column "error"'
   assert predict.summarise(2, [], 1.0).count('\n') == 0

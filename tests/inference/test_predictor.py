@@ -19,9 +19,7 @@ def small_config(**fields):
 
 
 def variables_of(network):
-  optimizer = optimizers.create_optimizer(
-    small_config().optimizer, lambda step: 0.1
-  )
+  optimizer = optimizers.create_optimizer(small_config().optimizer, lambda step: 0.1)
   return state.create_state(
     network.model, optimizer, network.input_size, seed=1, terms=''
   ).variables
@@ -73,8 +71,7 @@ def test_batches_under_way_together_come_in_their_order():
   variables = devices.replicate(variables_of(network))
   mask = np.array([1, 1, 0, 1])
   batches = [
-    {'image': pictures(seed=seed), 'mask': np.roll(mask, seed)}
-    for seed in range(7)
+    {'image': pictures(seed=seed), 'mask': np.roll(mask, seed)} for seed in range(7)
   ]
   found = list(network.predict(variables, iter(batches)))
   assert len(found) == 7

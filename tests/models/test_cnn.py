@@ -78,9 +78,7 @@ def test_seed_000_is_the_same_class_with_batch_norm():
 
 
 def test_evaluation_needs_no_rng_and_does_not_mix_examples():
-  model, variables, image = create(
-    16, layers='conv:4 pool', branch='flatten drop:0.5'
-  )
+  model, variables, image = create(16, layers='conv:4 pool', branch='flatten drop:0.5')
   image = jax.random.uniform(jax.random.key(1), image.shape)
   both = model.apply(variables, image, train=False)
   one = model.apply(variables, image[:1], train=False)

@@ -195,9 +195,7 @@ def test_run_summary_outlives_a_failed_measurement(tmp_path, monkeypatch):
     raise RuntimeError('out of memory')
 
   write_run(tmp_path)
-  summary.write_layers(
-    str(tmp_path), predictor.Predictor(config_lib.default_config())
-  )
+  summary.write_layers(str(tmp_path), predictor.Predictor(config_lib.default_config()))
   monkeypatch.setattr(flops, 'matmul_peak', fail)
   found = summary.run_summary(str(tmp_path), of_batch(5), 7)
   assert 'mfu' not in found and 'matrix_product' not in found['tflops']

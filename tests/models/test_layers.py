@@ -160,8 +160,7 @@ def test_relu_has_flax_values_and_gradients():
   np.testing.assert_array_equal(layers.relu(x), nn.relu(x))
   for dtype in (jnp.float32, jnp.bfloat16):
     found, expected = (
-      jax.grad(total(function))(x.astype(dtype))
-      for function in (layers.relu, nn.relu)
+      jax.grad(total(function))(x.astype(dtype)) for function in (layers.relu, nn.relu)
     )
     assert found.dtype == dtype
     np.testing.assert_array_equal(found, expected)
@@ -198,9 +197,9 @@ def test_batch_norm_equals_flax(dtype):
       return (y * weights).sum().astype(jnp.float32), (y, updates)
 
     found, expected = (
-      jax.jit(
-        jax.value_and_grad(run, argnums=(1, 2), has_aux=True), static_argnums=0
-      )(net, variables['params'], x)
+      jax.jit(jax.value_and_grad(run, argnums=(1, 2), has_aux=True), static_argnums=0)(
+        net, variables['params'], x
+      )
       for net in (ours, flax)
     )
     assert found[0][1][0].dtype == dtype

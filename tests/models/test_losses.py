@@ -46,9 +46,7 @@ def test_every_task_is_finite_on_unknown_labels_and_decodes(name, kind):
   logits = jnp.ones((3, task.num_outputs))
   dtype = jnp.float32 if task.label == 'age' else jnp.int32
   label = jnp.array([-1, 0, 1], dtype)
-  value, gradient = jax.value_and_grad(lambda x: task.loss(x, label).sum())(
-    logits
-  )
+  value, gradient = jax.value_and_grad(lambda x: task.loss(x, label).sum())(logits)
   assert np.isfinite(value) and np.isfinite(gradient).all()
   for output in task.decode(logits).values():
     assert output.shape == (3,)

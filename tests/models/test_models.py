@@ -79,9 +79,7 @@ def test_bfloat16_is_for_activations_alone(name):
   image = jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.float32)
 
   def apply(variables, image):
-    return model.apply(
-      variables, image, train=False, capture_intermediates=True
-    )
+    return model.apply(variables, image, train=False, capture_intermediates=True)
 
   logits, seen = jax.eval_shape(apply, variables, image)
   assert dtypes_of(logits) == {'float32'}

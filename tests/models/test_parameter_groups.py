@@ -34,9 +34,7 @@ def test_patterns_name_what_lies_below(freeze, frozen):
   assert parameter_groups.join(trained, left) == PARAMS
 
 
-@pytest.mark.parametrize(
-  'patterns', [['backbon'], ['backbone', 'backbone/conv1']]
-)
+@pytest.mark.parametrize('patterns', [['backbon'], ['backbone', 'backbone/conv1']])
 def test_a_pattern_without_effect_is_refused(patterns):
   with pytest.raises(errors.UserError, match=patterns[-1]):
     parameter_groups.check_patterns('x', patterns, parameter_groups.flatten(PARAMS))

@@ -164,9 +164,7 @@ def _template(net, size):
 def _stages(net, state, image):
   """Ports the state into our net; returns {name: array} of its stages."""
   variables = pretrained.port(state, _template(net, image.shape[1]))
-  _, captured = net.apply(
-    variables, image, train=False, capture_intermediates=True
-  )
+  _, captured = net.apply(variables, image, train=False, capture_intermediates=True)
   flat = traverse_util.flatten_dict(captured['intermediates'])
   stages = {p[0]: np.asarray(v[0]) for p, v in flat.items() if len(p) == 2}
   return {k: v for k, v in stages.items() if k != '__call__'}
@@ -259,9 +257,7 @@ def _train_step():
   for path, module in net.named_modules():
     if isinstance(module, torch.nn.BatchNorm2d):
       module.register_forward_hook(
-        lambda m, x, y, path=path: counts.update(
-          {path: x[0].numel() // x[0].shape[1]}
-        )
+        lambda m, x, y, path=path: counts.update({path: x[0].numel() // x[0].shape[1]})
       )
   logits = net(torch.from_numpy(image.transpose(0, 3, 1, 2).copy()))
   loss = (logits * torch.from_numpy(weights)).sum()
@@ -349,9 +345,7 @@ def _torch_levi_hassner(lrn_after, size):
   return net.eval()
 
 
-@pytest.mark.parametrize(
-  'lrn_after, size', [((1, 2), 227), ((1, 2, 3), 71), ((), 35)]
-)
+@pytest.mark.parametrize('lrn_after, size', [((1, 2), 227), ((1, 2, 3), 71), ((), 35)])
 def test_levi_hassner_equals_torch(torchvision, lrn_after, size):
   import torch
 

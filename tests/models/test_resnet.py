@@ -78,7 +78,5 @@ def test_resnet_averages_batch_statistics_over_the_named_axis():
   whole = net.copy(norm=layers.BatchNorm).apply(
     variables, image[:, 0], train=True, mutable='batch_stats'
   )[1]
-  for half, full in zip(
-    jax.tree.leaves(halves), jax.tree.leaves(whole), strict=True
-  ):
+  for half, full in zip(jax.tree.leaves(halves), jax.tree.leaves(whole), strict=True):
     np.testing.assert_allclose(half[0], full, rtol=1e-4, atol=1e-5)

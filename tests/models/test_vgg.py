@@ -29,9 +29,7 @@ def _shapes(net, size=64):
     (vgg.VGG16BN, 1000, 138_365_992),
   ],
 )
-def test_vgg_has_the_published_number_of_parameters(
-  create, num_classes, expected
-):
+def test_vgg_has_the_published_number_of_parameters(create, num_classes, expected):
   _, variables = _shapes(create(num_classes=num_classes))
   count = sum(leaf.size for leaf in jax.tree.leaves(variables['params']))
   assert count == expected

@@ -135,9 +135,7 @@ def test_conv_equals_lax(name, monkeypatch):
     ('3x3 stride 2', True, False),  # Six channels.
   ],
 )
-def test_few_channels_are_convolved_in_blocks_of_pixels(
-  name, alone, pays, monkeypatch
-):
+def test_few_channels_are_convolved_in_blocks_of_pixels(name, alone, pays, monkeypatch):
   monkeypatch.setattr(devices, 'has_one_device', lambda: alone)
   x, kernel, plain, fast = _conv_case(name)
   found, wanted = (jax.jit(conv)(x, kernel) for conv in (fast, plain))
@@ -193,9 +191,7 @@ def test_a_gpu_convolves_blocks_where_that_pays(name, blocked):
 @pytest.mark.parametrize('name', ['1x1 stride 2', '3x3 rgb', '7x7 stem'])
 def test_conv_in_bfloat16_is_within_its_rounding(name):
   x, kernel, plain, fast = _conv_case(name, jnp.bfloat16)
-  exact = _value_and_gradients(
-    plain, x.astype(jnp.float32), kernel.astype(jnp.float32)
-  )
+  exact = _value_and_gradients(plain, x.astype(jnp.float32), kernel.astype(jnp.float32))
   actual = _value_and_gradients(fast, x, kernel)
   assert all(leaf.dtype == jnp.bfloat16 for leaf in actual)
   actual = [leaf.astype(jnp.float32) for leaf in actual]
@@ -249,14 +245,10 @@ def test_max_pool_equals_flax(name, tied):
   pads = padding
   if isinstance(padding, str):
     pads = tuple(lax.padtype_to_pads((height, width), window, strides, padding))
-  desired = _value_and_gradients(
-    lambda x: nn.max_pool(x, window, strides, padding), x
-  )
+  desired = _value_and_gradients(lambda x: nn.max_pool(x, window, strides, padding), x)
   for on_gpu in (False, True):
     actual = _value_and_gradients(
-      lambda x, on_gpu=on_gpu: fast_pool.max_pool(
-        x, window, strides, pads, on_gpu
-      ),
+      lambda x, on_gpu=on_gpu: fast_pool.max_pool(x, window, strides, pads, on_gpu),
       x,
     )
     np.testing.assert_array_equal(actual[0], desired[0])
@@ -268,9 +260,7 @@ def test_max_pool_gradient_goes_to_the_first_of_equals():
   gradient = jax.grad(
     lambda x: fast_pool.max_pool(x, (2, 2), (2, 2), ((0, 0), (0, 0))).sum()
   )(x)
-  np.testing.assert_array_equal(
-    gradient[0, :, :, 0], [[1, 0, 1, 0], [0, 0, 0, 0]]
-  )
+  np.testing.assert_array_equal(gradient[0, :, :, 0], [[1, 0, 1, 0], [0, 0, 0, 0]])
 
 
 def test_max_pool_padding_never_wins():
@@ -326,9 +316,9 @@ def test_gradients_under_pmap(two_layers):
     dx, dw = jax.grad(_two_layers, (0, 1))(x, kernel)
     return dx, lax.psum(dw, 'batch')
 
-  dx, dw = jax.pmap(
-    step, 'batch', in_axes=(0, None), devices=jax.devices()[:count]
-  )(x.reshape(count, -1, *x.shape[1:]), kernel)
+  dx, dw = jax.pmap(step, 'batch', in_axes=(0, None), devices=jax.devices()[:count])(
+    x.reshape(count, -1, *x.shape[1:]), kernel
+  )
   _assert_close((dx.reshape(x.shape), dw[0]), desired, 1e-5)
 
 

@@ -69,9 +69,7 @@ def test_winograd_equals_xla_in_double_precision(name, in_turns, monkeypatch):
     _assert_close(found, pull(dy)[1], 1e-13)
     border = len(kernel) - 1
     pads = tuple((border - low, border - high) for low, high in padding)
-    found = jax.jit(winograd.transposed_conv, static_argnums=2)(
-      dy, kernel, pads
-    )
+    found = jax.jit(winograd.transposed_conv, static_argnums=2)(dy, kernel, pads)
     _assert_close(found, pull(dy)[0], 1e-13)
 
 
@@ -80,9 +78,7 @@ def test_winograd_in_single_precision_is_off_by_little(name):
   x, kernel, dy, padding, plain = _case(name, jnp.float32)
   wanted, pull = jax.vjp(plain, x, kernel)
   _assert_close(_conv(x, kernel, padding), wanted, 2e-5)
-  _assert_close(
-    _kernel_gradient(x, len(kernel), dy, padding), pull(dy)[1], 2e-5
-  )
+  _assert_close(_kernel_gradient(x, len(kernel), dy, padding), pull(dy)[1], 2e-5)
 
 
 @pytest.mark.parametrize(
@@ -120,9 +116,7 @@ def test_fast_conv_takes_winograd_where_it_pays(
   random = np.random.default_rng(0)
   x = jnp.asarray(random.standard_normal((batch, height, width, channels)),
                   dtype)  # fmt: skip
-  kernel = jnp.asarray(
-    random.standard_normal((*window, channels, features)), dtype
-  )
+  kernel = jnp.asarray(random.standard_normal((*window, channels, features)), dtype)
   pads = tuple((taps // 2, taps // 2) for taps in window)
 
   def fast(x, kernel):
@@ -169,9 +163,7 @@ def test_a_turn_keeps_two_threads_busy_or_in_the_cache(
   batch, grid, channels, features, wanted, monkeypatch
 ):
   monkeypatch.setattr(devices, 'has_one_device', lambda: True)
-  found = winograd._images_a_turn(
-    batch, grid, channels, features, jnp.dtype('float32')
-  )
+  found = winograd._images_a_turn(batch, grid, channels, features, jnp.dtype('float32'))
   assert found == wanted
 
 

@@ -155,9 +155,7 @@ def test_text_is_escaped(tmp_path, no_png):
     'splits': {evil: {'num_examples': 1, 'age_counts': {'3': 1},
                       'gender_counts': {'male': 1}}},
   })  # fmt: skip
-  fake_workdir.write_json(
-    folder / 'scores.json', {'split': evil, 'age_mae': 3.0}
-  )
+  fake_workdir.write_json(folder / 'scores.json', {'split': evil, 'age_mae': 3.0})
   report.write_report(folder)
   text = (folder / 'report.html').read_text('utf-8')
   assert '<script>alert' not in text

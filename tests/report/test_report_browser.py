@@ -96,9 +96,7 @@ def test_page_shows_everything(browser, pages, name, width):
   )
   assert len(figures) == num_figures
   assert all(min(sizes) > 100 for sizes in figures)
-  overflow = browser.execute_script(
-    'return document.documentElement.scrollWidth'
-  )
+  overflow = browser.execute_script('return document.documentElement.scrollWidth')
   assert overflow <= width
 
 
@@ -139,9 +137,7 @@ def test_click_sorts_and_reverses(browser, pages):
   assert header.get_attribute('aria-sort') == 'descending'
 
 
-@pytest.mark.parametrize(
-  'width', [pytest.param(390, marks=pytest.mark.slow), 1280]
-)
+@pytest.mark.parametrize('width', [pytest.param(390, marks=pytest.mark.slow), 1280])
 def test_every_table_sorts_by_keyboard(browser, pages, width):
   for name in ('report', 'comparison'):
     show(browser, pages[name], width)
@@ -153,9 +149,7 @@ def test_every_table_sorts_by_keyboard(browser, pages, width):
     for table in tables:
       button = table.find_elements('css selector', 'th button')[-1]
       column = len(table.find_elements('css selector', 'th')) - 1
-      text = (
-        'return arguments[0].tBodies[0].rows[0].cells[arguments[1]].dataset'
-      )
+      text = 'return arguments[0].tBodies[0].rows[0].cells[arguments[1]].dataset'
       is_number = 'sort' in browser.execute_script(text, table, column)
       before = numbers(browser, table, column) if is_number else []
       button.send_keys('\ue007')  # Enter.

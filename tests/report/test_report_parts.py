@@ -35,9 +35,7 @@ def test_groups_of_an_old_run_closed_form(tmp_path):
     {'name': 'c', 'age': 80, 'age_pred': 70},
     {'name': 'd', 'age': '', 'age_pred': 70},
   ]  # fmt: skip
-  details = run_lib.read_run(
-    fake_workdir.create_minimal(tmp_path, rows)
-  ).details
+  details = run_lib.read_run(fake_workdir.create_minimal(tmp_path, rows)).details
   found = details.groups_of('age')
   assert [row['name'] for row in found] == ['0-9', '80+']
   assert [row['count'] for row in found] == [2, 1]

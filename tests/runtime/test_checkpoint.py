@@ -56,9 +56,7 @@ def test_another_network_is_refused_by_its_first_leaf(tmp_path):
   checkpoints = open_at(tmp_path)
   checkpoints.save(train_state(1), {'validation/age_mae': 1.0})
   checkpoints.wait()
-  with pytest.raises(
-    errors.UserError, match=r'params/dense/kernel is \(2, 2\)'
-  ):
+  with pytest.raises(errors.UserError, match=r'params/dense/kernel is \(2, 2\)'):
     checkpoints.restore(1, train_state(0, size=3))
   checkpoints.close()
 

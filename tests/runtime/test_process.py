@@ -83,9 +83,7 @@ def test_a_command_starts_anew_with_jemalloc():
     ('jemalloc', '/lib/libjemalloc.so.2:/other.so', False),
   ],
 )
-def test_only_who_asks_for_jemalloc_starts_anew(
-  name, preloaded, starts, monkeypatch
-):
+def test_only_who_asks_for_jemalloc_starts_anew(name, preloaded, starts, monkeypatch):
   monkeypatch.setattr(os.path, 'exists', lambda path: True)
   calls = []
   monkeypatch.setattr(os, 'execve', lambda *call: calls.append(call))

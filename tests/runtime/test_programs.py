@@ -142,9 +142,7 @@ def test_a_file_that_cannot_be_read_is_as_none(folder):
   assert int(first.step[0]) == 1
 
 
-def test_source_that_was_edited_since_the_start_keeps_nothing(
-  folder, monkeypatch
-):
+def test_source_that_was_edited_since_the_start_keeps_nothing(folder, monkeypatch):
   monkeypatch.setattr(programs, '_source_digest', lambda: 'edited')
   devices.pmap_train_steps(steps, 'terms')(*arguments())
   assert not folder.exists()

@@ -117,9 +117,7 @@ def test_gap_has_the_width_of_two_standard_errors():
   table, _ = large(4000)
   error = np.abs(table['age_pred'] - table['age'])
   parts = [error[table['gender'] == code] for code in (0, 1)]
-  (gap,) = rows_of(
-    scoring.details(table, {}, NAMES, 1000)['gaps'], metric='age_mae'
-  )
+  (gap,) = rows_of(scoring.details(table, {}, NAMES, 1000)['gaps'], metric='age_mae')
   deviation = np.sqrt(sum(part.var() / len(part) for part in parts))
   assert gap['high'] - gap['low'] == pytest.approx(3.92 * deviation, rel=0.1)
 
@@ -180,8 +178,7 @@ def test_calibration_curve_equals_scikit_learn(steps):
 def test_calibration_curve_matches_hand_computed_values():
   rows = scoring.details(TABLE, {}, NAMES, 0)['calibration']['gender']['raw']
   found = {
-    round(row['low'], 1): (row['count'], row['mean_prob'], row['share'])
-    for row in rows
+    round(row['low'], 1): (row['count'], row['mean_prob'], row['share']) for row in rows
   }
   assert found[0.0] == (1, 0.1, 0)
   assert found[0.3] == (1, 0.4, 1)

@@ -25,9 +25,7 @@ def test_a_bin_has_the_quantiles_of_its_own_errors():
   fitted = calibration.fit_ages(predicted + errors, predicted)
   assert fitted['counts'] == [200, 200]
   for level, rank in [('0.5', 101), ('0.8', 161), ('0.9', 181)]:
-    np.testing.assert_allclose(
-      fitted['levels'][level], [rank / 10, rank], rtol=1e-12
-    )
+    np.testing.assert_allclose(fitted['levels'][level], [rank / 10, rank], rtol=1e-12)
   low, high = calibration.age_interval(fitted, np.array([3.0, 100.0]), 0.5)
   np.testing.assert_allclose(low, [0, 0])  # Never below 0.
   np.testing.assert_allclose(high, [13.1, 201])
@@ -57,9 +55,7 @@ def test_intervals_cover_what_they_promise_in_every_bin():
 
 def test_few_or_equal_predictions_share_one_bin():
   random = np.random.default_rng(3)
-  few = calibration.fit_ages(
-    random.uniform(0, 90, 399), np.linspace(0, 90, 399)
-  )
+  few = calibration.fit_ages(random.uniform(0, 90, 399), np.linspace(0, 90, 399))
   assert few['edges'] == [] and few['counts'] == [399]
   equal = calibration.fit_ages(random.uniform(0, 90, 900), np.full(900, 30.0))
   assert equal['edges'] == [] and equal['counts'] == [900]

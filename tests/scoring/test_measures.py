@@ -150,16 +150,12 @@ def test_one_gender_alone_leaves_out_what_compares_two(gender):
 
 @pytest.mark.parametrize('row', range(5))
 def test_one_example(row):
-  one = {
-    key: column[row : row + 1] for key, column in score_tables.table().items()
-  }
+  one = {key: column[row : row + 1] for key, column in score_tables.table().items()}
   scores = scoring.score(one, num_samples=0)
   check(scores, expected_scores(one))
   if row < 4:
     bounded = scoring.score(one, num_samples=20)
-    assert (
-      bounded['age_mae_low'] == bounded['age_mae_high'] == scores['age_mae']
-    )
+    assert bounded['age_mae_low'] == bounded['age_mae_high'] == scores['age_mae']
 
 
 def test_equal_predictions_rank_nobody():
@@ -190,9 +186,7 @@ def test_macro_average_weighs_decades_alike():
 
 def test_kappa_of_one_group_is_undefined():
   same = np.full(5, 4)
-  scores = scoring.score(
-    score_tables.table(age_group=same, age_group_pred=same), 10
-  )
+  scores = scoring.score(score_tables.table(age_group=same, age_group_pred=same), 10)
   assert scores['age_group_accuracy'] == 1
   assert not any('kappa' in name for name in scores)
 

@@ -18,9 +18,7 @@ def test_score_leaves_out_what_no_label_tells():
   scores = scoring.score(score_tables.table(gender=unknown), num_samples=20)
   assert not any(name.startswith('gender') for name in scores)
   assert 'age_mae' in scores
-  all_unknown = score_tables.table(
-    age=unknown, age_group=unknown, gender=unknown
-  )
+  all_unknown = score_tables.table(age=unknown, age_group=unknown, gender=unknown)
   assert scoring.score(all_unknown, num_samples=20) == {}
   nobody = {key: column[:0] for key, column in score_tables.table().items()}
   assert scoring.score(nobody, num_samples=20) == {}

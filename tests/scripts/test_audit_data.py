@@ -13,9 +13,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 def run_script(*flags, **options):
   command = [sys.executable, str(ROOT / 'scripts' / 'audit_data.py'), *flags]
-  return subprocess.run(
-    command, cwd=ROOT, capture_output=True, text=True, **options
-  )
+  return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, **options)
 
 
 def test_the_script_writes_a_page_that_needs_nothing_else(tmp_path):

@@ -192,9 +192,7 @@ def test_stages_of_the_input_are_timed(tmp_path, cache, arrays):
   config.data.data_dir, config.data.cache = str(tmp_path), cache
   config.data.name, config.data.synthetic_examples = 'synthetic', 40
   config.data.image_size, config.train.batch_size = 16, 4
-  jobs = {
-    stage: jax_jobs.Input({'stage': stage}, config) for stage in measures.STAGES
-  }
+  jobs = {stage: jax_jobs.Input({'stage': stage}, config) for stage in measures.STAGES}
   assert all(job.run(2) > 0 for job in jobs.values())
   # One number of each array that was handed over: JAX leaves out the unused.
   assert devices.read(jobs['shard'].call())['seen'][0].shape == (arrays,)
@@ -259,9 +257,7 @@ def test_what_the_user_can_mend_is_a_line(flag, message):
 
 def test_figures_are_drawn(tmp_path):
   config = config_lib.default_config()
-  row = tables.create_row(
-    worker(flops_per_image=2e9, bytes_per_image=1e8), config
-  )
+  row = tables.create_row(worker(flops_per_image=2e9, bytes_per_image=1e8), config)
   swept = [
     row | {'sweep': sweep, sweep: size}
     for sweep in ('batch_size', 'image_size')
@@ -270,9 +266,7 @@ def test_figures_are_drawn(tmp_path):
   failed = {'name': 'x', 'net': 'y', 'peer': '', 'sweep': 'batch_size'}
   figures.draw_scaling([*swept, failed], str(tmp_path))
   theirs = row | {'peer': 'torch', 'bytes_per_image': None}
-  figures.draw_roofline(
-    [row, theirs], {'matmul': 3e11, 'memory': 2e10}, str(tmp_path)
-  )
+  figures.draw_roofline([row, theirs], {'matmul': 3e11, 'memory': 2e10}, str(tmp_path))
   for name in ('scaling', 'roofline'):
     assert (tmp_path / f'{name}.png').stat().st_size > 5000
     assert '<svg' in (tmp_path / f'{name}.svg').read_text()

@@ -35,16 +35,12 @@ NETS = (
 
 
 # One of each kind: the others repeat their layers.
-KINDS = tuple(
-  net for net in NETS if net[0] not in ('utk_fourconv', 'adience_resnet')
-)
+KINDS = tuple(net for net in NETS if net[0] not in ('utk_fourconv', 'adience_resnet'))
 
 
 def load_recipe(name, arg=''):
   """Returns the configuration of a recipe."""
-  spec = importlib.util.spec_from_file_location(
-    name, ROOT / 'configs' / f'{name}.py'
-  )
+  spec = importlib.util.spec_from_file_location(name, ROOT / 'configs' / f'{name}.py')
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
   return module.get_config(arg)
@@ -71,9 +67,7 @@ def small(config, **fields):
 @pytest.fixture
 def torch_lib():
   """The peer's modules; skips where PyTorch is absent."""
-  pytest.importorskip(
-    'torch', reason='needs torch: pip install -e .[benchmark]'
-  )
+  pytest.importorskip('torch', reason='needs torch: pip install -e .[benchmark]')
   from benchmarking import torch_jobs, torch_nets, torch_training
 
   return types.SimpleNamespace(
@@ -84,8 +78,7 @@ def torch_lib():
 def create_peer(torch_lib, config):
   """Returns the peer network of a configuration."""
   outputs = {
-    name: row[1]
-    for name, row in torch_lib.training.create_tasks(config).items()
+    name: row[1] for name, row in torch_lib.training.create_tasks(config).items()
   }
   return torch_lib.nets.Net(config.model, config.data.image_size, outputs)
 
@@ -138,9 +131,7 @@ def test_peer_with_our_weights_gives_our_logits(torch_lib, name, arg):
     lambda variables, image: network.model.apply(variables, image, train=False)
   )(traverse_util.unflatten_dict(arrays, sep='/'), image)
   peer = create_peer(torch_lib, config).eval()
-  missing, extra = peer.load_state_dict(
-    torch_lib.training.port(arrays), strict=False
-  )
+  missing, extra = peer.load_state_dict(torch_lib.training.port(arrays), strict=False)
   assert not extra
   assert all(key.endswith('num_batches_tracked') for key in missing)
   with torch.no_grad():

@@ -79,8 +79,7 @@ def test_mean_and_deviation_of_each_setting(tmp_path, capsys):
   )
   # A batch of 20 at 200 images/s is 100 ms, an epoch 20 of them.
   assert rows[2] == (
-    '| batch=4 | 3 seeds | 8.00 ± 1.00 | 50.0 ± 0.0 | 100 ± 0 | 2.0 ± 0.0 | '
-    '1.5 ± 0.0 |'
+    '| batch=4 | 3 seeds | 8.00 ± 1.00 | 50.0 ± 0.0 | 100 ± 0 | 2.0 ± 0.0 | 1.5 ± 0.0 |'
   )
   assert rows[3] == (
     '| batch=8 | 1 seed (1 of 2 runs) | 6.50 | 50.0 | 100 | 2.0 | 1.5 |'
@@ -144,9 +143,7 @@ def test_other_data_and_other_groups_are_kept_apart(tmp_path, capsys, what):
   assert text.count('| two | age MAE, years | +0.00') == 2
 
 
-def test_runs_on_the_same_data_need_no_fingerprint_in_the_name(
-  tmp_path, capsys
-):
+def test_runs_on_the_same_data_need_no_fingerprint_in_the_name(tmp_path, capsys):
   runs = [write_run(tmp_path, 'a', None, k, {}, age_mae=1) for k in (0, 1)]
   for run in runs:
     content = {'name': 'faces', 'fingerprint': 'f'}

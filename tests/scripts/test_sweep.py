@@ -23,9 +23,7 @@ sweep = recipes.load(ROOT / 'scripts/sweep.py')
 summarise = recipes.load(ROOT / 'scripts/summarise.py')
 
 # ml_collections loads a recipe by what Python 3.12 drops.
-pytestmark = pytest.mark.filterwarnings(
-  'ignore:the load_module:DeprecationWarning'
-)
+pytestmark = pytest.mark.filterwarnings('ignore:the load_module:DeprecationWarning')
 
 RECIPE = """
 from agegender_jax import config as config_lib
@@ -159,9 +157,7 @@ def test_a_failed_run_tells_no_runs_time(monkeypatch):
   assert progress.time_left() == '0:01:40'
 
 
-def test_a_finished_run_on_other_data_is_refused(
-  path, tmp_path, capsys, monkeypatch
-):
+def test_a_finished_run_on_other_data_is_refused(path, tmp_path, capsys, monkeypatch):
   monkeypatch.setattr(sweep, 'train', lambda *args: pytest.fail('trained'))
   faces_on_disk.write_utkface(tmp_path / 'raw', 3)
   faces_on_disk.write_utkface(tmp_path / 'other', 4)
@@ -194,9 +190,7 @@ def test_a_finished_run_on_other_data_is_refused(
   assert all('on other data' in row['error'] for row in rows)
 
 
-def test_a_sweep_goes_on_after_a_failure_and_is_summarised(
-  path, tmp_path, capsys
-):
+def test_a_sweep_goes_on_after_a_failure_and_is_summarised(path, tmp_path, capsys):
   flags = [
     f'--config={path}', '--sweep=widths', f'--workdir={tmp_path / "s"}',
     f'--config.data.data_dir={tmp_path / "data"}',

@@ -23,9 +23,7 @@ def test_the_last_step_is_evaluated():
 
 @pytest.mark.parametrize('steps_per_call', [1, 4, 5, 12, 100])
 @pytest.mark.parametrize('start', [0, 12])
-def test_calls_have_every_step_once_and_cross_no_evaluation(
-  start, steps_per_call
-):
+def test_calls_have_every_step_once_and_cross_no_evaluation(start, steps_per_call):
   plan = durations_of()
   calls = plan.calls(start, steps_per_call)
   assert [step for call in calls for step in call] == list(range(start, 25))

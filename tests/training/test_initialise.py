@@ -36,8 +36,7 @@ def values(tree):
   """Returns the one value of every leaf, by path."""
   leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
   return {
-    '/'.join(part.key for part in path): np.unique(leaf).item()
-    for path, leaf in leaves
+    '/'.join(part.key for part in path): np.unique(leaf).item() for path, leaf in leaves
   }
 
 
@@ -131,9 +130,7 @@ def test_a_file_fills_the_backbone_and_leaves_the_branches(config, tmp_path):
   np.testing.assert_allclose(conv['bias'], weights['conv1.bias'], rtol=1e-6)
   assert set(after.params) == {'backbone', 'branch_age', 'branch_gender'}
   for name in ('branch_age', 'branch_gender'):
-    jax.tree.map(
-      np.testing.assert_array_equal, after.params[name], before.params[name]
-    )
+    jax.tree.map(np.testing.assert_array_equal, after.params[name], before.params[name])
   origin = json.loads((tmp_path / 'init.json').read_text())
   digest = hashlib.sha256((tmp_path / 'net.npz').read_bytes()).hexdigest()
   assert origin['sha256'] == digest and origin['source'] == '~/net.npz'
@@ -148,9 +145,7 @@ def test_weights_of_other_pixels_are_refused(config, tmp_path):
 
 def test_a_layer_that_is_not_excused_is_named(config, tmp_path):
   config.model.init_excuse = ''
-  with pytest.raises(
-    errors.UserError, match='left over fc; excuse those by mo'
-  ):
+  with pytest.raises(errors.UserError, match='left over fc; excuse those by mo'):
     initialise.initialise(config, first_state(config), str(tmp_path))
 
 

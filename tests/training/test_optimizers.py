@@ -14,9 +14,7 @@ def config(**fields):
 
 
 def schedule(num_steps=1000, steps_per_epoch=10.0, **fields):
-  return optimizers.create_schedule(
-    config(**fields), num_steps, steps_per_epoch
-  )
+  return optimizers.create_schedule(config(**fields), num_steps, steps_per_epoch)
 
 
 def test_step_decay_by_steps_is_the_papers():

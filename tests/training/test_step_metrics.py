@@ -47,9 +47,7 @@ def test_sums_of_age_groups_count_hits():
 def test_sums_without_any_label_are_zero():
   unknown = batch(gender=jnp.full(4, -1))
   logits = {'gender': jnp.ones((4, 1))}
-  assert sums_of(logits, unknown, gender='binary') == {
-    'gender_accuracy': (0, 0)
-  }
+  assert sums_of(logits, unknown, gender='binary') == {'gender_accuracy': (0, 0)}
 
 
 def test_means_weigh_steps_by_their_counts():

@@ -279,16 +279,11 @@ def test_frozen_batch_norm_uses_its_stored_statistics():
 def test_an_update_is_optax_of_the_parameters(fields):
   config = config_lib.default_config().optimizer
   config.update(fields)
-  optimizer = optimizers.create_optimizer(
-    config, lambda count: 0.1 / (1 + count)
-  )
+  optimizer = optimizers.create_optimizer(config, lambda count: 0.1 / (1 + count))
   random = np.random.default_rng(0)
   shapes = {'a/kernel': (2, 3), 'a/bias': (3,), 'b/kernel': (2,), 'b/scale': ()}
   first, gradients = (
-    {
-      path: jnp.array(random.normal(size=shape))
-      for path, shape in shapes.items()
-    }
+    {path: jnp.array(random.normal(size=shape)) for path, shape in shapes.items()}
     for _ in range(2)
   )
 
@@ -303,8 +298,7 @@ def test_an_update_is_optax_of_the_parameters(fields):
     return params, opt_state
 
   found, wanted = (
-    jax.jit(after_three, static_argnums=0)(update)
-    for update in (steps._update, plain)
+    jax.jit(after_three, static_argnums=0)(update) for update in (steps._update, plain)
   )
   close(found, wanted, 1e-6, 1e-7)
   assert jax.tree.map(jnp.shape, found) == jax.tree.map(jnp.shape, wanted)

@@ -103,9 +103,7 @@ def test_predictions_score_as_scores_json_says(finished):
   assert np.mean(error) == pytest.approx(scores['age_mae'], rel=1e-4)
   alone = [e for e, row in zip(error, rows, strict=True) if row['twin'] == '0']
   assert len(alone) == len(rows) - scores['num_twins']
-  assert np.mean(alone) == pytest.approx(
-    scores['age_mae_without_twins'], rel=1e-4
-  )
+  assert np.mean(alone) == pytest.approx(scores['age_mae_without_twins'], rel=1e-4)
   hits = [(float(row['gender_prob']) > 0.5) == (row['gender'] == '1')
           for row in rows]  # fmt: skip
   assert np.mean(hits) == pytest.approx(scores['gender_accuracy'])
@@ -259,9 +257,7 @@ def test_predict_reads_pictures_and_reports_broken_ones(finished, tmp_path):
     known = list(csv.DictReader(file))
   for row, line in zip(rows_of_faces[:5], rows, strict=False):
     for name in ('age_pred', 'age_low', 'age_high'):
-      assert float(line[name]) == pytest.approx(
-        float(known[row][name]), abs=0.06
-      )
+      assert float(line[name]) == pytest.approx(float(known[row][name]), abs=0.06)
     assert float(line['gender_prob']) == pytest.approx(
       float(known[row]['gender_prob']), abs=1e-3
     )
@@ -311,9 +307,7 @@ def test_patience_stops_a_run_that_no_longer_improves(tmp_path, data_flags):
 def parameters(workdir):
   from agegender_jax.runtime import checkpoint
 
-  checkpoints = checkpoint.Checkpoints(
-    str(workdir), [('validation/age_mae', -1)]
-  )
+  checkpoints = checkpoint.Checkpoints(str(workdir), [('validation/age_mae', -1)])
   step = checkpoints.latest_step()
   folder = workdir / 'checkpoints' / str(step)
   checkpoints.close()

@@ -14,9 +14,7 @@ from agegender_jax.data.datasets import common, raw
 from agegender_jax.data.datasets import examples as examples_lib
 
 NUM_FOLDS = 5
-HOMEPAGE = (
-  'https://talhassner.github.io/home/projects/Adience/Adience-data.html'
-)
+HOMEPAGE = 'https://talhassner.github.io/home/projects/Adience/Adience-data.html'
 WANTED = (
   'give the folder that holds fold_0_data.txt to fold_4_data.txt and the '
   'unpacked aligned/ or faces/, which the owners offer after registration at '
@@ -210,9 +208,7 @@ def label_rows(
     extras = {key: row[key] for key in ('fold', 'user_id', 'face_id')}
     gender = GENDERS.get(row['gender'], schema.UNKNOWN)
     examples.append(
-      examples_lib.Example(
-        name, files[name].read, age, gender, extras, interval
-      )
+      examples_lib.Example(name, files[name].read, age, gender, extras, interval)
     )
   # Rows of a split lie in the order of the names.
   return sorted(examples, key=lambda example: example.name)
@@ -242,6 +238,4 @@ def parse_age(text: str) -> tuple[float, tuple[int, int], str]:
 
 
 def _path(tree, row):
-  return _TREES[tree].format(
-    row['user_id'], row['face_id'], row['original_image']
-  )
+  return _TREES[tree].format(row['user_id'], row['face_id'], row['original_image'])

@@ -84,17 +84,13 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   def _split_generators(self, dl_manager):
     del dl_manager  # Nothing is downloaded.
     examples, counts = self.collect()
-    with examples_lib.progress_bar(
-      len(examples), f'{self.name}: reading'
-    ) as bar:
+    with examples_lib.progress_bar(len(examples), f'{self.name}: reading') as bar:
       examples_lib.read_pictures(examples, bar)
     kept = examples_lib.check_readable(examples)
     counts += collections.Counter(
       unreadable=len(examples) - len(kept),
       examples=len(kept),
-      no_label=sum(
-        e.years is None and e.gender == schema.UNKNOWN for e in kept
-      ),
+      no_label=sum(e.years is None and e.gender == schema.UNKNOWN for e in kept),
       **examples_lib.mark_conflicts(kept),
     )
     examples_lib.log_counts(self.name, counts)

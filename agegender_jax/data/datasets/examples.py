@@ -119,9 +119,7 @@ def check_readable(examples: list[Example]) -> list[Example]:
   """
   bad = [example for example in examples if example.error]
   for example in bad:
-    logging.warning(
-      'unreadable picture skipped: %s (%s)', example.name, example.error
-    )
+    logging.warning('unreadable picture skipped: %s (%s)', example.name, example.error)
   if len(bad) == len(examples):
     first = f', such as "{bad[0].name}"' if bad else ''
     raise errors.UserError(

@@ -111,9 +111,7 @@ def read_table(
     ) from error
   missing = [name for name in needed if name not in columns]
   if missing:
-    raise errors.UserError(
-      f'"{path}" has no column {", ".join(missing)}; {wanted}'
-    )
+    raise errors.UserError(f'"{path}" has no column {", ".join(missing)}; {wanted}')
   if not rows:
     raise errors.UserError(f'"{path}" has no row; {wanted}')
   return columns, rows

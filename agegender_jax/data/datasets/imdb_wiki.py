@@ -144,9 +144,7 @@ def label_rows(
     counts['pictures'] += 1
     counts['unknown_gender'] += int(gender[row] == schema.UNKNOWN)
     examples.append(
-      examples_lib.Example(
-        name, files[name].read, float(age[row]), int(gender[row])
-      )
+      examples_lib.Example(name, files[name].read, float(age[row]), int(gender[row]))
     )
   return examples
 

@@ -99,9 +99,7 @@ def find(source_dir: str, wanted: str) -> Source:
   if path.is_file():
     if path.name.lower().endswith(ARCHIVE_SUFFIXES):
       return Source(path)
-    raise errors.UserError(
-      f'{here} is neither a folder nor a .tar.gz; {wanted}'
-    )
+    raise errors.UserError(f'{here} is neither a folder nor a .tar.gz; {wanted}')
   try:
     files = list_folder(path)
     archives = [
@@ -135,9 +133,7 @@ def find_labelled(
   source = find(source_dir, wanted)
   here = f'config.data.source_dir "{source_dir}"'
   if source.path.is_file():
-    raise errors.UserError(
-      f'{here} is or holds an archive: unpack it; {wanted}'
-    )
+    raise errors.UserError(f'{here} is or holds an archive: unpack it; {wanted}')
   found, missing = [], []
   for name in names:
     places = [source.path / name, *sorted(source.path.glob(f'*/{name}'))]

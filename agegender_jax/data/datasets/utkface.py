@@ -22,9 +22,7 @@ SEED_EXAMPLES = 5000
 # What the names' codes 0 to 4 mean, in the owners' words.
 RACES = ('White', 'Black', 'Asian', 'Indian', 'Others')
 # A blank before the extension or a missing dot leaves the fields readable.
-_STEM = re.compile(
-  r'(?P<stem>.*?)\s*\.?(jpe?g)?\s*(\.chip)?\s*\.[a-z]+', re.IGNORECASE
-)
+_STEM = re.compile(r'(?P<stem>.*?)\s*\.?(jpe?g)?\s*(\.chip)?\s*\.[a-z]+', re.IGNORECASE)
 
 
 class UTKFace(common.FaceBuilder):
@@ -35,8 +33,7 @@ class UTKFace(common.FaceBuilder):
   HOMEPAGE = 'https://susanqq.github.io/UTKFace/'
   DESCRIPTION = 'About 23,700 faces of age 1 to 116, 200 x 200 pixels.'
   SPLITS = {
-    part: f'seed5k_{part}+rest_{part}'
-    for part in ('train', 'validation', 'test')
+    part: f'seed5k_{part}+rest_{part}' for part in ('train', 'validation', 'test')
   } | {
     'seed5k_train': 'seed5k_train',
     'seed5k_validation': 'seed5k_validation',
@@ -44,8 +41,7 @@ class UTKFace(common.FaceBuilder):
     'seed5k_trainval': 'seed5k_train+seed5k_validation',
     'seed5k': 'seed5k_train+seed5k_validation+seed5k_test',
     'all': (
-      'seed5k_train+seed5k_validation+seed5k_test'
-      '+rest_train+rest_validation+rest_test'
+      'seed5k_train+seed5k_validation+seed5k_test+rest_train+rest_validation+rest_test'
     ),
     # Outside the 5,000: what a run on them may be calibrated on.
     'rest_train': 'rest_train',
@@ -63,14 +59,12 @@ class UTKFace(common.FaceBuilder):
     examples, counts = label_by_name(files)
     counts['repaired_name'] = sum(
       not WELL_FORMED.fullmatch(_base(example.name))
-      and schema.UNKNOWN
-      not in (example.age, example.gender, example.extras['race'])
+      and schema.UNKNOWN not in (example.age, example.gender, example.extras['race'])
       for example in examples
     )
     if not examples:
       raise errors.UserError(
-        f'no picture in "{source.path}" is named '
-        f'age_gender_race_date.jpg; {WANTED}'
+        f'no picture in "{source.path}" is named age_gender_race_date.jpg; {WANTED}'
       )
     return examples, counts
 

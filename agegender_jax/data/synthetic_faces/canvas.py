@@ -109,13 +109,9 @@ class Canvas:
     ImageDraw.Draw(small).polygon(
       (pixels - corner).ravel().tolist(), fill=round(255 * opacity)
     )
-    mask = small.resize(
-      (4 * small.width, 4 * small.height), Image.Resampling.BILINEAR
-    )
+    mask = small.resize((4 * small.width, 4 * small.height), Image.Resampling.BILINEAR)
     x, y = (4 * corner).tolist()
-    self.colour.paste(
-      ink(colour), (x, y, x + mask.width, y + mask.height), mask
-    )
+    self.colour.paste(ink(colour), (x, y, x + mask.width, y + mask.height), mask)
 
 
 def ink(value):

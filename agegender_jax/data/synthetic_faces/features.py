@@ -51,9 +51,7 @@ def draw_head(canvas: shapes.Canvas, t, earring) -> None:
   """Draws ears and head; `earring` is a colour or None."""
   for side in _SIDES:
     x, y = side * t.half_width * 1.0, t.eye_y + 0.16
-    canvas.fill(
-      shapes.ellipse(x, y, 0.1, t.ear), t.skin * 0.94, matter=shapes.SKIN
-    )
+    canvas.fill(shapes.ellipse(x, y, 0.1, t.ear), t.skin * 0.94, matter=shapes.SKIN)
     canvas.fill(shapes.ellipse(x, y, 0.05, t.ear * 0.6), t.skin * 0.8)
     if earring is not None:
       canvas.fill(shapes.ellipse(x * 1.03, y + t.ear, 0.035, 0.045), earring)
@@ -77,17 +75,13 @@ def draw_eye(canvas: shapes.Canvas, t, side: int, gaze: float) -> None:
       [70, 50, 80],
       t.eye_shadow,
     )
-  canvas.fill(
-    shapes.smooth(place + flip * np.concatenate([upper, lower])), [238] * 3
-  )
+  canvas.fill(shapes.smooth(place + flip * np.concatenate([upper, lower])), [238] * 3)
   radius = 0.092 + 0.005 * (1 - t.growth)
   radius = min(radius, 0.95 * h + 0.02)
   middle = (x + gaze * w * 0.35, y - 0.02)
   canvas.fill(shapes.ellipse(*middle, radius, radius), t.iris)
   canvas.fill(shapes.ellipse(*middle, 0.45 * radius, 0.45 * radius), [16] * 3)
-  canvas.fill(
-    shapes.ellipse(middle[0] + 0.03, y - 0.05, 0.018, 0.018, 6), [250] * 3
-  )
+  canvas.fill(shapes.ellipse(middle[0] + 0.03, y - 0.05, 0.018, 0.018, 6), [250] * 3)
   # The lid covers the top of the iris.
   arch = shapes.smooth(upper, closed=False)
   cover = np.concatenate([arch, arch[::-1] - [0, 0.6 * h + 0.04]])
@@ -137,12 +131,8 @@ def draw_nose(canvas: shapes.Canvas, t, light: float) -> None:
      (shade * 0.5 * w, y - 0.12)], closed=False,
   )  # fmt: skip
   canvas.stroke(bridge, _NEUTRAL * (0.84 - 0.08 * t.growth), 0.035, 'lines')
-  canvas.fill(
-    shapes.ellipse(0, y - 0.08, 0.4 * w, 0.05), _NEUTRAL * 1.25, 'relief'
-  )
-  canvas.fill(
-    shapes.ellipse(0, y + 0.06, 0.8 * w, 0.035), _NEUTRAL * 0.75, 'relief'
-  )
+  canvas.fill(shapes.ellipse(0, y - 0.08, 0.4 * w, 0.05), _NEUTRAL * 1.25, 'relief')
+  canvas.fill(shapes.ellipse(0, y + 0.06, 0.8 * w, 0.035), _NEUTRAL * 0.75, 'relief')
 
 
 def draw_mouth(canvas: shapes.Canvas, t) -> None:

@@ -28,9 +28,7 @@ def sample_colours(rng, male, age, growth, wear, grey) -> dict[str, object]:
   melanin = rng.beta(1.1, 1.6)
   skin = _ramp(_SKIN, melanin) + rng.normal(0, [5, 4, 5])
   # Older skin is paler and less red.
-  skin = skin + (skin.mean() - skin) * 0.35 * max(
-    0.0, wear + rng.normal(0, 0.2)
-  )
+  skin = skin + (skin.mean() - skin) * 0.35 * max(0.0, wear + rng.normal(0, 0.2))
   dark = rng.random() < 0.25 + 0.9 * melanin
   hair = _ramp(_HAIR, rng.uniform(0, 0.3 if dark else 1.0))
   hair = hair * rng.uniform(0.75, 1.1)

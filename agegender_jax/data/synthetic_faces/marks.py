@@ -105,9 +105,7 @@ def draw_back_hair(canvas, t, rng) -> None:
   outline = shapes.mirror(right)
   outline[:, 0] += np.resize(ragged[0], len(outline))
   outline[:, 1] += np.resize(ragged[1], len(outline)) * (outline[:, 1] > 0)
-  canvas.fill(
-    shapes.smooth(outline), t.hair * 0.78, flat=True, matter=shapes.HAIR
-  )
+  canvas.fill(shapes.smooth(outline), t.hair * 0.78, flat=True, matter=shapes.HAIR)
 
 
 def _sides(canvas, t) -> None:
