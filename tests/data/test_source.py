@@ -228,7 +228,7 @@ def test_write_once_leaves_nothing_half_written(tmp_path):
 
 _KILLED = """
 import sys
-from agegender_jax.data import cache, preprocess, sources
+from agegender_jax.data import images, source
 name, source_dir, data_dir = sys.argv[1:]
 real, count = images.load, 0
 def load(*arguments):

@@ -10,8 +10,8 @@ from agegender_jax import errors
 from agegender_jax.runtime import process
 
 COUNT = """
-from agegender_jax import runtime
-runtime.divide_cpu(3)
+from agegender_jax.runtime import process
+process.divide_cpu(3)
 import jax
 print(jax.device_count())
 """
@@ -51,8 +51,8 @@ def test_gpus_are_asked_for_the_same_bits(before, after, monkeypatch):
 
 RESTART = """
 import os, sys
-from agegender_jax import runtime
-runtime.restart_with_jemalloc()
+from agegender_jax.runtime import process
+process.restart_with_jemalloc()
 print('libjemalloc' in open('/proc/self/maps').read(), sys.argv[1:])
 """
 
@@ -118,11 +118,11 @@ LOG = """
 import logging
 import sys
 from absl import app
-from agegender_jax import runtime
+from agegender_jax.runtime import process
 def main(_):
-  runtime.set_up_logging()
+  process.set_up_logging()
   for path, level, text in [
-    (runtime.__file__, logging.INFO, 'our note'),
+    (process.__file__, logging.INFO, 'our note'),
     ('/agegender_jax/.venv/jax/bridge.py', logging.INFO, 'their note'),
     ('/agegender_jax/.venv/jax/bridge.py', logging.WARNING, 'their warning'),
   ]:

@@ -27,16 +27,16 @@ pytestmark = pytest.mark.filterwarnings('ignore:the load_module:DeprecationWarni
 
 RECIPE = """
 from agegender_jax import config as config_lib
-from agegender_jax import recipe
+from agegender_jax import recipes
 
 def get_config(arg=''):
-  arg = recipe.parse_arg(arg, fold=0, runlocal=False)
+  arg = recipes.parse_arg(arg, fold=0, runlocal=False)
   config = config_lib.default_config()
   config.data.name = 'synthetic'
   config.data.synthetic_examples = 60
   config.model.layers = 'conv:2 pool'
   config.model.branch = 'gap'
-  recipe.set_run_local(config)
+  recipes.set_run_local(config)
   config.data.image_size = 16
   return config
 

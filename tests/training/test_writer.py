@@ -5,11 +5,12 @@ import sys
 
 CODE = """
 import sys
-from agegender_jax import writer
+from agegender_jax.evaluation import artifacts
+from agegender_jax.training import writer
 log = writer.Writer(sys.argv[1], 0, 2)
 log.write(1, 0.5, {'train/loss': 1.5})
 log.close()
-assert writer.read_metrics(sys.argv[1]) == [
+assert artifacts.read_metrics(sys.argv[1]) == [
   {'step': 1, 'epoch': 0.5, 'train/loss': 1.5}
 ]
 print('torch' in sys.modules)
