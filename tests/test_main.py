@@ -92,7 +92,7 @@ def test_a_wrong_value(flags, words, tmp_path, faces):
   )
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_missing_and_empty_source_dir_then_mended(tmp_path, faces):
   # One workdir: a refused run leaves nothing in the way of the mended one.
   flags = (UTK, f'--workdir={tmp_path / "w"}',
@@ -114,7 +114,7 @@ def test_missing_and_empty_source_dir_then_mended(tmp_path, faces):
   assert run(*evaluate).returncode == 0
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_labels_that_are_not_there(tmp_path, faces):
   (tmp_path / 'faces.csv').write_text(
     'path,age,gender\n'
@@ -158,7 +158,7 @@ def test_unreadable_pictures(tmp_path, faces):
   refused(*flags, f'--workdir={tmp_path / "b"}', words=['read'])
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_one_unreadable_picture_among_many_is_skipped(tmp_path, faces):
   for row, path in enumerate(sorted(faces.iterdir())):
     for copy in range(3):
@@ -207,7 +207,7 @@ def test_a_workdir_without_run(tmp_path, mode):
   refused(f'--workdir={tmp_path / "none"}', f'--mode={mode}', words=['none'])
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_second_source_dir_is_prepared_anew(tmp_path, faces):
   flags = (UTK, f'--config.data.data_dir={tmp_path / "data"}')
   half = tmp_path / 'half'

@@ -22,21 +22,21 @@ ROOT = pathlib.Path(__file__).parent.parent
 CONFIGS = ROOT / 'configs'
 stand_in_folds = recipes.load(ROOT / 'scripts/stand_in_folds.py')
 # Recipe, argument, parameters that train. Compiling is most of their time, so
-# most of them are slow: among these all ResNets, and the CNN without branches.
+# most of them take minutes: among these all ResNets, and the CNN without branches.
 RUNS = [
-  pytest.param('utk_multibranch', 'runlocal', None, marks=pytest.mark.slow),
+  pytest.param('utk_multibranch', 'runlocal', None, marks=pytest.mark.nightly),
   ('utk_multibranch', 'runlocal,protocol=full', None),
   ('utk_cnn', 'runlocal', None),
-  pytest.param('utk_fourconv', 'runlocal', None, marks=pytest.mark.slow),
+  pytest.param('utk_fourconv', 'runlocal', None, marks=pytest.mark.nightly),
   pytest.param('utk_resnet', 'runlocal,scratch,backbone=resnet18', None,
-               marks=pytest.mark.slow),
+               marks=pytest.mark.nightly),
   pytest.param('utk_vgg', 'runlocal,scratch', 2 * 131_585,
-               marks=pytest.mark.slow),
+               marks=pytest.mark.nightly),
   ('utk_vgg', 'runlocal,scratch,gender', 131_585),
   ('adience_levi_hassner', 'runlocal,fold=1', None),
   pytest.param('adience_resnet', 'runlocal,scratch,fold=4', None,
-               marks=pytest.mark.slow),
-  pytest.param('fairface_resnet', 'runlocal', None, marks=pytest.mark.slow),
+               marks=pytest.mark.nightly),
+  pytest.param('fairface_resnet', 'runlocal', None, marks=pytest.mark.nightly),
 ]  # fmt: skip
 
 
@@ -128,7 +128,7 @@ def read_params(workdir):
   return tree['params']
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_transfer_trains_a_new_last_layer_and_no_other(drawn, tmp_path):
   workdirs = [str(tmp_path / name) for name in ('first', 'second', 'third')]
   first = load('adience_transfer', 'runlocal,stage=pretrain,source=fairface')

@@ -122,7 +122,7 @@ def test_every_backbone_has_a_row():
 @pytest.mark.parametrize(
   'backbone',
   [
-    pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else [])
+    pytest.param(name, marks=[pytest.mark.nightly] if name in SLOW else [])
     for name in SIDES
   ],
 )

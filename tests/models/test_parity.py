@@ -195,7 +195,7 @@ def _close(ours, theirs, tolerance=TOLERANCE):
   [
     # VGG16 is held to recorded values below; the deepest ResNets are more of
     # ResNet-50's blocks.
-    pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW_NETS))
+    pytest.param(name, marks=[pytest.mark.nightly] * (name in SLOW_NETS))
     for name in NETS
   ],
 )
@@ -205,7 +205,7 @@ def test_stages_and_logits_equal_torchvision(torchvision, name):
   assert max(differences.values()) <= TOLERANCE
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize('name', NETS)
 def test_stages_and_logits_equal_torchvision_at_224(torchvision, name):
   assert max(_differences(name, 224).values()) <= TOLERANCE
@@ -404,7 +404,7 @@ def _sample(stage):
 @pytest.mark.parametrize(
   'name',
   [
-    pytest.param(name, marks=[pytest.mark.slow] if name == 'vgg16' else [])
+    pytest.param(name, marks=[pytest.mark.nightly] if name == 'vgg16' else [])
     for name in GOLDEN_NETS
   ],
 )

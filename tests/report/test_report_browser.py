@@ -137,7 +137,7 @@ def test_click_sorts_and_reverses(browser, pages):
   assert header.get_attribute('aria-sort') == 'descending'
 
 
-@pytest.mark.parametrize('width', [pytest.param(390, marks=pytest.mark.slow), 1280])
+@pytest.mark.parametrize('width', [pytest.param(390, marks=pytest.mark.nightly), 1280])
 def test_every_table_sorts_by_keyboard(browser, pages, width):
   for name in ('report', 'comparison'):
     show(browser, pages[name], width)

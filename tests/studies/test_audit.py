@@ -193,7 +193,7 @@ def test_identical_pictures_of_utkface(shared, tmp_path):
   assert sum(t.genders_differ for t in found) == 31
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_near_duplicates_of_utkface(shared, tmp_path):
   audit = audit_lib.audit(utkface_builder(shared, tmp_path))
   if len(audit.examples) != 18_991:

@@ -156,7 +156,7 @@ def test_a_split_that_is_trained_on_does_not_calibrate(tmp_path, data_flags):
   assert not (tmp_path / 'metrics.jsonl').exists()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_over_sampling_is_a_matter_of_configuration(finished, tmp_path):
   flag = '--config.data.oversample=true'
   main(finished, '--mode=evaluate', flag, config=None)
@@ -273,7 +273,7 @@ def test_reports_compare_runs(finished, tmp_path):
   assert output.stat().st_size > 10_000
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_steps_a_call_change_no_number(tmp_path, data_flags):
   runs = []
   for steps in (1, 4):
@@ -289,7 +289,7 @@ def test_steps_a_call_change_no_number(tmp_path, data_flags):
     assert 0 <= found['train/input_wait_seconds'] < found['train/step_seconds']
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_patience_stops_a_run_that_no_longer_improves(tmp_path, data_flags):
   flags = (*data_flags, '--config.train.num_epochs=8',
            '--config.train.patience_evaluations=1',
