@@ -70,6 +70,12 @@ def default_config() -> config_dict.ConfigDict:
   # Of levi_hassner: after which convs LRN stands, and the dense layers.
   model.lrn_after = (1, 2)
   model.dense_features = (512, 512)
+  # Of the ResNets.
+  model.width = 1.0  # Factor of the channels.
+  model.first_pool = True  # The max-pool after the first convolution.
+  model.squeeze_excite = False  # Hu et al. 2018, at the end of each block.
+  # He et al. 2019: three 3x3 convolutions first, average pools in shortcuts.
+  model.resnet_d = False
   # Weights to start from: a .pth, .safetensors or .npz file in torchvision's
   # naming or hf:owner/name for the backbone; or the workdir of a run of ours.
   model.init_from = ''
@@ -142,6 +148,7 @@ _NETWORK_FIELDS = (
   'data.image_size', 'data.crop', 'data.filter', 'data.crop_size',
   'data.age_groups', 'data.normalize', 'model.backbone', 'model.layers',
   'model.branch', 'model.dtype', 'model.lrn_after', 'model.dense_features',
+  'model.width', 'model.first_pool', 'model.squeeze_excite', 'model.resnet_d',
   'tasks.age.kind', 'tasks.gender.kind',
 )  # fmt: skip
 

@@ -3,13 +3,15 @@
 A batch is a dict of NumPy arrays:
   image: uint8 [B, H, W, 3], RGB.
   age: float32 [B], years, UNKNOWN where not known.
+  age_low, age_high: int32 [B], first and last year that the label allows, in
+    [0, LAST_YEAR]: one year where the age is known, else a group's span.
   age_group: int32 [B], row of AGE_GROUPS[...], UNKNOWN where not known.
   gender: int32 [B], MALE, FEMALE or UNKNOWN.
   mask: float32 [B], 1 for an example, 0 for padding.
   row: int32 [B], the example's row in its split (names stay on the host).
 
 A train step also finds, the same on every device:
-  known: float32 [3], of how many examples of the global batch each of LABELS
+  known: float32 [5], of how many examples of the global batch each of LABELS
     is known.
 """
 
@@ -22,7 +24,8 @@ GENDERS = ('male', 'female')
 # How the licence of data begins that fill a data set's layout with others.
 STAND_IN = 'a stand-in'
 
-LABELS = ('age', 'age_group', 'gender')
+LAST_YEAR = 116  # UTKFace's oldest; an open-ended group ends here.
+LABELS = ('age', 'age_group', 'gender', 'age_low', 'age_high')
 BATCH_KEYS = ('image', *LABELS, 'mask', 'row')
 # Of predictions.csv, before the columns that a data set has of its own.
 PREDICTION_COLUMNS = (
@@ -58,6 +61,26 @@ def age_group_names(groups: str) -> list[str]:
   """Returns the names of the age groups, such as `8-12` and `60+`."""
   rows = AGE_GROUPS[groups]
   return [f'{low}-{high}' for low, high in rows[:-1]] + [f'{rows[-1][0]}+']
+
+
+def years_of_label(
+  age: np.ndarray, intervals: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the first and last year that each label allows.
+
+  Args:
+    age: float [B], years; UNKNOWN where not known.
+    intervals: int [B, 2], the years where only they are known, else UNKNOWN;
+      one that ends at 100 or later, as groups are written, is open-ended.
+
+  Returns:
+    Two int32 [B] in [0, LAST_YEAR], UNKNOWN where neither is known.
+  """
+  low, high = np.asarray(intervals).T
+  high = np.where(high >= 100, LAST_YEAR, high)
+  years = np.floor(age)
+  found = [np.where(age == UNKNOWN, end, years) for end in (low, high)]
+  return tuple(np.minimum(end, LAST_YEAR).astype(np.int32) for end in found)
 
 
 def group_of_label(age: np.ndarray, groups: str) -> np.ndarray:

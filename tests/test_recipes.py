@@ -37,6 +37,7 @@ RUNS = [
   pytest.param('adience_resnet', 'runlocal,scratch,fold=4', None,
                marks=pytest.mark.nightly),
   pytest.param('fairface_resnet', 'runlocal', None, marks=pytest.mark.nightly),
+  ('fairface_small', 'runlocal', None),
 ]  # fmt: skip
 
 

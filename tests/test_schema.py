@@ -22,6 +22,16 @@ def test_group_of_prediction_takes_the_nearest(years, group):
   assert schema.group_of_prediction(np.array([years]), 'adience')[0] == group
 
 
+def test_years_of_label_are_one_year_or_the_groups():
+  age = np.array([26.7, -1, -1, 120, -1, -1])
+  intervals = np.full((6, 2), -1)
+  intervals[[1, 2, 5]] = (3, 9), (70, 120), (60, 100)
+  low, high = schema.years_of_label(age, intervals)
+  assert low.dtype == np.int32
+  assert low.tolist() == [26, 3, 70, 116, -1, 60]
+  assert high.tolist() == [26, 9, 116, 116, -1, 116]
+
+
 @pytest.mark.parametrize(
   'low, high, group',
   [(0, 2, 0), (25, 32, 4), (60, 100, 7), (38, 48, 5), (38, 42, 5), (27, 32, 4),

@@ -44,8 +44,8 @@ class Source:
   """A split with random access: labels in memory, pixels by row.
 
   Attributes:
-    labels: age float32 [N], gender and age_group int32 [N]. The group is that
-      of the years, or of the interval where only that is known.
+    labels: the columns of schema.LABELS, [N] each. The group is that of the
+      years, or of the interval where only that is known.
     names: of the pictures, by row.
     hashes: uint64 [N], see splits.difference_hash.
     intervals: int32 [N, 2], first and last year of an age that is given as a
@@ -208,9 +208,12 @@ def _create_source(builder, columns, pixels, kept, age_groups):
   age = np.asarray(columns['age'], np.float32)
   unknown = np.full(len(kept), schema.UNKNOWN)
   intervals = [np.asarray(columns.get(key, unknown)) for key in _INTERVAL]
+  age_low, age_high = schema.years_of_label(age, np.stack(intervals, axis=-1))
   return Source(
     labels={
       'age': age,
+      'age_low': age_low,
+      'age_high': age_high,
       'age_group': np.where(
         age == schema.UNKNOWN,
         schema.group_of_interval(*intervals, age_groups),

@@ -140,13 +140,16 @@ def predict_split(
   """
   batches = pipeline.eval_batches(source, batch_size=network.batch_size)
   output = network.predict_all(variables, batches)
-  table = dict(source.labels) | predictor.predictions(output, age_groups)
+  # Of a table's columns, age_low and age_high are the predicted interval.
+  labels = {key: source.labels[key] for key in ('age', 'age_group', 'gender')}
+  table = labels | predictor.predictions(output, age_groups)
   for task in network.tasks:
-    label = table[task.label]
-    loss = task.loss(output['logits'][task.name], jnp.asarray(label))
-    table[f'{task.name}_loss'] = np.where(
-      label == schema.UNKNOWN, np.nan, np.asarray(loss)
-    )
+    labels = [jnp.asarray(source.labels[key]) for key in task.labels]
+    loss = task.loss(output['logits'][task.name], *labels)
+    # NaN is the mark of an unknown label, so a diverged network's is not.
+    loss = np.nan_to_num(np.asarray(loss), nan=np.inf, posinf=np.inf)
+    unknown = source.labels[task.label] == schema.UNKNOWN
+    table[f'{task.name}_loss'] = np.where(unknown, np.nan, loss)
   return table
 
 
@@ -157,9 +160,10 @@ def score_split(
   scores = scoring.score(table, num_samples)
   losses = []
   for task in network.tasks:
-    known = table[task.label] != schema.UNKNOWN
+    loss = table[f'{task.name}_loss']
+    known = ~np.isnan(loss)
     if known.any():
-      mean = float(table[f'{task.name}_loss'][known].mean(dtype=np.float64))
+      mean = float(loss[known].mean(dtype=np.float64))
       scores[f'{task.name}_loss'] = mean
       losses.append(task.weight * mean)
   # Of no known label it is undefined, like other scores.

@@ -48,9 +48,10 @@ class Predictor:
     self.batch_size = config.train.eval_batch_size
     self.tasks = tasks.create_tasks(config.tasks, config.data.age_groups)
     outputs = {task.name: task.num_outputs for task in self.tasks}
+    ordinal = tuple(task.name for task in self.tasks if task.shares_weights)
     self.is_frozen = parameter_groups.create_is_frozen(config.optimizer.freeze)
     self.model: nn.Module = models.create_model(
-      config.model, outputs, devices.AXIS, self.is_frozen
+      config.model, outputs, devices.AXIS, self.is_frozen, ordinal
     )
     crop, size = config.data.crop_size, config.data.image_size
     if not 0 <= crop <= size:
@@ -145,7 +146,7 @@ def create_ranking(config, run_tasks) -> list[tuple[str, int]]:
   """
   names = {task.name: task for task in run_tasks}
   has = {'gender_accuracy': 'gender' in names}
-  has['age_mae'] = 'age' in names and names['age'].label == 'age'
+  has['age_mae'] = 'age' in names and names['age'].label != 'age_group'
   has['age_group_accuracy'] = 'age' in names
   known = [name for name in scoring.BEST_METRICS if has[name]]
   chosen = [config.train.best_metric] if config.train.best_metric else known
@@ -253,8 +254,8 @@ def create_predict_step(
 
   Returns:
     A pure function for `devices.pmap_predict_step`: variables, uint8 image
-    [B, H, W, 3] -> decoded predictions by key, [B] each, and
-    `logits` by task name, float32 [B, K].
+    [B, H, W, 3] -> what the tasks decode, by key, and `logits` by task name,
+    float32 [B, K].
   """
 
   def predict_step(variables, image):

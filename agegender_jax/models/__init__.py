@@ -24,6 +24,17 @@ def _plain(constructor):
   return lambda config, **fields: constructor(**fields)
 
 
+def _resnet(constructor):
+  """Wraps a ResNet with the fields of the model config that shape it."""
+  return lambda config, **fields: constructor(
+    width=config.width,
+    first_pool=config.first_pool,
+    squeeze_excite=config.squeeze_excite,
+    resnet_d=config.resnet_d,
+    **fields,
+  )
+
+
 # Name -> constructor(model config, **shared fields) of a backbone.
 BACKBONES = {
   'cnn': lambda config, **fields: cnn.Stack(config.layers, **fields),
@@ -32,11 +43,11 @@ BACKBONES = {
     dense_features=tuple(config.dense_features),
     **fields,
   ),
-  'resnet18': _plain(resnet.ResNet18),
-  'resnet34': _plain(resnet.ResNet34),
-  'resnet50': _plain(resnet.ResNet50),
-  'resnet101': _plain(resnet.ResNet101),
-  'resnet152': _plain(resnet.ResNet152),
+  'resnet18': _resnet(resnet.ResNet18),
+  'resnet34': _resnet(resnet.ResNet34),
+  'resnet50': _resnet(resnet.ResNet50),
+  'resnet101': _resnet(resnet.ResNet101),
+  'resnet152': _resnet(resnet.ResNet152),
   'vgg16': _plain(vgg.VGG16),
   'vgg16_bn': _plain(vgg.VGG16BN),
 }
@@ -51,6 +62,7 @@ def create_model(
   outputs: Mapping[str, int],
   axis_name: str | None = None,
   is_frozen: Callable[[str], bool] = lambda path: False,
+  ordinal: tuple[str, ...] = (),
 ) -> nn.Module:
   """Creates the network of a run.
 
@@ -60,6 +72,7 @@ def create_model(
     axis_name: of the devices over which batch norm averages in training.
     is_frozen: path of a parameter -> whether training leaves it; a batch norm
       whose scale is frozen uses and keeps its running statistics.
+    ordinal: tasks whose outputs share one weight vector (CORAL).
 
   Returns:
     A linen module, `__call__(image, train)` -> task name -> logits [B, K].
@@ -87,7 +100,7 @@ def create_model(
     dtype=DTYPES[config.dtype],
   )
   backbone = BACKBONES[config.backbone](config, **fields)
-  return multitask.MultiBranchCNN(backbone, outputs, config.branch, **fields)
+  return multitask.MultiBranchCNN(backbone, outputs, config.branch, ordinal, **fields)
 
 
 def init_variables(model: nn.Module, key: jax.Array, image_size: int) -> dict:

@@ -17,6 +17,7 @@ class Branch(nn.Module):
   Attributes:
     layers: see `cnn.parse_layers`; must end flat unless empty on flat input.
     num_outputs: K.
+    ordinal: outputs share one weight vector and differ in their bias (CORAL).
     conv: class of the convolutions.
     norm: class of the batch norms.
     dtype: of the activations; the output layer computes in float32.
@@ -24,6 +25,7 @@ class Branch(nn.Module):
 
   layers: str
   num_outputs: int
+  ordinal: bool = False
   conv: Any = layers.Conv
   norm: Any = layers.BatchNorm
   dtype: Any = None
@@ -34,9 +36,13 @@ class Branch(nn.Module):
     x = cnn.apply_layers(self, self.layers, features, train)
     if x.ndim != 2:
       raise errors.UserError('model.branch must end flat: add "flatten" or "gap" to it')
-    output = nn.Dense(self.num_outputs, kernel_init=cnn.KERNEL_INIT,
-                      name='logits')  # fmt: skip
-    return output(x.astype(jnp.float32))
+    x = x.astype(jnp.float32)
+    if not self.ordinal:
+      return nn.Dense(self.num_outputs, kernel_init=cnn.KERNEL_INIT, name='logits')(x)
+    slope = nn.Dense(1, use_bias=False, kernel_init=cnn.KERNEL_INIT, name='logits')
+    # Falling, as the probability of being older than each year does.
+    first = lambda _, shape: jnp.linspace(2.0, -2.0, *shape)  # noqa: E731
+    return slope(x) + self.param('thresholds', first, (self.num_outputs,))[None]
 
 
 class MultiBranchCNN(nn.Module):
@@ -46,6 +52,7 @@ class MultiBranchCNN(nn.Module):
     backbone: linen module, `__call__(image, train)` -> features.
     outputs: task name -> number of outputs K.
     branch: layers of each branch, see `cnn.parse_layers`.
+    ordinal: tasks whose outputs share one weight vector, see Branch.
     conv: class of the convolutions.
     norm: class of the batch norms.
     dtype: of the activations.
@@ -54,6 +61,7 @@ class MultiBranchCNN(nn.Module):
   backbone: nn.Module
   outputs: Mapping[str, int]
   branch: str = ''
+  ordinal: tuple[str, ...] = ()
   conv: Any = layers.Conv
   norm: Any = layers.BatchNorm
   dtype: Any = None
@@ -74,6 +82,7 @@ class MultiBranchCNN(nn.Module):
       name: Branch(
         self.branch,
         num_outputs,
+        name in self.ordinal,
         conv=self.conv,
         norm=self.norm,
         dtype=self.dtype,

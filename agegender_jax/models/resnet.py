@@ -1,9 +1,8 @@
 """ResNet-18, -34, -50, -101 and -152 as torchvision has them.
 
 He et al. 2016, "Deep residual learning for image recognition"; the stride of a
-bottleneck sits in its 3x3 convolution (torchvision's "v1.5"). Seeds 000 and 004
-train ResNet-50 and ResNet-34. Submodules carry torchvision's names, which is
-what lets `pretrained.port` bring its weights in.
+bottleneck sits in its 3x3 convolution (torchvision's "v1.5"). Submodules carry
+torchvision's names, which lets `pretrained.port` bring its weights in.
 """
 
 import functools
@@ -32,6 +31,8 @@ class BasicBlock(nn.Module):
     dtype: of the activations.
     conv: convolution class, as `layers.Conv`.
     norm: normalisation class, as `layers.BatchNorm`.
+    squeeze_excite: whether channels are weighted before the sum.
+    resnet_d: whether the shortcut averages 2x2 pixels instead of striding.
   """
 
   features: int
@@ -40,6 +41,8 @@ class BasicBlock(nn.Module):
   dtype: Any
   conv: Callable[..., nn.Module]
   norm: Callable[..., nn.Module]
+  squeeze_excite: bool = False
+  resnet_d: bool = False
 
   expansion = 1  # Channels out per `features`.
 
@@ -51,7 +54,7 @@ class BasicBlock(nn.Module):
     y = layers.relu(norm(name='bn1')(y))
     y = conv(self.features, (3, 3), padding=_PAD1, name='conv2')(y)
     y = norm(name='bn2')(y)
-    return layers.relu(y + _shortcut(self, x, conv, norm))
+    return _add_shortcut(self, x, y, conv, norm)
 
 
 class Bottleneck(nn.Module):
@@ -63,6 +66,8 @@ class Bottleneck(nn.Module):
   dtype: Any
   conv: Callable[..., nn.Module]
   norm: Callable[..., nn.Module]
+  squeeze_excite: bool = False
+  resnet_d: bool = False
 
   expansion = 4
 
@@ -76,7 +81,22 @@ class Bottleneck(nn.Module):
     y = layers.relu(norm(name='bn2')(y))
     y = conv(4 * self.features, (1, 1), padding='VALID', name='conv3')(y)
     y = norm(name='bn3')(y)
-    return layers.relu(y + _shortcut(self, x, conv, norm))
+    return _add_shortcut(self, x, y, conv, norm)
+
+
+class SqueezeExcite(nn.Module):
+  """Weights channels by what their means say (Hu et al. 2018); timm's names."""
+
+  dtype: Any
+  conv: Callable[..., nn.Module]
+
+  @nn.compact
+  def __call__(self, x):
+    """Maps float [B, H, W, C] to the same shape."""
+    narrow = max(8, round(x.shape[-1] / 16 / 8) * 8)  # As timm rounds it.
+    conv = functools.partial(self.conv, kernel_size=(1, 1), dtype=self.dtype)
+    y = layers.relu(conv(narrow, name='fc1')(x.mean(axis=(1, 2), keepdims=True)))
+    return x * nn.sigmoid(conv(x.shape[-1], name='fc2')(y))
 
 
 class ResNet(nn.Module):
@@ -90,6 +110,12 @@ class ResNet(nn.Module):
     conv: convolution class, as `layers.Conv`.
     norm: normalisation class, as `layers.BatchNorm`; the caller binds an
       `axis_name` with functools.partial.
+    width: factor of all channels but the outputs.
+    first_pool: whether a max-pool follows the first convolution; without it
+      all maps have twice the side.
+    squeeze_excite: whether blocks have one (seresnet18 in timm).
+    resnet_d: three 3x3 convolutions first and averaging shortcuts (He et al.
+      2019, "Bag of tricks"; resnet18d in timm).
   """
 
   stage_sizes: tuple[int, ...]
@@ -98,6 +124,10 @@ class ResNet(nn.Module):
   dtype: Any = jnp.float32
   conv: Callable[..., nn.Module] = layers.Conv
   norm: Callable[..., nn.Module] = layers.BatchNorm
+  width: float = 1.0
+  first_pool: bool = True
+  squeeze_excite: bool = False
+  resnet_d: bool = False
 
   least_image_size = 32  # Five halvings.
 
@@ -110,7 +140,8 @@ class ResNet(nn.Module):
       train: normalise by the batch and update the running statistics.
 
     Returns:
-      float [B, H / 32, W / 32, C], C 512 or 2048, or float [B, num_classes].
+      float [B, H / 32, W / 32, C], C 512 or 2048 times the width, or float
+      [B, num_classes]; without the first pool H / 16.
 
     Raises:
       errors.UserError: the image is too small.
@@ -121,11 +152,20 @@ class ResNet(nn.Module):
         f'data.image_size to {self.least_image_size} or more'
       )
     conv, norm = _bind(self, train)
-    x = conv(64, (7, 7), (2, 2), _PAD3, name='conv1')(image)
+    first = round(64 * self.width)
+    x = image
+    if self.resnet_d:
+      for row, strides in ((0, (2, 2)), (3, (1, 1))):
+        x = conv(first // 2, (3, 3), strides, _PAD1, name=f'conv1_{row}')(x)
+        x = layers.relu(norm(name=f'conv1_{row + 1}')(x))
+      x = conv(first, (3, 3), padding=_PAD1, name='conv1_6')(x)
+    else:
+      x = conv(first, (7, 7), (2, 2), _PAD3, name='conv1')(x)
     x = layers.relu(norm(name='bn1')(x))
-    x = layers.max_pool(x, (3, 3), (2, 2), _PAD1)
+    if self.first_pool:
+      x = layers.max_pool(x, (3, 3), (2, 2), _PAD1)
     for stage, size in enumerate(self.stage_sizes):
-      features = 64 * 2**stage
+      features = first * 2**stage
       for row in range(size):
         strides = (2, 2) if stage and not row else (1, 1)
         width = features * self.block.expansion
@@ -136,6 +176,8 @@ class ResNet(nn.Module):
           dtype=self.dtype,
           conv=self.conv,
           norm=self.norm,
+          squeeze_excite=self.squeeze_excite,
+          resnet_d=self.resnet_d,
           name=f'layer{stage + 1}_{row}',
         )(x, train)
     if not self.num_classes:
@@ -158,13 +200,19 @@ def _bind(module, train):
   return conv, norm
 
 
-def _shortcut(block, x, conv, norm):
-  """Returns x, brought to the block's output shape where they differ."""
-  if not block.project:
-    return x
-  features = block.features * block.expansion
-  x = conv(features, (1, 1), block.strides, 'VALID', name='downsample_0')(x)
-  return norm(name='downsample_1')(x)
+def _add_shortcut(block, x, y, conv, norm):
+  """Returns the block's end: y weighted by channel, plus x brought to its shape."""
+  if block.squeeze_excite:
+    y = SqueezeExcite(block.dtype, block.conv, name='se')(y)
+  if block.project:
+    row, strides = 0, block.strides
+    if block.resnet_d:
+      row, strides = 1, (1, 1)
+      if block.strides != (1, 1):
+        x = nn.avg_pool(x, (2, 2), (2, 2), 'SAME', count_include_pad=False)
+    x = conv(y.shape[-1], (1, 1), strides, 'VALID', name=f'downsample_{row}')(x)
+    x = norm(name=f'downsample_{row + 1}')(x)
+  return layers.relu(y + x)
 
 
 ResNet18 = functools.partial(ResNet, stage_sizes=(2, 2, 2, 2), block=BasicBlock)

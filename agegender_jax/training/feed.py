@@ -99,7 +99,7 @@ def place_labels(
 
   Returns:
     [devices, steps, B / devices] each, step s at s % number of steps; and
-    `known`, [devices, steps, 3], see `count_known`.
+    `known`, [devices, steps, 5], see `count_known`.
   """
   placed = devices.shard_steps(labels, len(steps))
   known = count_known(whole, len(steps))
@@ -120,7 +120,7 @@ def count_known(labels: dict[str, np.ndarray], num_steps: int) -> np.ndarray:
     num_steps: how many steps they hold.
 
   Returns:
-    float32 [steps, 3], in the order of schema.LABELS.
+    float32 [steps, 5], in the order of schema.LABELS.
   """
   known = [schema.known(labels, name) for name in schema.LABELS]
   return np.stack(known, axis=-1).reshape(num_steps, -1, len(known)).sum(1)

@@ -35,10 +35,10 @@ def weighted_loss(
   """
   total, parts = 0.0, {}
   for task in batch_tasks:
-    label = batch[task.label]
+    labels = [batch[key] for key in task.labels]
     known = schema.known(batch, task.label)
     count = jnp.maximum(batch['known'][schema.LABELS.index(task.label)], 1)
-    loss = task.loss(logits[task.name], label)
+    loss = task.loss(logits[task.name], *labels)
     parts[task.name] = jnp.where(known > 0, loss, 0.0).sum() / count
     total += task.weight * parts[task.name]
   return total, parts
@@ -137,7 +137,7 @@ def create_train_steps(train_step: Callable) -> Callable:
   Returns:
     A pure function for `devices.pmap_train_steps`, of a device's part of:
     state; data, which stays for many calls: `labels`, all of some batches but
-    the pictures, [K, b] each and `known` [K, 3], step s at s % K, and where
+    the pictures, [K, b] each and `known` [K, 5], step s at s % K, and where
     pictures stay as well `image`, uint8 [N, S, S, 3]; batches, arrays of
     [steps, ...]: `image` where they do not stay; key of the run. See feed.Feed.
     It returns the new state and the metrics as (sum, count) of float32 [steps]

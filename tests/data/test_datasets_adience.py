@@ -79,6 +79,8 @@ def test_labels_and_dirt(tmp_path):
     'age': [U, U, 35, U, U, U, U, U, 2],
     'age_group': [4, 2, U, 5, U, U, U, 7, 0],
     'gender': [1, 0, U, U, 0, U, 1, 1, 0],
+    'age_low': [25, 8, 35, 38, U, 8, U, 60, 2],
+    'age_high': [32, 12, 35, 48, U, 23, U, 116, 2],
   }
   assert source.intervals[order].tolist() == [
     [25, 32], [8, 12], [35, 35], [38, 48], [U, U], [8, 23], [U, U], [60, 100],

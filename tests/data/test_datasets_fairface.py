@@ -87,6 +87,8 @@ def test_labels_and_dirt(tmp_path):
     'age': [U] * 5,  # A group is never turned into years.
     'age_group': [1, 8, U, U, 2],
     'gender': [1, 0, U, U, 1],
+    'age_low': [3, 70, U, U, 10],
+    'age_high': [9, schema.LAST_YEAR, U, U, 19],
   }
   assert source.intervals[order].tolist() == [
     [3, 9], [70, 120], [U, U], [U, U], [10, 19],

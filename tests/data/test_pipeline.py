@@ -19,6 +19,8 @@ class Numbered:
       'age': (rows + 0.5).astype(np.float32),
       'age_group': (rows % 8).astype(np.int32),
       'gender': (rows % 2).astype(np.int32),
+      'age_low': rows.astype(np.int32),
+      'age_high': rows.astype(np.int32),
     }
     self.size = size
 
@@ -64,7 +66,7 @@ def test_pictures_and_labels_follow_the_contract():
     assert sorted(batch) == sorted(schema.BATCH_KEYS)
     rows = batch['row']
     assert [batch[key].dtype.name for key in schema.BATCH_KEYS] == [
-      'uint8', 'float32', 'int32', 'int32', 'float32', 'int32',
+      'uint8', 'float32', 'int32', 'int32', 'int32', 'int32', 'float32', 'int32',
     ]  # fmt: skip
     np.testing.assert_array_equal(batch['image'][:, 1, 1, 2], rows)
     np.testing.assert_array_equal(batch['age'], rows + np.float32(0.5))

@@ -35,6 +35,37 @@ def test_resnet_has_torchvisions_number_of_parameters(name):
   assert logits.shape == (2, 1000)
 
 
+# Parameters with 1000 outputs, as timm documents them; counted by hand for the
+# squeeze-and-excitations, 2 (2 C r + r + C) for r = max(8, C / 16), and width.
+@pytest.mark.parametrize(
+  'fields, count',
+  [
+    ({'resnet_d': True}, 11_708_744),
+    ({'squeeze_excite': True}, 11_689_512 + 90_112),
+    ({'first_pool': False}, 11_689_512),
+    ({'width': 0.5}, 3_055_880),
+  ],
+)
+def test_resnet_options_have_their_number_of_parameters(fields, count):
+  logits, variables = _shapes(resnet.ResNet18(num_classes=1000, **fields))
+  found = sum(leaf.size for leaf in jax.tree.leaves(variables['params']))
+  assert found == count and logits.shape == (2, 1000)
+
+
+def test_resnet_without_its_first_pool_has_larger_maps():
+  features, _ = _shapes(resnet.ResNet18(first_pool=False, width=0.25), 64)
+  assert features.shape == (2, 4, 4, 128)
+
+
+def test_resnet_options_carry_timms_names():
+  net = resnet.ResNet50(resnet_d=True, squeeze_excite=True)
+  flat = traverse_util.flatten_dict(_shapes(net)[1]['params'], sep='/')
+  assert flat['conv1_6/kernel'].shape == (3, 3, 32, 64)
+  assert flat['layer2_0/downsample_1/kernel'].shape == (1, 1, 256, 512)
+  assert flat['layer2_0/se/fc1/kernel'].shape == (1, 1, 512, 32)
+  assert 'layer2_0/downsample_2/scale' in flat and 'conv1_1/scale' in flat
+
+
 def test_resnet_names_its_modules_after_torchvision():
   _, variables = _shapes(resnet.ResNet50())
   flat = traverse_util.flatten_dict(variables['params'], sep='/')

@@ -60,8 +60,7 @@ def wanted(source, step):
   order = pipeline.Order(len(source), BATCH, SEED)
   batch = pipeline.make_batch(source, order.rows(range(step, step + 1)))
   known = [
-    (batch[name] != schema.UNKNOWN).sum(dtype=np.float32)
-    for name in ('age', 'age_group', 'gender')
+    (batch[name] != schema.UNKNOWN).sum(dtype=np.float32) for name in schema.LABELS
   ]
   return batch | {'known': np.concatenate([known] * jax.device_count())}
 
@@ -116,10 +115,12 @@ def test_known_labels_are_counted_by_batch():
     'age': np.array([3, -1, 5, 7, -1, -1], np.float32),
     'age_group': np.array([0, 1, -1, 2, 3, -1], np.int32),
     'gender': np.array([1, 1, 1, -1, -1, -1], np.int32),
+    'age_low': np.array([3, 8, 5, 7, 2, -1], np.int32),
+    'age_high': np.array([3, 9, 5, 7, 4, -1], np.int32),
     'mask': np.array([1, 1, 0, 1, 1, 0], np.float32),
   }
   found = feed.count_known(labels, 2)
-  np.testing.assert_array_equal(found, [[1, 2, 2], [1, 2, 0]])
+  np.testing.assert_array_equal(found, [[1, 2, 2, 2, 2], [1, 2, 0, 2, 2]])
   assert found.dtype == np.float32
 
 

@@ -217,7 +217,7 @@ def test_weighted_loss_is_the_seeds_sum():
     'age': jnp.array([1.0, 1.0]),
     'gender': jnp.array([1, 0]),
     'mask': jnp.ones(2),
-    'known': jnp.array([2.0, 0.0, 2.0]),
+    'known': jnp.array([2.0, 0, 2, 0, 0]),
   }
   total, parts = steps.weighted_loss(both, logits, batch)
   assert float(parts['age']) == pytest.approx((4 + 16) / 2)
