@@ -1,14 +1,118 @@
-"""Files that are whole or absent, whenever a run is killed."""
+"""Files that are whole or absent, whenever a process ends or a disk is full."""
 
+import contextlib
+import errno
 import os
 import pathlib
+import platform
+import secrets
+from collections.abc import Iterator
+
+# What the user can fix: a full or read-only disk, a quota, a name, a right.
+FIXABLE = frozenset({
+  errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG,
+  errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOENT,
+  errno.ELOOP, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ESTALE,
+})  # fmt: skip
+# Those that libraries hide in the text of another exception.
+_TEXTS = {
+  code: os.strerror(code)
+  for code in sorted(FIXABLE - {errno.ENOENT, errno.EEXIST, errno.ENOTDIR})
+}
 
 
 def write_whole(path: str | os.PathLike, content: str | bytes) -> None:
-  """Writes a file beside its place, then moves it there; text as UTF-8."""
-  path = pathlib.Path(path)
-  temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
+  """Writes a file whole or not at all; text as UTF-8."""
   if isinstance(content, str):
-    content = content.encode('utf-8')
-  temporary.write_bytes(content)
-  os.replace(temporary, path)
+    content = content.encode('utf-8', 'surrogateescape')
+  with whole(path) as temporary:
+    temporary.write_bytes(content)
+
+
+@contextlib.contextmanager
+def whole(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+  """Yields a path to write to, and moves it to `path` once it is on the disk.
+
+  Files that dead processes left half written in the folder are removed.
+
+  Raises:
+    OSError: the file cannot be written; `path` is as it was.
+  """
+  path = pathlib.Path(path)
+  _remove_leftovers(path.parent)
+  name = f'.{platform.node()}-{os.getpid()}-{secrets.token_hex(4)}.unfinished'
+  temporary = path.with_name(name)
+  try:
+    yield temporary
+    sync(temporary)
+    os.replace(temporary, path)
+  except OSError as error:
+    if error.filename in (None, str(temporary)):
+      error.filename, error.filename2 = str(path), None
+    raise
+  finally:
+    temporary.unlink(missing_ok=True)
+  sync(path.parent)
+
+
+def sync(path: str | os.PathLike) -> None:
+  """Waits until a file, or the entries of a folder, are on the disk."""
+  descriptor = os.open(path, os.O_RDONLY)
+  try:
+    os.fsync(descriptor)
+  except OSError as error:
+    if error.errno not in (errno.EINVAL, errno.EBADF):  # No fsync of folders.
+      raise
+  finally:
+    os.close(descriptor)
+
+
+def _remove_leftovers(folder):
+  """Removes the unfinished files of dead processes of this host."""
+  for path in folder.glob(f'.{platform.node()}-*.unfinished'):
+    process = path.name.removeprefix(f'.{platform.node()}-').split('-')[0]
+    if process.isdecimal() and not is_alive(int(process)):
+      path.unlink(missing_ok=True)
+
+
+def is_alive(process: int) -> bool:
+  """Returns True if a process of this number runs on this host."""
+  try:
+    os.kill(process, 0)
+  except ProcessLookupError:
+    return False
+  except PermissionError:
+    return True
+  return True
+
+
+def fixable_error(error: BaseException | None) -> str | None:
+  """Returns one line if the disk, a right or a name caused an exception.
+
+  Libraries hide such causes: Orbax and TensorStore in the text of a ValueError,
+  others behind `raise ... from`.
+
+  Returns:
+    The file and what is wrong with it; None for any other cause.
+  """
+  if isinstance(error, OSError) and error.errno in FIXABLE and error.filename:
+    return f'{os.fsdecode(error.filename)}: {error.strerror}'
+  seen = set()
+  while error is not None and id(error) not in seen:
+    seen.add(id(error))
+    text = str(error)
+    for code, reason in _TEXTS.items():
+      is_code = isinstance(error, OSError) and error.errno == code
+      if is_code or reason.lower() in text.lower():
+        return _shorten(text, reason)
+    error = error.__cause__ or error.__context__
+  return None
+
+
+def _shorten(text, reason):
+  """Returns `FILE: reason`, with the first quoted path of a long message."""
+  for quote in ('"', "'"):
+    for part in text.split(quote)[1::2]:
+      if part.startswith('/'):
+        return f'{part}: {reason}'
+  return reason

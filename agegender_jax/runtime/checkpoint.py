@@ -1,92 +1,171 @@
-"""Orbax checkpoints: the latest and the best, restored as saved."""
+"""Orbax checkpoints with a digest per leaf: two latest and the best are kept.
 
+`checkpoints/STEP/` holds the items `variables`, `optimizer` and `record`: a JSON
+file with the validation scores and the SHA-256 of every leaf, checked at every
+read. `checkpoints.json` beside the folder lists the steps that are kept, so that
+a folder that was deleted is missed.
+"""
+
+import contextlib
+import functools
+import hashlib
+import json
 import pathlib
+import shutil
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from orbax.checkpoint import checkpoint_managers
 
-from agegender_jax import errors
+from agegender_jax import errors, files
 
 # Two items, so that prediction reads the network without the optimizer.
-VARIABLES, OPTIMIZER = 'variables', 'optimizer'
+VARIABLES, OPTIMIZER, RECORD = 'variables', 'optimizer', 'record'
+NUM_LATEST = 2  # The second is what a resumed run falls back to.
+
+
+class DamagedError(errors.UserError):
+  """A checkpoint that is not as it was saved."""
 
 
 class Checkpoints:
   """The checkpoints of a workdir."""
 
   def __init__(self, workdir: str, ranking: Sequence[tuple[str, int]]):
-    """Opens the checkpoints.
+    """Opens the checkpoints; nothing is written before the first save.
 
     Args:
       workdir: output folder.
       ranking: (score as `save` gets it, 1 or -1 = more or less is better);
         the first that a run has ranks its checkpoints.
-    """
 
-    def rank(scores):
-      return next(
-        (sign * scores[name] for name, sign in ranking if name in scores),
-        -np.inf,
+    Raises:
+      errors.UserError: checkpoints of the run are missing.
+    """
+    self._workdir, self._ranking = pathlib.Path(workdir).absolute(), ranking
+    self._folder = self._workdir / 'checkpoints'
+    self._index = self._workdir / 'checkpoints.json'
+    self._writer, self._is_saving = None, False
+    if self._folder.exists() and not self._folder.is_dir():
+      raise errors.UserError(f'{self._folder} is not a folder: move it away')
+    self._check_none_missing()
+
+  def _check_none_missing(self):
+    if not self._index.exists():
+      return
+    try:
+      expected = set(json.loads(self._index.read_text())['steps'])
+    except (ValueError, KeyError, TypeError):
+      raise errors.UserError(
+        f'{self._index} is damaged: delete it if {self._folder} is complete'
+      ) from None
+    found = self.steps()
+    missing = sorted(expected - set(found))
+    if missing:
+      steps = ', '.join(map(str, missing))
+      raise errors.UserError(
+        f'the checkpoint of step {steps} is gone from {self._folder} (there: '
+        f'{", ".join(map(str, found)) or "none"}): bring it back, or delete '
+        f'{self._index} to go on with what is there'
+        + ('' if found else ', which is to start from step 0')
       )
 
-    policy = checkpoint_managers.AnyPreservationPolicy([
-      checkpoint_managers.LatestN(1),
-      checkpoint_managers.BestN(
-        get_metric_fn=rank, n=1, keep_checkpoints_without_metrics=False
-      ),
-    ])  # fmt: skip
-    self._manager = ocp.CheckpointManager(
-      pathlib.Path(workdir).absolute() / 'checkpoints',
-      options=ocp.CheckpointManagerOptions(
-        preservation_policy=policy,
-        best_fn=rank,
-        best_mode='max',
-      ),
-      item_handlers={
-        VARIABLES: ocp.StandardCheckpointHandler(),
-        OPTIMIZER: ocp.StandardCheckpointHandler(),
-      },
-    )
-
-  def save(self, state, scores: dict[str, float]) -> None:
-    """Saves in the background; the caller may donate the state at once.
-
-    Args:
-      state: a state.TrainState of NumPy arrays.
-      scores: the validation scores, with the ranking metric.
-    """
-    self._manager.save(
-      int(state.step),
-      args=ocp.args.Composite(**{
-        VARIABLES: ocp.args.StandardSave(state.variables),
-        OPTIMIZER: ocp.args.StandardSave(state.opt_state),
-      }),
-      metrics={k: v for k, v in scores.items() if np.isfinite(v)},
-    )  # fmt: skip
+  def steps(self) -> list[int]:
+    """Returns the steps that are kept, ascending."""
+    if not self._folder.is_dir():
+      return []
+    return sorted(int(path.name) for path in self._folder.iterdir()
+                  if path.name.isdecimal())  # fmt: skip
 
   def latest_step(self) -> int | None:
     """Returns the newest checkpoint's step, None without any."""
-    return self._manager.latest_step()
+    return max(self.steps(), default=None)
 
   def best_step(self) -> int | None:
-    """Returns the best checkpoint's step, None without any."""
-    return self._manager.best_step()
+    """Returns the best checkpoint's step, the later one of equals.
+
+    Raises:
+      DamagedError: the scores of one cannot be read.
+    """
+    with self._naming_whole_ones():
+      return max(self.steps(), key=lambda step: (self._rank(step), step), default=None)
+
+  def _rank(self, step):
+    scores = self._record(step)['scores']
+    return next(
+      (sign * scores[name] for name, sign in self._ranking if name in scores),
+      -np.inf,
+    )
 
   def check_step(self, step: int) -> int:
     """Returns `step` if it was kept, else raises errors.UserError."""
-    steps = self._manager.all_steps()
-    if step not in steps:
-      kept = ', '.join(map(str, sorted(steps))) or 'none'
+    if step not in self.steps():
+      kept = ', '.join(map(str, self.steps())) or 'none'
       raise errors.UserError(
         f'no checkpoint of step {step}: train.restore_step can be {kept}'
       )
     return step
 
-  def restore_variables(self, step: int, target: dict[str, Any]):
+  def save(self, state, scores: dict[str, float], pending: Any = None) -> None:
+    """Saves in the background; the caller may donate the state at once.
+
+    Args:
+      state: a state.TrainState of NumPy arrays.
+      scores: the validation scores, with the ranking metric.
+      pending: what else a resumed run continues with, as JSON.
+    """
+    self.wait()
+    for path in self._folder.glob('*.orbax-checkpoint-tmp'):
+      shutil.rmtree(path)  # Of a process that was killed.
+    trees = {VARIABLES: state.variables, OPTIMIZER: state.opt_state}
+    record = {
+      'step': int(state.step),
+      'scores': {k: float(v) for k, v in scores.items() if np.isfinite(v)},
+      'pending': pending,
+      'leaves': {name: _leaves(tree) for name, tree in trees.items()},
+    }
+    items = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
+    items[RECORD] = ocp.args.JsonSave({**record, 'digest': _digest_json(record)})
+    if self._writer is None:
+      self._writer = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
+    self._is_saving = True
+    self._writer.save(
+      self._folder / str(int(state.step)),
+      args=ocp.args.Composite(**items),
+      force=True,
+    )
+
+  def _retain(self):
+    """Deletes all but the latest ones and the best; lists what is kept."""
+    steps = self.steps()
+    kept = sorted({*steps[-NUM_LATEST:], self.best_step()})
+    files.write_whole(self._index, json.dumps({'steps': kept}) + '\n')
+    for step in set(steps) - set(kept):
+      shutil.rmtree(self._folder / str(step))
+
+  def record(self, step: int) -> dict[str, Any]:
+    """Returns what was recorded with a step: `step`, `scores`, `pending`, `leaves`.
+
+    Raises:
+      DamagedError: it is not as it was saved.
+    """
+    with self._naming_whole_ones():
+      return self._record(step)
+
+  def _record(self, step):
+    try:
+      record = json.loads((self._folder / str(step) / RECORD / 'metadata').read_text())
+      digest = record.pop('digest')
+      if digest != _digest_json(record) or record['step'] != step:
+        raise ValueError('its digest differs')
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+      raise self._damaged(step, f'{RECORD}: {_first_line(error)}') from None
+    return record
+
+  def restore_variables(self, step: int, target: dict[str, Any]) -> dict[str, Any]:
     """Restores params and batch_stats.
 
     Args:
@@ -94,58 +173,167 @@ class Checkpoints:
       target: variables of the same structure and shapes.
 
     Returns:
-      The variables, where the target's are.
+      The variables, as NumPy arrays.
 
     Raises:
-      errors.UserError: the checkpoint is of another network.
+      errors.UserError: the checkpoint is damaged or of another network.
     """
     self.wait()
-    found = self._manager.item_metadata(step)[VARIABLES]
-    _check_same(target, found)
-    return self._restore(step, VARIABLES, target)
+    with self._naming_whole_ones():
+      _check_same(target, self._record(step)['leaves'][VARIABLES])
+      return self._read(step, VARIABLES, target)
 
   def read_variables(self, step: int) -> dict[str, Any]:
     """Returns the variables of a step as saved, whatever the network."""
-    args = ocp.args.Composite(**{VARIABLES: ocp.args.StandardRestore()})
-    return self._manager.restore(step, args=args)[VARIABLES]
+    self.wait()
+    with self._naming_whole_ones():
+      return self._read(step, VARIABLES)
 
   def restore(self, step: int, target):
     """Restores a state.TrainState like `target`; raises as above."""
     variables = self.restore_variables(step, target.variables)
+    with self._naming_whole_ones():
+      opt_state = self._read(step, OPTIMIZER, target.opt_state)
     return target.replace(
       step=jax.numpy.asarray(step, target.step.dtype),
       params=variables['params'],
       batch_stats=variables['batch_stats'],
-      opt_state=self._restore(step, OPTIMIZER, target.opt_state),
+      opt_state=opt_state,
     )
 
-  def _restore(self, step, item, target):
-    restored = self._manager.restore(
-      step,
-      args=ocp.args.Composite(**{item: ocp.args.StandardRestore(target)}),
+  @contextlib.contextmanager
+  def _naming_whole_ones(self):
+    """Adds to an error about a damaged checkpoint which ones are whole."""
+    try:
+      yield
+    except DamagedError as error:
+      whole = ', '.join(str(k) for k in self.steps() if not self._damage(k)) or 'none'
+      raise DamagedError(
+        f'{error}; whole are: {whole}; bring it back, or choose another by '
+        '--config.train.restore_step=STEP'
+      ) from None
+
+  def _read(self, step, item, target=None):
+    expected = self._record(step)['leaves'][item]
+    if target is not None:
+      target = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), target)
+    _ignore_late_reads()
+    try:
+      with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
+        args = ocp.args.StandardRestore(target)
+        tree = reader.restore(self._folder / str(step) / item, args=args)
+    except Exception as error:  # Whatever Orbax and TensorStore make of it.
+      raise self._damaged(step, f'{item}: {_first_line(error)}') from None
+    found = _leaves(tree)
+    for name in sorted(expected.keys() | found.keys()):
+      if expected.get(name) != found.get(name):
+        raise self._damaged(step, f'{item}: the digest of {name} differs')
+    return tree
+
+  def _damaged(self, step, reason):
+    return DamagedError(
+      f'the checkpoint of step {step} in {self._folder} is damaged ({reason})'
     )
-    return restored[item]
+
+  def _damage(self, step):
+    """Returns what is wrong with a checkpoint, None for nothing."""
+    try:
+      for item in (VARIABLES, OPTIMIZER):
+        self._read(step, item)
+    except DamagedError as error:
+      return error
+    return None
+
+  def set_damaged_aside(self) -> None:
+    """Renames damaged checkpoints to STEP.damaged, for a run that resumes.
+
+    It prints how many steps are lost.
+
+    Raises:
+      errors.UserError: none is whole.
+    """
+    steps = self.steps()
+    damage = {step: self._damage(step) for step in steps}
+    whole = [step for step in steps if damage[step] is None]
+    if steps and not whole:
+      raise errors.UserError(
+        f'{damage[steps[-1]]}, and no other one is whole: bring one back, or '
+        'choose another --workdir'
+      )
+    for step in sorted(set(steps) - set(whole)):
+      path = self._folder / f'{step}.damaged'
+      shutil.rmtree(path, ignore_errors=True)
+      (self._folder / str(step)).rename(path)
+      lost = max(0, step - whole[-1])
+      print(
+        f'warning: {damage[step]}; it is now {path.name}, '
+        + (f'{lost} steps are lost and trained again from step {whole[-1]}' if lost
+           else 'no step is lost')
+      )  # fmt: skip
+    if whole and len(whole) < len(steps):
+      self._retain()
 
   def wait(self) -> None:
-    """Waits for the saves under way."""
-    self._manager.wait_until_finished()
+    """Waits for the save under way, then deletes what is not kept."""
+    if self._is_saving:
+      self._is_saving = False
+      self._writer.wait_until_finished()
+      self._retain()
 
   def close(self) -> None:
-    """Waits for the saves under way and closes the folder."""
-    self._manager.close()
+    """Waits for the save under way and ends its thread."""
+    self.wait()
+    if self._writer is not None:
+      self._writer.close()
+
+
+def _leaves(tree) -> dict[str, list]:
+  """Returns path -> [dtype, shape, SHA-256] of the leaves of a tree."""
+  result = {}
+  for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+    array = np.asarray(leaf)
+    content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    result[jax.tree_util.keystr(path, simple=True, separator='/')] = [
+      str(array.dtype),
+      list(array.shape),
+      hashlib.sha256(content).hexdigest(),
+    ]
+  return result
+
+
+@functools.cache
+def _ignore_late_reads() -> None:
+  """Silences reads that end after the first failure of a restore was raised.
+
+  TensorStore reports them to an event loop that Orbax has closed by then.
+  """
+  report = sys.unraisablehook
+
+  def hook(unraisable):
+    if str(unraisable.exc_value) != 'Event loop is closed':
+      report(unraisable)
+
+  sys.unraisablehook = hook
+
+
+def _digest_json(content) -> str:
+  return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _first_line(error) -> str:
+  """Returns the first line of an exception's text, cut to 200 characters."""
+  text = str(error).strip().split('\n')[0][:200]
+  return text or type(error).__name__
 
 
 def _check_same(target, found) -> None:
-  """Raises errors.UserError at the first leaf that differs."""
-
-  def shapes(tree):
-    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-    return {
-      '/'.join(str(part.key) for part in path): tuple(leaf.shape)
-      for path, leaf in leaves
-    }
-
-  wanted, has = shapes(target), shapes(getattr(found, 'tree', found))
+  """Raises errors.UserError at the first leaf whose shape differs."""
+  leaves = jax.tree_util.tree_flatten_with_path(target)[0]
+  wanted = {
+    jax.tree_util.keystr(path, simple=True, separator='/'): tuple(leaf.shape)
+    for path, leaf in leaves
+  }
+  has = {name: tuple(shape) for name, (_, shape, _) in found.items()}
   for name in sorted(wanted.keys() | has.keys()):
     if wanted.get(name) != has.get(name):
       raise errors.UserError(

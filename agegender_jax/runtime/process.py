@@ -6,12 +6,15 @@ a GPU takes all of its operations with
 XLA_FLAGS=--xla_gpu_exclude_nondeterministic_ops=false.
 """
 
+import contextlib
 import ctypes
 import logging
+import multiprocessing
 import os
 import pathlib
 import platform
 import sys
+import threading
 
 from absl import logging as absl_logging
 
@@ -159,3 +162,30 @@ def set_up_logging() -> None:
     return is_ours or record.levelno >= logging.WARNING
 
   handler.addFilter(is_wanted)
+
+
+def leave(status: int, line: str) -> None:
+  """Ends the process at once, from any thread, with one line on stderr.
+
+  Nothing is finalised: no thread or destructor adds to the line.
+  """
+  for child in multiprocessing.active_children():
+    child.kill()
+  # The main thread may hold the lock of stdout, in a pipe that nobody reads.
+  flush = threading.Thread(target=flush_stdout, daemon=True)
+  flush.start()
+  flush.join(1)
+  with contextlib.suppress(OSError):
+    os.write(2, f'{line}\n'.encode('utf-8', 'surrogateescape'))
+  os._exit(status)
+
+
+def flush_stdout() -> None:
+  """Flushes stdout; where that fails, drops what is left of the output.
+
+  Python would do it at its end, with a traceback and a status of its own.
+  """
+  try:
+    sys.stdout.flush()
+  except (OSError, ValueError):
+    sys.stdout = open(os.devnull, 'w')

@@ -28,8 +28,9 @@ def test_latest_and_best_are_kept_and_come_back(tmp_path):
   checkpoints.wait()
   assert checkpoints.latest_step() == 4
   assert checkpoints.best_step() == 2
-  with pytest.raises(errors.UserError, match='can be 2, 4'):
-    checkpoints.check_step(3)
+  assert checkpoints.steps() == [2, 3, 4]
+  with pytest.raises(errors.UserError, match='can be 2, 3, 4'):
+    checkpoints.check_step(1)
   restored = checkpoints.restore(2, train_state(0))
   expected = train_state(2)
   assert jax.tree.structure(restored) == jax.tree.structure(expected)

@@ -1,0 +1,154 @@
+"""Damaged checkpoints are named, never read."""
+
+import json
+import os
+import pathlib
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from agegender_jax import errors
+from agegender_jax.runtime import checkpoint
+from agegender_jax.training import state
+
+
+def train_state(step):
+  random = np.random.default_rng(step)
+  kernel = random.normal(size=(16, 16)).astype(np.float32)
+  return state.TrainState(
+    step=jnp.asarray(step, jnp.int32),
+    params={'dense': {'kernel': kernel}},
+    batch_stats={'norm': {'mean': kernel[0]}},
+    opt_state=(np.int32(step), {'mu': {'dense': {'kernel': -kernel}}}),
+  )
+
+
+def open_at(path):
+  return checkpoint.Checkpoints(str(path), [('validation/age_mae', -1)])
+
+
+@pytest.fixture(scope='module')
+def saved(tmp_path_factory):
+  """A workdir with the steps 1 (best), 3 and 4."""
+  folder = tmp_path_factory.mktemp('saved')
+  checkpoints = open_at(folder)
+  for step, value in [(1, 4.0), (2, 9.0), (3, 7.0), (4, 8.0)]:
+    checkpoints.save(train_state(step), {'validation/age_mae': value}, {'rows': step})
+  checkpoints.close()
+  assert checkpoints.steps() == [1, 3, 4]
+  return folder
+
+
+@pytest.fixture
+def workdir(saved, tmp_path):
+  shutil.copytree(saved, tmp_path / 'run')
+  return tmp_path / 'run'
+
+
+def flip(path: pathlib.Path, bit: int) -> None:
+  content = bytearray(path.read_bytes())
+  content[bit // 8] ^= 1 << bit % 8
+  path.write_bytes(bytes(content))
+
+
+def largest(folder: pathlib.Path) -> pathlib.Path:
+  """Returns the file that holds an item's leaves."""
+  inner = folder / 'd'  # Beside it lie copies that Orbax does not read.
+  paths = (inner if inner.exists() else folder).iterdir()
+  return max(paths, key=lambda path: path.stat().st_size)
+
+
+def assert_same(found, expected):
+  jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def test_a_flipped_bit_is_found_wherever_it_lies(workdir):
+  checkpoints = open_at(workdir)
+  random = np.random.default_rng(0)
+  for item in (checkpoint.VARIABLES, checkpoint.OPTIMIZER, checkpoint.RECORD):
+    path = largest(workdir / 'checkpoints' / '4' / item)
+    content = path.read_bytes()
+    for _ in range(6):
+      flip(path, int(random.integers(8 * len(content))))
+      try:
+        restored = checkpoints.restore(4, train_state(0))
+      except checkpoint.DamagedError as error:
+        assert 'step 4' in str(error) and 'whole are: 1, 3' in str(error)
+        assert '\n' not in str(error)
+      else:  # A byte that Orbax does not read.
+        assert_same(restored, train_state(4))
+      path.write_bytes(content)
+  assert_same(checkpoints.restore(4, train_state(0)), train_state(4))
+
+
+@pytest.mark.parametrize('item', ['variables', 'optimizer', 'record'])
+@pytest.mark.parametrize('cut', [0, 100, None])
+def test_a_cut_or_absent_item_is_named(workdir, item, cut):
+  folder = workdir / 'checkpoints' / '3' / item
+  if cut is None:
+    shutil.rmtree(folder)
+  else:
+    os.truncate(largest(folder), cut)
+  checkpoints = open_at(workdir)
+  with pytest.raises(checkpoint.DamagedError, match=f'step 3 .*{item}.* 1, 4;'):
+    checkpoints.restore(3, train_state(0))
+
+
+def test_resume_falls_back_and_says_what_is_lost(workdir, capsys):
+  flip(largest(workdir / 'checkpoints' / '4' / 'optimizer'), 4000)
+  checkpoints = open_at(workdir)
+  checkpoints.set_damaged_aside()
+  assert '1 steps are lost' in capsys.readouterr().out
+  assert checkpoints.steps() == [1, 3]
+  assert_same(checkpoints.restore(3, train_state(0)), train_state(3))
+  assert checkpoints.record(3)['pending'] == {'rows': 3}
+  again = open_at(workdir)
+  again.set_damaged_aside()
+  assert not capsys.readouterr().out
+  again.save(train_state(4), {})
+  again.close()
+  assert again.steps() == [1, 3, 4]
+
+
+def test_a_damaged_best_is_not_replaced_in_silence(workdir):
+  record = workdir / 'checkpoints' / '1' / 'record' / 'metadata'
+  record.write_text(record.read_text().replace('4.0', '9.5'))
+  with pytest.raises(checkpoint.DamagedError, match='step 1'):
+    open_at(workdir).best_step()
+
+
+def test_none_whole_is_an_error(workdir):
+  for path in (workdir / 'checkpoints').iterdir():
+    shutil.rmtree(path / 'variables')
+  with pytest.raises(errors.UserError, match='no other one is whole'):
+    open_at(workdir).set_damaged_aside()
+
+
+@pytest.mark.parametrize('names', [['1'], ['4'], ['1', '3', '4']])
+def test_deleted_checkpoints_are_missed(workdir, names):
+  for name in names:
+    shutil.rmtree(workdir / 'checkpoints' / name)
+  with pytest.raises(errors.UserError, match=f'step {", ".join(names)} is gone'):
+    open_at(workdir)
+
+
+def test_a_renamed_step_is_refused(workdir):
+  (workdir / 'checkpoints' / '4').rename(workdir / 'checkpoints' / '5')
+  (workdir / 'checkpoints.json').unlink()
+  with pytest.raises(checkpoint.DamagedError, match='step 5'):
+    open_at(workdir).restore(5, train_state(0))
+
+
+def test_a_damaged_index_and_a_file_in_place_of_the_folder(workdir):
+  index = workdir / 'checkpoints.json'
+  index.write_text(json.dumps({'steps': [1]})[:-3])
+  with pytest.raises(errors.UserError, match='checkpoints.json is damaged'):
+    open_at(workdir)
+  index.unlink()
+  shutil.rmtree(workdir / 'checkpoints')
+  (workdir / 'checkpoints').write_text('')
+  with pytest.raises(errors.UserError, match='is not a folder'):
+    open_at(workdir)
