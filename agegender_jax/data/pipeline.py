@@ -1,4 +1,4 @@
-"""Pictures for training and batches for evaluation, read ahead by Grain.
+"""Batches for training and evaluation, read ahead by Grain.
 
 An element of the Grain data set is a whole batch: gathering rows one by one
 costs ten times as much. `MapDataset.source` around what we have would keep
@@ -92,20 +92,26 @@ class Order:
     return rows
 
 
-class _Calls(grain.MapDataset):
-  """Random access by call to the pictures of its steps."""
+class _TrainCalls(grain.MapDataset):
+  """Random access by call to the batches of its steps."""
 
-  def __init__(self, source, order, calls):
+  def __init__(self, source, order, calls, make):
     super().__init__()
     self._source = source
     self._order = order
+    self._whole_order = dataclasses.replace(order, process_index=0, process_count=1)
     self._calls = calls
+    self._make = make
 
   def __len__(self):
     return len(self._calls)
 
   def __getitem__(self, call):
-    return self._source.gather(self._order.rows(self._calls[call]))
+    steps = self._calls[call]
+    batch = whole = self._make(self._source, self._order.rows(steps))
+    if self._order != self._whole_order:
+      whole = make_labels(self._source, self._whole_order.rows(steps))
+    return batch | {'known': count_known(whole, len(steps))}
 
 
 class _EvalSteps(grain.MapDataset):
@@ -128,25 +134,29 @@ class _EvalSteps(grain.MapDataset):
     )
 
 
-def train_pictures(
+def train_batches(
   source: source_lib.Source,
   order: Order,
   calls: Sequence[range],
   num_workers: int = 0,
+  with_images: bool = True,
 ) -> Batches:
-  """Iterates over the pictures of calls, each some consecutive steps.
+  """Iterates over the batches of calls, each some consecutive steps.
 
   Args:
     source: the split.
     order: of its rows.
     calls: the steps of each, counted from the start of the run, so that a
-      resumed run goes on where it was; see durations.
-    num_workers: processes that gather; 0 = a thread. Changes no picture.
+      resumed run goes on where it was; see training.schedules.
+    num_workers: processes that gather; 0 = a thread. Changes no batch.
+    with_images: False leaves `image` out: images stay on the devices.
 
   Returns:
-    A fresh uint8 [steps * B / process_count, S, S, 3] a call.
+    Per call a fresh batch, see schema, [steps * B / process_count, ...] each,
+    and `known`, see count_known.
   """
-  return _read_ahead(_Calls(source, order, calls), num_workers)
+  make = make_batch if with_images else make_labels
+  return _read_ahead(_TrainCalls(source, order, calls, make), num_workers)
 
 
 def eval_batches(
@@ -191,7 +201,7 @@ def make_batch(source: source_lib.Source, rows: np.ndarray) -> dict[str, np.ndar
 
 
 def make_labels(source: source_lib.Source, rows: np.ndarray) -> dict[str, np.ndarray]:
-  """Gathers what a batch has besides pictures, see make_batch."""
+  """Gathers what a batch has besides images, see make_batch."""
   known = rows != schema.UNKNOWN
   batch = {
     key: np.where(known, values[rows], schema.UNKNOWN).astype(values.dtype)
@@ -201,6 +211,22 @@ def make_labels(source: source_lib.Source, rows: np.ndarray) -> dict[str, np.nda
     'mask': known.astype(np.float32),
     'row': rows.astype(np.int32),
   }
+
+
+def count_known(batch: dict[str, np.ndarray], num_steps: int) -> np.ndarray:
+  """Counts the examples of each global batch whose label is known.
+
+  On the host, so that no device has to wait for another one's count.
+
+  Args:
+    batch: of global batches, [steps * B] each.
+    num_steps: how many steps it holds.
+
+  Returns:
+    float32 [steps, len(LABELS)], in the order of schema.LABELS.
+  """
+  known = [schema.known(batch, name) for name in schema.LABELS]
+  return np.stack(known, axis=-1).reshape(num_steps, -1, len(known)).sum(1)
 
 
 @functools.lru_cache(maxsize=4)

@@ -138,7 +138,8 @@ def predict_split(
     Columns [N]: the labels age (years), age_group, gender; those of
     `predictions`; `<task>_loss`, NaN where the label is unknown.
   """
-  batches = pipeline.eval_batches(source, batch_size=network.batch_size)
+  batch_size = network.batch_size_for(len(source))
+  batches = pipeline.eval_batches(source, batch_size=batch_size)
   output = network.predict_all(variables, batches)
   # Of a table's columns, age_low and age_high are the predicted interval.
   labels = {key: source.labels[key] for key in ('age', 'age_group', 'gender')}

@@ -11,7 +11,7 @@ from flax import linen as nn
 
 from agegender_jax import config as config_lib
 from agegender_jax import errors, models, schema, scoring
-from agegender_jax.models import layers, parameter_groups, preprocessing, tasks
+from agegender_jax.models import parameter_groups, preprocessing, tasks
 from agegender_jax.runtime import checkpoint, devices
 
 # Batches under way on the device, each in a thread of its own: what one thread
@@ -66,8 +66,7 @@ class Predictor:
         self.tasks,
         self.normalize_fn,
         preprocessing.create_views(crop, config.data.oversample),
-      ),
-      f'{config_lib.flatten(config)}, {layers.formulation()}',
+      )
     )
 
   def shapes(self) -> dict:

@@ -113,7 +113,7 @@ class Checkpoints:
     """Saves in the background; the caller may donate the state at once.
 
     Args:
-      state: a state.TrainState of NumPy arrays.
+      state: a steps.TrainState of NumPy arrays.
       scores: the validation scores, with the ranking metric.
       pending: what else a resumed run continues with, as JSON.
     """
@@ -190,7 +190,7 @@ class Checkpoints:
       return self._read(step, VARIABLES)
 
   def restore(self, step: int, target):
-    """Restores a state.TrainState like `target`; raises as above."""
+    """Restores a steps.TrainState like `target`; raises as above."""
     variables = self.restore_variables(step, target.variables)
     with self._naming_whole_ones():
       opt_state = self._read(step, OPTIMIZER, target.opt_state)

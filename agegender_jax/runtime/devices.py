@@ -1,6 +1,5 @@
 """Data parallelism: the only place that knows of devices and their axis."""
 
-import functools
 from collections.abc import Callable, Sequence
 
 import jax
@@ -8,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from agegender_jax import errors
-from agegender_jax.runtime import programs
 
 AXIS = 'batch'
 
@@ -40,11 +38,7 @@ def replicate(tree, devices: Sequence[jax.Device] | None = None):
 
 
 def place(tree):
-  """Hands each device its part of arrays of [devices, ...], to be kept there.
-
-  Args:
-    tree: of NumPy arrays, which a device may take as they are.
-  """
+  """Hands each device its part of arrays of [devices, ...], to be kept there."""
   return jax.device_put(tree, _sharding(AXIS))
 
 
@@ -54,11 +48,6 @@ def share(tree):
   Left where they are they would be copied at every call.
   """
   return jax.device_put(tree, _sharding())
-
-
-def repeat_for_devices(array: np.ndarray) -> np.ndarray:
-  """Repeats an array for each device of this process, no copy."""
-  return np.broadcast_to(array, (jax.local_device_count(), *array.shape))
 
 
 def unreplicate(tree):
@@ -77,11 +66,6 @@ def unreplicate(tree):
   return jax.tree.map(lambda leaf: np.array(leaf[0]), jax.device_get(first))
 
 
-def is_done(tree) -> bool:
-  """Says whether every leaf is computed, without waiting for it."""
-  return all(leaf.is_ready() for leaf in jax.tree.leaves(tree))
-
-
 def host_device() -> jax.Device | None:
   """Returns the host's processor, None where JAX_PLATFORMS leaves it out."""
   try:
@@ -91,7 +75,7 @@ def host_device() -> jax.Device | None:
 
 
 def has_one_device() -> bool:
-  """Says whether one device has this process's processor to itself."""
+  """Returns True if one device has this process's processor to itself."""
   return jax.local_device_count() == 1
 
 
@@ -105,78 +89,20 @@ def check_batch_size(name: str, batch_size: int) -> None:
     )
 
 
-def pmap_train_steps(steps: Callable, terms: str) -> Callable:
-  """Compiles `steps(state, data, batches, key)`, see steps.create_train_steps.
+def pmap_train_steps(train_steps: Callable) -> Callable:
+  """Compiles `train_steps(state, images, batch, key)` over the devices.
 
-  The state is donated, the key shared; `read` brings the report to the host.
-
-  Args:
-    steps: the function.
-    terms: what it follows from, see programs.kept.
+  The state is donated, the key is the same for all devices; see
+  steps.create_train_steps and `shard_steps`.
   """
-  pmap = functools.partial(
-    jax.pmap, axis_name=AXIS, in_axes=(0, 0, 0, None), donate_argnums=(0,)
+  return jax.pmap(
+    train_steps, axis_name=AXIS, in_axes=(0, 0, 0, None), donate_argnums=(0,)
   )
 
-  def joined(*args):
-    state, report = steps(*args)
-    return state, _join(report)
 
-  if not programs.are_kept():
-    return pmap(joined)
-
-  # A kept program knows nothing of the state's classes: it is of their leaves.
-  @functools.cache
-  def compiled(tree):
-    def on_leaves(leaves, *args):
-      state, report = joined(tree.unflatten(leaves), *args)
-      return jax.tree.leaves(state), report
-
-    over, same = _sharding(AXIS), _sharding()
-    return programs.kept(
-      pmap(on_leaves), f'{terms} {tree}', (over, over, over, same), (0,)
-    )
-
-  def train_steps(state, *args):
-    leaves, tree = jax.tree.flatten(state)
-    leaves, report = compiled(tree)(leaves, *args)
-    return tree.unflatten(leaves), report
-
-  return train_steps
-
-
-def _join(report):
-  """Joins {name: (sums, counts)}, float32 [steps] each, to one array.
-
-  A device then hands one array a call to the host, however many metrics.
-  """
-  pairs = [jnp.stack(pair, axis=-1) for pair in report.values()]
-  return {' '.join(report): jnp.stack(pairs, axis=1)}
-
-
-def read(report: dict[str, jax.Array]) -> dict[str, tuple[np.ndarray, ...]]:
-  """Brings the report of `pmap_train_steps` to the host, and waits for it.
-
-  Returns:
-    Metric name -> (sums, counts), float32 [steps] each.
-  """
-  ((names, first),) = unreplicate(report).items()
-  return {
-    name: (first[:, row, 0], first[:, row, 1]) for row, name in enumerate(names.split())
-  }
-
-
-def pmap_predict_step(step: Callable, terms: str) -> Callable:
-  """Compiles `step(variables, image)` over the devices.
-
-  Args:
-    step: the function.
-    terms: what it follows from, see programs.kept.
-  """
-  compiled = jax.pmap(step, axis_name=AXIS)
-  if not programs.are_kept():
-    return compiled
-  return programs.kept(compiled, terms, (_sharding(AXIS),) * 2)
+def pmap_predict_step(step: Callable) -> Callable:
+  """Compiles `step(variables, image)` over the devices."""
+  return jax.pmap(step, axis_name=AXIS)
 
 
 def _sharding(*axes, devices: Sequence[jax.Device] | None = None):
@@ -191,20 +117,24 @@ def shard(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def shard_steps(batch: dict[str, np.ndarray], num_steps: int) -> dict[str, np.ndarray]:
-  """Reshapes each [steps * B, ...] to [devices, steps, B / devices, ...].
+  """Divides the batches of several steps among the devices, no copy.
 
   Args:
-    batch: see schema.
+    batch: arrays of [steps * B, ...]; `known`, [steps, K], goes to each device.
     num_steps: how many steps it holds.
 
   Returns:
-    The same memory, as `pmap_train_steps` takes it.
+    Arrays of [devices, steps, B / devices, ...], as `pmap_train_steps` takes
+    them; `known` [devices, steps, K].
   """
   count = jax.local_device_count()
-  return {
-    key: value.reshape((num_steps, count, -1) + value.shape[1:]).swapaxes(0, 1)
-    for key, value in batch.items()
-  }
+
+  def divide(key, value):
+    if key == 'known':
+      return np.broadcast_to(value, (count, *value.shape))
+    return value.reshape((num_steps, count, -1) + value.shape[1:]).swapaxes(0, 1)
+
+  return {key: divide(key, value) for key, value in batch.items()}
 
 
 def unshard(array: jax.Array) -> np.ndarray:
@@ -217,19 +147,6 @@ def global_index(batch_size: int) -> jax.Array:
   """Returns int32 [b]: the rows of this device's shard in the global batch."""
   start = jax.lax.axis_index(AXIS) * batch_size
   return start + jnp.arange(batch_size)
-
-
-def with_device_axis(tree):
-  """Gives arrays inside of pmap the axis, [1, ...], that they are kept with.
-
-  Scalars stay so: what broadcasts them does not see how they are kept.
-  """
-  return jax.tree.map(lambda x: x[None] if x.ndim else x, tree)
-
-
-def without_device_axis(tree):
-  """Undoes `with_device_axis`."""
-  return jax.tree.map(lambda x: x[0] if x.ndim else x, tree)
 
 
 def mean_over(value, axis_name: str):

@@ -130,21 +130,15 @@ def exclude_nondeterminism() -> None:
 
 
 def set_up_compilation_cache() -> None:
-  """Keeps traced and compiled programs in the user's cache folder."""
-  home = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
-  path = str(pathlib.Path(home) / 'agegender_jax' / 'xla')
-  path = os.environ.get('JAX_COMPILATION_CACHE_DIR', path)
-  if not path:
+  """Keeps compiled programs in the user's cache folder, as JAX does."""
+  if 'JAX_COMPILATION_CACHE_DIR' in os.environ:
     return
   import jax
 
-  from agegender_jax.runtime import programs
-
-  if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
-    jax.config.update('jax_compilation_cache_dir', path)
-    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
-  if jax.config.jax_enable_compilation_cache and '://' not in path:
-    programs.keep_in(os.path.join(path, 'programs'))
+  home = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
+  path = str(pathlib.Path(home) / 'agegender_jax' / 'xla')
+  jax.config.update('jax_compilation_cache_dir', path)
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
 
 
 def set_up_logging() -> None:

@@ -19,7 +19,7 @@ def initialise(config, state, workdir: str):
 
   Args:
     config: of the run.
-    state: a state.TrainState as initialised from the seed.
+    state: a steps.TrainState as initialised from the seed.
     workdir: output folder; gets init.json, which says what was loaded.
 
   Returns:

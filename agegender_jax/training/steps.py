@@ -1,17 +1,75 @@
-"""The pure steps, on one device's shard of the global batch."""
+"""The training state and the pure steps, on one device's shard of a batch."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
+from flax import struct
 
-from agegender_jax import schema
+from agegender_jax import models, schema
 from agegender_jax.models import parameter_groups, tasks
 from agegender_jax.runtime import devices
-from agegender_jax.training import state as state_lib
-from agegender_jax.training import step_metrics
+
+
+@struct.dataclass
+class TrainState:
+  """What a step changes; a run is a function of (config, step) otherwise.
+
+  Attributes:
+    step: int32 [], optimizer steps done.
+    params: the network's parameters.
+    batch_stats: the batch norms' running statistics; {} without any.
+    opt_state: the optimizer's state, of the trained parameters.
+  """
+
+  step: jax.Array
+  params: Any
+  batch_stats: Any
+  opt_state: Any
+
+  @property
+  def variables(self) -> dict[str, Any]:
+    """Returns what `model.apply` takes."""
+    return {'params': self.params, 'batch_stats': self.batch_stats}
+
+
+def create_state(
+  model: nn.Module,
+  optimizer: optax.GradientTransformation,
+  image_size: int,
+  seed: int,
+  is_frozen: Callable[[str], bool] = lambda path: False,
+) -> TrainState:
+  """Initialises a network and its optimizer.
+
+  Args:
+    model: linen module, `__call__(image, train)`.
+    optimizer: see `optimizers.create_optimizer`.
+    image_size: pixels, height and width, of the network's input.
+    seed: of the initialisation.
+    is_frozen: path of a parameter -> True if training leaves it.
+
+  Returns:
+    A TrainState at step 0, on the host where JAX may use it: a GPU's compiler
+    takes longer for what runs once.
+  """
+
+  @jax.jit
+  def init(key):
+    variables = models.init_variables(model, key, image_size)
+    trained, _ = parameter_groups.split(variables['params'], is_frozen)
+    return TrainState(
+      step=jnp.zeros((), jnp.int32),
+      params=variables['params'],
+      batch_stats=variables.get('batch_stats', {}),
+      opt_state=optimizer.init(trained),
+    )
+
+  with jax.default_device(devices.host_device()):
+    return init(jax.random.key(seed))
 
 
 def weighted_loss(
@@ -44,6 +102,41 @@ def weighted_loss(
   return total, parts
 
 
+def batch_sums(
+  batch_tasks: Sequence[tasks.Task],
+  logits: dict[str, jax.Array],
+  batch: dict[str, jax.Array],
+) -> dict[str, tuple[jax.Array, jax.Array]]:
+  """Computes training metrics of a shard as sums and counts.
+
+  Args:
+    batch_tasks: the tasks.
+    logits: task name -> float32 [B, K].
+    batch: see schema.
+
+  Returns:
+    Metric name -> (sum, count), both float32 [].
+  """
+  decoded = {}
+  for task in batch_tasks:
+    decoded |= task.decode(logits[task.name])
+  values = {}
+  if 'age' in decoded:
+    values['age_mae'] = ('age', jnp.abs(decoded['age'] - batch['age']))
+  if 'age_group' in decoded:
+    hit = decoded['age_group'] == batch['age_group']
+    values['age_group_accuracy'] = ('age_group', hit)
+  if 'gender_prob' in decoded:
+    female = decoded['gender_prob'] > 0.5
+    hit = female == (batch['gender'] == schema.FEMALE)
+    values['gender_accuracy'] = ('gender', hit)
+  result = {}
+  for name, (label, value) in values.items():
+    known = schema.known(batch, label)
+    result[name] = ((value * known).sum(), known.sum())
+  return result
+
+
 def create_train_step(
   model: nn.Module,
   optimizer: optax.GradientTransformation,
@@ -60,22 +153,22 @@ def create_train_step(
     train_tasks: the tasks.
     augment_fn: keys [B], uint8 image -> float image in [0, 255].
     normalize_fn: image in [0, 255] -> the network's input.
-    is_frozen: path of a parameter -> whether it stays; no gradient of such a
+    is_frozen: path of a parameter -> True if it stays; no gradient of such a
       parameter is computed.
 
   Returns:
     A pure function of state, batch (the device's shard) and key of the run,
-    which returns the new state and {name: (sum, count)} of the metrics and of
-    `loss` over the global batch. See `create_train_steps`.
+    which returns the new state and name -> (sum, count), float32 [2], of the
+    metrics and losses over the global batch. See `create_train_steps`.
   """
 
-  def train_step(state: state_lib.TrainState, batch, key):
+  def train_step(state: TrainState, batch, key):
     key = jax.random.fold_in(key, state.step)
     rows = devices.global_index(batch['image'].shape[0])
     augment_key, dropout_key = jax.random.split(key)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(augment_key, rows)
     image = normalize_fn(augment_fn(keys, batch['image']))
-    # One draw a device: dropout alone depends on the number of devices.
+    # One draw per device: dropout alone depends on the number of devices.
     dropout_key = jax.random.fold_in(dropout_key, rows[0])
 
     trained, frozen = parameter_groups.split(state.params, is_frozen)
@@ -95,37 +188,21 @@ def create_train_step(
     (loss, (logits, updates, parts)), gradients = jax.value_and_grad(
       loss_fn, has_aux=True
     )(trained)
-    loss, parts, gradients = devices.psum((loss, parts, gradients))
-    trained, opt_state = _update(optimizer, gradients, state.opt_state, trained)
-    sums = step_metrics.batch_sums(train_tasks, logits, batch)
-    report = devices.psum(sums)
-    parts = {'loss': loss, **{f'{k}_loss': v for k, v in parts.items()}}
-    report |= {k: (v, jnp.ones_like(v)) for k, v in parts.items()}
-    return (
-      state_lib.TrainState(
-        step=state.step + 1,
-        params=parameter_groups.join(trained, frozen),
-        batch_stats=updates.get('batch_stats', {}),
-        opt_state=opt_state,
-      ),
-      report,
+    sums = batch_sums(train_tasks, logits, batch)
+    loss, parts, gradients, sums = devices.psum((loss, parts, gradients, sums))
+    changes, opt_state = optimizer.update(gradients, state.opt_state, trained)
+    trained = optax.apply_updates(trained, changes)
+    losses = {'loss': loss, **{f'{name}_loss': part for name, part in parts.items()}}
+    report = sums | {name: (loss, jnp.ones_like(loss)) for name, loss in losses.items()}
+    state = TrainState(
+      step=state.step + 1,
+      params=parameter_groups.join(trained, frozen),
+      batch_stats=updates.get('batch_stats', {}),
+      opt_state=opt_state,
     )
+    return state, {name: jnp.stack(pair) for name, pair in report.items()}
 
   return train_step
-
-
-def _update(optimizer, gradients, opt_state, params):
-  """Returns the new parameters and the new state of the optimizer.
-
-  In the shape in which devices keep them: else XLA sees a reshape behind each
-  moment, computes it for each use once more, and copies the old one first.
-  """
-  gradients, opt_state, params = devices.with_device_axis(
-    (gradients, opt_state, params)
-  )
-  changes, opt_state = optimizer.update(gradients, opt_state, params)
-  params = optax.apply_updates(params, changes)
-  return devices.without_device_axis((params, opt_state))
 
 
 def create_train_steps(train_step: Callable) -> Callable:
@@ -136,30 +213,20 @@ def create_train_steps(train_step: Callable) -> Callable:
 
   Returns:
     A pure function for `devices.pmap_train_steps`, of a device's part of:
-    state; data, which stays for many calls: `labels`, all of some batches but
-    the pictures, [K, b] each and `known` [K, 5], step s at s % K, and where
-    pictures stay as well `image`, uint8 [N, S, S, 3]; batches, arrays of
-    [steps, ...]: `image` where they do not stay; key of the run. See feed.Feed.
-    It returns the new state and the metrics as (sum, count) of float32 [steps]
-    each.
+    state; images, uint8 [N, S, S, 3], those of the whole split where they stay
+    on the device, else None; batch, arrays of [steps, ...], see schema, without
+    `image` where images stay; key of the run. It returns the new state and
+    metric name -> (sum, count), float32 [steps, 2].
   """
 
-  def train_steps(state, data, batches, key):
+  def train_steps(state, images, batch, key):
     def run(state, batch):
-      labels = {
-        name: jax.lax.dynamic_index_in_dim(
-          values, state.step % len(values), keepdims=False
-        )
-        for name, values in data['labels'].items()
-      }
-      kept = data.get('image')
-      image = batch['image'] if kept is None else kept[labels['row']]
-      return train_step(state, labels | {'image': image}, key)
+      if images is not None:
+        batch = batch | {'image': images[batch['row']]}
+      return train_step(state, batch, key)
 
-    if len(jax.tree.leaves(batches)[0]) == 1:
-      state, report = run(state, {k: v[0] for k, v in batches.items()})
-      return state, jax.tree.map(lambda x: x[None], report)
     # XLA on CPU is many times slower at convolutions inside of a loop.
-    return jax.lax.scan(run, state, batches, unroll=jax.default_backend() == 'cpu')
+    unrolls = len(batch['row']) == 1 or jax.default_backend() == 'cpu'
+    return jax.lax.scan(run, state, batch, unroll=unrolls)
 
   return train_steps

@@ -1,27 +1,95 @@
 """Trains a network, keeps the best, scores it (`--mode=train`)."""
 
+import dataclasses
 import functools
+import json
 import math
 import pathlib
 import time
+from collections.abc import Callable
 
 import jax
 import numpy as np
+import optax
 
 from agegender_jax import config as config_lib
-from agegender_jax import errors
-from agegender_jax.evaluation import artifacts, held_out, labelled, summary
-from agegender_jax.inference import predictor
-from agegender_jax.runtime import checkpoint, devices
-from agegender_jax.training import (
-  build,
-  feed,
-  finish,
-  initialise,
-  progress,
-  step_metrics,
-  writer,
+from agegender_jax import errors, report
+from agegender_jax.data import pipeline
+from agegender_jax.data import source as source_lib
+from agegender_jax.evaluation import (
+  artifacts,
+  evaluate,
+  grad_cam,
+  held_out,
+  labelled,
+  summary,
 )
+from agegender_jax.inference import predictor
+from agegender_jax.models import parameter_groups
+from agegender_jax.runtime import checkpoint, devices
+from agegender_jax.scoring import calibration
+from agegender_jax.training import (
+  augment,
+  initialise,
+  logging,
+  optimizers,
+  schedules,
+  steps,
+)
+
+# Of a device's memory, what the images may take; the rest is for training.
+_LARGEST_SHARE = 0.7
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """What trains a network; it follows from the configuration alone.
+
+  Attributes:
+    durations: when the run does what.
+    schedule: step -> learning rate.
+    state: the first state, on one device.
+    train_steps: steps.create_train_steps, compiled over the devices.
+  """
+
+  durations: schedules.Durations
+  schedule: optax.Schedule
+  state: steps.TrainState
+  train_steps: Callable
+
+
+def create_run(config, network: predictor.Predictor, num_examples: int) -> Run:
+  """Creates optimizer, first state and train step.
+
+  Args:
+    config: the run's configuration.
+    network: of the same configuration.
+    num_examples: of the training split.
+
+  Raises:
+    errors.UserError: anything in the configuration that the user can fix.
+  """
+  durations = schedules.create_durations(config.train, num_examples)
+  schedule = schedules.create_schedule(config.optimizer, durations)
+  optimizer = optimizers.create_optimizer(config.optimizer, schedule)
+  state = steps.create_state(
+    network.model, optimizer, network.input_size, config.seed, network.is_frozen
+  )
+  parameter_groups.check_rules(
+    config.optimizer.freeze, config.optimizer.lr_multipliers, state.params
+  )
+  train_step = steps.create_train_step(
+    network.model,
+    optimizer,
+    network.tasks,
+    augment.create_augment(
+      augment.create_strengths(config.data), config.data.crop_size
+    ),
+    network.normalize_fn,
+    network.is_frozen,
+  )
+  train_steps = devices.pmap_train_steps(steps.create_train_steps(train_step))
+  return Run(durations, schedule, state, train_steps)
 
 
 def check_finite(
@@ -45,6 +113,28 @@ def check_finite(
       )
 
 
+def load_images(source: source_lib.Source) -> jax.Array:
+  """Copies the images of a split to every device, for `data.cache=device`.
+
+  Returns:
+    uint8 [devices, N, S, S, 3].
+
+  Raises:
+    errors.UserError: the devices have too little memory.
+  """
+  shape = source.gather(np.zeros(1, np.int64)).shape[1:]
+  needed = len(source) * int(np.prod(shape))
+  statistics = jax.local_devices()[0].memory_stats() or {}
+  available = statistics.get('bytes_limit')
+  if available and needed > _LARGEST_SHARE * available:
+    raise errors.UserError(
+      f'data.cache=device needs {needed / 1e9:.1f} GB per device for '
+      f'{len(source)} images and each has {available / 1e9:.1f} GB: use '
+      '--config.data.cache=memmap or a smaller image_size'
+    )
+  return devices.replicate(source.gather(np.arange(len(source))))
+
+
 class Trainer:
   """Everything of a run that does not change while it trains."""
 
@@ -52,7 +142,8 @@ class Trainer:
     """Opens the data and builds network, optimizer and step.
 
     Raises:
-      errors.UserError: anything in the configuration or data to mend.
+      errors.UserError: anything in the configuration or data that the user can
+        fix.
     """
     self.config, self.workdir = config, workdir
     devices.check_batch_size('train.batch_size', config.train.batch_size)
@@ -75,44 +166,7 @@ class Trainer:
     self.held_out = held_out.open_held_out(
       config, self.splits['train'], self.splits['test']
     )
-    self.run = build.create_run(config, self.network, len(self.splits['train']))
-
-  def validate(self, state) -> dict[str, float]:
-    """Scores the validation split, as `validation/<score>`."""
-    start = time.monotonic()
-    table = labelled.predict_split(
-      self.network,
-      state.variables,
-      self.splits['validation'],
-      self.config.data.age_groups,
-    )
-    scores = labelled.score_split(self.network, table, num_samples=0)
-    scores['seconds'] = time.monotonic() - start
-    return {f'validation/{name}': value for name, value in scores.items()}
-
-  def _scalars(self, step, rows, pace, flops_per_image) -> dict[str, float]:
-    """Describes training up to a step, by its metrics and progress's times."""
-    speed = self.config.train.batch_size / pace['train/step_seconds']
-    # On a GPU it would be done after the steps that are asked for already.
-    with jax.default_device(devices.host_device()):
-      rate = float(self.run.schedule(step - 1))
-    return {
-      **step_metrics.mean_metrics(rows),
-      'train/learning_rate': rate,
-      'train/images_per_second': speed,
-      'train/tflops': flops_per_image * speed / 1e12,
-      **pace,
-    }
-
-  def is_patience_spent(self, step: int) -> bool:
-    """Says whether validation had stopped improving by `step`."""
-    patience = self.config.train.patience_evaluations
-    rows = artifacts.read_metrics(self.workdir) if patience else []
-    for name, sign in self.ranking:
-      scores = [sign * row[name] for row in rows if row['step'] <= step and name in row]
-      if scores:
-        return len(scores) - 1 - np.argmax(scores) >= patience
-    return False
+    self.run = create_run(config, self.network, len(self.splits['train']))
 
   def train(
     self, state, checkpoints: checkpoint.Checkpoints, flops_per_image: int
@@ -127,61 +181,146 @@ class Trainer:
     Raises:
       errors.UserError: the loss is no longer finite.
     """
-    config, plan = self.config, self.run.plan
+    config, durations = self.config, self.run.durations
     start = checkpoints.latest_step() or 0
     if start:
       state = checkpoints.restore(start, state)
-      print(f'resumed at step {start} of {plan.total}')
-      if self.is_patience_spent(start):
+      print(f'resumed at step {start} of {durations.total}')
+      if self._is_patience_spent(start):
         return
     state = devices.replicate(state)
     key = devices.share(jax.random.key(config.seed))
-    calls = plan.calls(start, config.train.steps_per_call)
-    data_feed = feed.Feed(config, self.splits['train'], calls)
-    log = writer.Writer(self.workdir, start, plan.total)
-    running = progress.Progress(start, config.train.log_every_steps)
+    calls = durations.calls(start, config.train.steps_per_call)
+    images, batches = self._open_batches(calls)
+    log = logging.Logger(self.workdir, start, durations.total)
+    meter = logging.Meter(start)
     compiled, since_evaluation = set(), []
     try:
       for call in calls:
-        asked = time.monotonic()
-        data, batches = data_feed.take()
-        waited = time.monotonic() - asked
+        clock = time.monotonic()
+        batch = devices.shard_steps(next(batches), len(call))
+        waited = time.monotonic() - clock
         is_new = len(call) not in compiled
-        if is_new:  # Nothing else runs meanwhile: its time is told apart.
+        if is_new:  # Nothing else runs meanwhile: its time is known apart.
           compiled.add(len(call))
-          running.settle()
-          asked = time.monotonic()
-        state, report = self.run.train_steps(state, data, batches, key)
-        compiling = time.monotonic() - asked if is_new else 0.0
-        running.add(progress.Call(call.stop, report, waited, compiling))
-        evaluates = call.stop in plan.evaluations
-        for step, rows, pace in running.records(drain=evaluates):
-          latest = checkpoints.latest_step()
-          losses = [float(loss) for row in rows for loss in row['loss'][0]]
-          check_finite('loss', losses, step, latest)
-          since_evaluation += rows
-          ends = evaluates and step == call.stop
-          scalars = self._scalars(
-            step, since_evaluation if ends else rows, pace, flops_per_image
-          )
-          if ends:
-            scalars |= self.validate(state)
-            loss = [scalars.get('validation/loss', 0.0)]
-            check_finite('validation loss', loss, step, latest)
-            since_evaluation.clear()
-          # Recorded before it is saved: a resumed run drops what is ahead.
-          log.write(step, step / plan.per_epoch, scalars)
-          log.progress(step, step / plan.per_epoch, scalars)
+          jax.block_until_ready(state)
+          clock = time.monotonic()
+        state, report = self.run.train_steps(state, images, batch, key)
+        compiling = time.monotonic() - clock if is_new else 0.0
+        meter.add(report, waited, compiling)
+        step, evaluates = call.stop, call.stop in durations.evaluations
+        if not evaluates and step - meter.step < config.train.log_every_steps:
+          continue
+        reports, times = meter.end(step)
+        losses = [float(loss) for report in reports for loss in report['loss'][:, 0]]
+        check_finite('loss', losses, step, checkpoints.latest_step())
+        since_evaluation += reports
+        scalars = self._scalars(
+          step, since_evaluation if evaluates else reports, times, flops_per_image
+        )
         if evaluates:
+          scalars |= self._validate(state)
+          loss = [scalars.get('validation/loss', 0.0)]
+          check_finite('validation loss', loss, step, checkpoints.latest_step())
+        # Recorded before it is saved: a resumed run drops what is ahead.
+        log.write(step, step / durations.per_epoch, scalars)
+        if evaluates:
+          since_evaluation.clear()
           checkpoints.save(devices.unreplicate(state), scalars)
-          if self.is_patience_spent(call.stop):
-            print(f'early stopping after step {call.stop}')
+          if self._is_patience_spent(step):
+            print(f'early stopping after step {step}')
             break
-          running.restart(call.stop)
+          meter.restart(step)
     finally:
-      data_feed.close()
+      batches.close()
       log.close()
       checkpoints.wait()
+
+  def _open_batches(self, calls):
+    """Returns the images that stay on the devices, or None, and the batches."""
+    config, source = self.config, self.splits['train']
+    order = pipeline.Order(
+      len(source),
+      config.train.batch_size,
+      config.seed,
+      jax.process_index(),
+      jax.process_count(),
+    )
+    images = load_images(source) if config.data.cache == 'device' else None
+    batches = pipeline.train_batches(
+      source, order, calls, config.data.num_workers, with_images=images is None
+    )
+    return images, batches
+
+  def _validate(self, state) -> dict[str, float]:
+    """Scores the validation split, as `validation/<score>`."""
+    start = time.monotonic()
+    table = labelled.predict_split(
+      self.network,
+      state.variables,
+      self.splits['validation'],
+      self.config.data.age_groups,
+    )
+    scores = labelled.score_split(self.network, table, num_samples=0)
+    scores['seconds'] = time.monotonic() - start
+    return {f'validation/{name}': value for name, value in scores.items()}
+
+  def _scalars(self, step, reports, times, flops_per_image) -> dict[str, float]:
+    """Returns what is logged of training up to a step."""
+    speed = self.config.train.batch_size / times['train/step_seconds']
+    # On a GPU it would be done after the steps that are asked for already.
+    with jax.default_device(devices.host_device()):
+      rate = float(self.run.schedule(step - 1))
+    return {
+      **logging.mean_metrics(reports),
+      'train/learning_rate': rate,
+      'train/images_per_second': speed,
+      'train/tflops': flops_per_image * speed / 1e12,
+      **times,
+    }
+
+  def _is_patience_spent(self, step: int) -> bool:
+    """Returns True if validation had stopped improving by `step`."""
+    patience = self.config.train.patience_evaluations
+    rows = artifacts.read_metrics(self.workdir) if patience else []
+    for name, sign in self.ranking:
+      scores = [sign * row[name] for row in rows if row['step'] <= step and name in row]
+      if scores:
+        return len(scores) - 1 - np.argmax(scores) >= patience
+    return False
+
+  def finish(self, variables, step: int) -> None:
+    """Calibrates and scores a step and writes what the run leaves.
+
+    Args:
+      variables: of the step, on one device.
+      step: the chosen one.
+    """
+    config, workdir, network = self.config, self.workdir, self.network
+    num_parameters = sum(leaf.size for leaf in jax.tree.leaves(variables['params']))
+    variables = devices.replicate(variables)
+    test = self.splits['test']
+    fitted = held_out.calibrate(config, network, variables, step, *self.held_out)
+    if fitted:
+      calibration.write(calibration.path(config, workdir), fitted)
+    scores, table = evaluate.score_step(
+      config,
+      network,
+      variables,
+      test,
+      config.data.test_split,
+      step,
+      self.splits['train'].hashes,
+      fitted,
+    )
+    artifacts.write_results(workdir, scores, table, test, config, fitted)
+    grad_cam.write_saliency(network, variables, test, workdir)
+    speed = summary.run_summary(workdir, config, num_parameters)
+    summary.write_json(workdir, 'run.json', speed)
+    page = report.write_report(workdir)
+    print(json.dumps(scores, indent=2))
+    summary.print_speed(speed)
+    print(f'report: {page}')
 
 
 def train_and_evaluate(config, workdir: str, recipe: str = '') -> None:
@@ -189,12 +328,12 @@ def train_and_evaluate(config, workdir: str, recipe: str = '') -> None:
 
   Args:
     config: the run's configuration.
-    workdir: output folder; gets everything that the README's section "What a
-      run leaves" lists.
+    workdir: output folder; gets everything that the documentation of the
+      workdir lists.
     recipe: the recipe's path and argument, for the record.
 
   Raises:
-    errors.UserError: anything that the user can mend, in one line.
+    errors.UserError: anything that the user can fix, in one line.
   """
   config_lib.save_config(config, workdir, recipe)
   if artifacts.is_finished(pathlib.Path(workdir)):
@@ -218,12 +357,4 @@ def train_and_evaluate(config, workdir: str, recipe: str = '') -> None:
     variables = checkpoints.restore_variables(step, state.variables)
   finally:
     checkpoints.close()
-  finish.finish(
-    config,
-    workdir,
-    trainer.network,
-    devices.replicate(variables),
-    step,
-    trainer.splits,
-    trainer.held_out,
-  )
+  trainer.finish(variables, step)

@@ -16,7 +16,7 @@ from agegender_jax.evaluation import labelled
 from agegender_jax.inference import predictor
 from agegender_jax.models import flops, layers
 from agegender_jax.runtime import devices, process
-from agegender_jax.training import augment, build, feed, progress
+from agegender_jax.training import augment, logging, trainer
 from benchmarking import made_up, profiles
 
 CHANNELS = 64  # Of a convolution on its own, in and out.
@@ -25,18 +25,11 @@ _PROFILED_STEPS = 3
 _LONGEST = 10**6  # Batches that the input is timed over, at most.
 
 
-def place_call(batch: dict[str, np.ndarray], num_steps: int) -> tuple[dict, dict]:
-  """Puts a batch on the devices, to be all batches of a call.
-
-  Returns:
-    `data` and `batches`, see steps.create_train_steps.
-  """
-  labels = {key: value for key, value in batch.items() if key != 'image'}
-  image = np.concatenate([batch['image']] * num_steps)
-  batches = devices.shard_steps({'image': image}, num_steps)
-  # The labels of one step: every step has them.
-  data = {'labels': feed.place_labels(labels, labels, range(1))}
-  return data, devices.place(batches)
+def place_call(batch: dict[str, np.ndarray], num_steps: int) -> dict:
+  """Puts a batch on the devices, to be all batches of a call."""
+  batch = {key: np.concatenate([value] * num_steps) for key, value in batch.items()}
+  batch['known'] = pipeline.count_known(batch, num_steps)
+  return devices.place(devices.shard_steps(batch, num_steps))
 
 
 class _Job:
@@ -72,12 +65,12 @@ class Step(_Job):
     super().__init__(task, config)
     devices.check_batch_size('train.batch_size', config.train.batch_size)
     network = predictor.Predictor(config)
-    run = build.create_run(config, network, PICTURES)
+    run = trainer.create_run(config, network, PICTURES)
     self.state = devices.replicate(run.state)
     batch = task.get('batch') or made_up.create_batch(config)
     self.steps = config.train.steps_per_call
     key = devices.share(jax.random.key(0))
-    self.rest = *place_call(batch, self.steps), key
+    self.rest = None, place_call(batch, self.steps), key
     start = time.perf_counter()
     self.call = run.train_steps.lower(self.state, *self.rest).compile()
     seconds = time.perf_counter() - start
@@ -105,7 +98,7 @@ class Step(_Job):
     start = time.perf_counter()
     for _ in range(calls):
       in_flight.append(self.take_steps())
-      if len(in_flight) > progress.CALLS_IN_FLIGHT:
+      if len(in_flight) > logging.CALLS_IN_FLIGHT:
         jax.block_until_ready(in_flight.popleft())
     jax.block_until_ready(self.state)
     return (time.perf_counter() - start) / (calls * self.steps)
@@ -129,7 +122,7 @@ class Predict(_Job):
   def __init__(self, task, config):
     super().__init__(task, config)
     self.network = predictor.Predictor(config)
-    run = build.create_run(config, self.network, PICTURES)
+    run = trainer.create_run(config, self.network, PICTURES)
     self.variables = devices.replicate(run.state.variables)
     self.batch = made_up.create_batch(config)
     start = time.perf_counter()
@@ -196,31 +189,32 @@ class Input(_Job):
 
   def create_feed(self):
     """Returns a function that takes what a step needs, as training does."""
-    return self._open_feed().take
+    batches = self._open_batches()
+    return lambda: devices.shard_steps(next(batches), 1)
 
   def _open_split(self):
     return labelled.open_split(self.config, self.config.data.train_split)
 
-  def _open_feed(self):
+  def _open_batches(self):
+    source = self._open_split()
+    order = pipeline.Order(len(source), self.config.train.batch_size, 0)
     calls = [range(step, step + 1) for step in range(_LONGEST)]
-    return feed.Feed(self.config, self._open_split(), calls)
+    return pipeline.train_batches(source, order, calls)
 
   def create_shard(self):
     """Returns a function that hands a batch to the devices, as a step does."""
-    source = self._open_feed()
-    data, batches = source.take()
-    source.close()
+    with self._open_batches() as batches:
+      batch = devices.shard_steps(next(batches), 1)
 
     # It looks at each array, JAX hands over no others, and returns one: each
     # more would cost as well.
-    def look(state, data, batches, key):
-      arrays = jax.tree.leaves((data, batches))
-      seen = jnp.stack([x.ravel()[0].astype(jnp.float32) for x in arrays])
-      return state, {'seen': (seen, seen)}
+    def look(state, images, batch, key):
+      arrays = jax.tree.leaves(batch)
+      return state, jnp.stack([x.ravel()[0].astype(jnp.float32) for x in arrays])
 
-    compiled = devices.pmap_train_steps(look, terms='')
+    compiled = devices.pmap_train_steps(look)
     key = devices.share(jax.random.key(0))
-    return lambda: compiled({}, data, batches, key)[1]
+    return lambda: compiled({}, None, batch, key)[1]
 
   def create_augment(self):
     """Returns a function that augments and normalises on one device."""

@@ -34,14 +34,14 @@ def main() -> None:
   from benchmarking import jax_jobs, made_up
 
   marks['imports'] = time.time()
-  run = trainer.build.create_run(config, predictor.Predictor(config), 4000)
+  run = trainer.create_run(config, predictor.Predictor(config), 4000)
   state = devices.replicate(run.state)
   jax.block_until_ready(state)
   marks['state'] = time.time()
-  data, batches = jax_jobs.place_call(made_up.create_batch(config), 1)
+  batch = jax_jobs.place_call(made_up.create_batch(config), 1)
   key = devices.share(jax.random.key(0))
   for stage in ('first step', 'second step'):
-    state, report = run.train_steps(state, data, batches, key)
+    state, report = run.train_steps(state, None, batch, key)
     jax.block_until_ready((state, report))
     marks[stage] = time.time()
   device = f'{jax.device_count()} x {jax.devices()[0].device_kind}'

@@ -38,16 +38,16 @@ def single(steps, start=0):
 
 
 def train(source=None, calls=None, num_workers=0, **options):
-  """Returns the batches of a run: pictures as read, labels by its order."""
+  """Returns the batches of a run, without `known`."""
   source = source or Numbered()
   options = {'batch_size': 8, 'seed': 3} | options
   order = pipeline.Order(len(source), **options)
   calls = single(12) if calls is None else calls
-  with pipeline.train_pictures(source, order, calls, num_workers) as it:
-    return [
-      pipeline.make_labels(source, order.rows(call)) | {'image': image}
-      for call, image in zip(calls, it, strict=True)
-    ]
+  with pipeline.train_batches(source, order, calls, num_workers) as it:
+    batches = list(it)
+  for call, batch in zip(calls, batches, strict=True):
+    assert batch.pop('known').shape == (len(call), len(schema.LABELS))
+  return batches
 
 
 def assert_equal(first, second):
@@ -59,7 +59,7 @@ def assert_equal(first, second):
       assert one[key].dtype == other[key].dtype
 
 
-def test_pictures_and_labels_follow_the_contract():
+def test_images_and_labels_follow_the_contract():
   batches = train()
   assert len(batches) == 12
   for batch in batches:
@@ -121,13 +121,40 @@ def test_a_call_has_the_batches_of_its_steps():
       )
 
 
-def test_pictures_are_fresh_arrays():
+def test_images_are_fresh_arrays():
   order = pipeline.Order(N, batch_size=8, seed=3)
-  with pipeline.train_pictures(Numbered(), order, single(12)) as it:
+  with pipeline.train_batches(Numbered(), order, single(12)) as it:
     kept = [next(it) for _ in range(6)]
-    for image in kept[:5]:
-      image[...] = 0
-    np.testing.assert_array_equal(kept[5], train()[5]['image'])
+    for batch in kept[:5]:
+      batch['image'][...] = 0
+    np.testing.assert_array_equal(kept[5]['image'], train()[5]['image'])
+
+
+def test_known_labels_are_counted_by_batch():
+  labels = {
+    'age': np.array([3, -1, 5, 7, -1, -1], np.float32),
+    'age_group': np.array([0, 1, -1, 2, 3, -1], np.int32),
+    'gender': np.array([1, 1, 1, -1, -1, -1], np.int32),
+    'age_low': np.array([3, 8, 5, 7, 2, -1], np.int32),
+    'age_high': np.array([3, 9, 5, 7, 4, -1], np.int32),
+    'mask': np.array([1, 1, 0, 1, 1, 0], np.float32),
+  }
+  found = pipeline.count_known(labels, 2)
+  np.testing.assert_array_equal(found, [[1, 2, 2, 2, 2], [1, 2, 0, 2, 2]])
+  assert found.dtype == np.float32
+
+
+def test_known_labels_are_those_of_all_processes():
+  order = pipeline.Order(N, batch_size=8, seed=3, process_index=1, process_count=2)
+  with pipeline.train_batches(Numbered(), order, single(2), with_images=False) as it:
+    batch = next(it)
+  assert len(batch['row']) == 4 and 'image' not in batch
+  np.testing.assert_array_equal(batch['known'], [[8] * 5])
+
+
+def test_nothing_to_train_is_no_error():
+  order = pipeline.Order(N, batch_size=8, seed=3)
+  pipeline.train_batches(Numbered(), order, []).close()
 
 
 @pytest.mark.parametrize('size', [1, 7, 8, 9, N])
@@ -184,7 +211,7 @@ def test_workers_change_no_batch(tmp_path, kind):
 
 def test_closing_early_ends_the_stream():
   order = pipeline.Order(N, batch_size=8, seed=0)
-  batches = pipeline.train_pictures(Numbered(), order, single(1000))
+  batches = pipeline.train_batches(Numbered(), order, single(1000))
   next(batches)
   batches.close()
   batches.close()

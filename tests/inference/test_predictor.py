@@ -5,7 +5,7 @@ import pytest
 from agegender_jax import config as config_lib
 from agegender_jax.inference import predictor
 from agegender_jax.runtime import devices
-from agegender_jax.training import optimizers, state
+from agegender_jax.training import optimizers, steps
 
 
 def small_config(**fields):
@@ -20,8 +20,8 @@ def small_config(**fields):
 
 def variables_of(network):
   optimizer = optimizers.create_optimizer(small_config().optimizer, lambda step: 0.1)
-  return state.create_state(
-    network.model, optimizer, network.input_size, seed=1, terms=''
+  return steps.create_state(
+    network.model, optimizer, network.input_size, seed=1
   ).variables
 
 

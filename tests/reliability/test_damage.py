@@ -12,13 +12,13 @@ import pytest
 
 from agegender_jax import errors
 from agegender_jax.runtime import checkpoint
-from agegender_jax.training import state
+from agegender_jax.training import steps
 
 
 def train_state(step):
   random = np.random.default_rng(step)
   kernel = random.normal(size=(16, 16)).astype(np.float32)
-  return state.TrainState(
+  return steps.TrainState(
     step=jnp.asarray(step, jnp.int32),
     params={'dense': {'kernel': kernel}},
     batch_stats={'norm': {'mean': kernel[0]}},

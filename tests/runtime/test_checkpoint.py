@@ -5,11 +5,11 @@ import pytest
 
 from agegender_jax import errors
 from agegender_jax.runtime import checkpoint
-from agegender_jax.training import state
+from agegender_jax.training import steps
 
 
 def train_state(step, size=2):
-  return state.TrainState(
+  return steps.TrainState(
     step=jnp.asarray(step, jnp.int32),
     params={'dense': {'kernel': jnp.full((size, size), float(step))}},
     batch_stats={},

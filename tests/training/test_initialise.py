@@ -11,7 +11,7 @@ import pytest
 from agegender_jax import config as config_lib
 from agegender_jax import errors
 from agegender_jax.inference import predictor as predictor_lib
-from agegender_jax.training import initialise, state
+from agegender_jax.training import initialise, steps
 
 
 def zeros(*shape):
@@ -116,7 +116,7 @@ def config(tmp_path, monkeypatch):
 def first_state(config):
   network = predictor_lib.Predictor(config).model
   drawn = network.init(jax.random.key(0), zeros(1, 8, 8, 3), train=False)
-  return state.TrainState(0, drawn['params'], {}, ())
+  return steps.TrainState(0, drawn['params'], {}, ())
 
 
 def test_a_file_fills_the_backbone_and_leaves_the_branches(config, tmp_path):

@@ -8,10 +8,12 @@ import pytest
 
 from agegender_jax import config as config_lib
 from agegender_jax import models, schema
+from agegender_jax.data import pipeline
+from agegender_jax.data import source as source_lib
 from agegender_jax.inference import predictor
 from agegender_jax.models import parameter_groups, preprocessing, tasks
 from agegender_jax.runtime import devices as devices_lib
-from agegender_jax.training import augment, feed, optimizers, state, steps
+from agegender_jax.training import augment, optimizers, steps
 
 SIZE, BATCH = 16, 8
 
@@ -24,6 +26,8 @@ def batch_of(count=BATCH, seed=0):
     'image': random.integers(0, 256, shape, dtype=np.uint8),
     'age': age,
     'age_group': schema.group_of_label(age, 'adience'),
+    'age_low': age.astype(np.int32),
+    'age_high': age.astype(np.int32),
     'gender': random.integers(0, 2, count).astype(np.int32),
     'mask': np.ones(count, np.float32),
     'row': np.arange(count, dtype=np.int32),
@@ -38,6 +42,7 @@ class Bench:
   layers: str = 'conv:4 norm pool'
   strengths: augment.Strengths = augment.Strengths(flip=True)
   freeze: str = ''
+  optimizer: optax.GradientTransformation | None = None
 
   def __post_init__(self):
     config = config_lib.default_config()
@@ -47,7 +52,9 @@ class Bench:
     outputs = {task.name: task.num_outputs for task in self.tasks}
     is_frozen = parameter_groups.create_is_frozen(self.freeze)
     model = models.create_model(config.model, outputs, devices_lib.AXIS, is_frozen)
-    optimizer = optimizers.create_optimizer(config.optimizer, lambda _: 0.01)
+    optimizer = self.optimizer or optimizers.create_optimizer(
+      config.optimizer, lambda _: 0.01
+    )
     self.traces = 0
     step = steps.create_train_step(
       model,
@@ -69,7 +76,7 @@ class Bench:
       in_axes=(0, 0, 0, None),
       devices=devices,
     )
-    first = state.create_state(model, optimizer, SIZE, 0, is_frozen, terms='')
+    first = steps.create_state(model, optimizer, SIZE, 0, is_frozen)
     self.state = devices_lib.replicate(first, devices)
 
   def run(self, *batches):
@@ -77,31 +84,18 @@ class Bench:
       state, report = self.run_call([batch])
     return state, jax.tree.map(lambda x: x[:, 0], report)
 
-  def run_call(self, batches, data=None):
-    shards = {
-      key: np.stack(
-        [batch[key].reshape((self.devices, -1) + batch[key].shape[1:])
-         for batch in batches], axis=1
-      )
-      for key in batches[0]
-    }  # fmt: skip
-    whole = {key: np.concatenate([b[key] for b in batches]) for key in shards}
-    known = feed.count_known(whole, len(batches))
-    shards['known'] = np.stack([known] * self.devices)
-    # Step s finds its labels at s % number of steps.
-    first = int(self.state.step[0]) % len(batches)
-    labels = {
-      key: np.roll(value, first, axis=1)
-      for key, value in shards.items()
-      if key != 'image'
+  def run_call(self, batches, images=None):
+    whole = {key: np.concatenate([b[key] for b in batches]) for key in batches[0]}
+    batch = {
+      key: value.reshape((len(batches), self.devices, -1) + value.shape[1:])
+      for key, value in whole.items()
     }
-    if data:
-      rest = {'turn': np.zeros((self.devices, len(batches)))}
-    else:
-      rest = {'image': shards['image']}
-    self.state, report = self.call(
-      self.state, {**(data or {}), 'labels': labels}, rest, jax.random.key(0)
-    )
+    batch = {key: value.swapaxes(0, 1) for key, value in batch.items()}
+    known = pipeline.count_known(whole, len(batches))
+    batch['known'] = np.stack([known] * self.devices)
+    if images is not None:
+      del batch['image']
+    self.state, report = self.call(self.state, images, batch, jax.random.key(0))
     return jax.tree.map(np.asarray, (self.state, report))
 
 
@@ -150,7 +144,7 @@ def test_several_steps_in_a_call_equal_as_many_calls():
   at_once, report = Bench(devices).run_call(batches)
   close(at_once, one_by_one)
   close(jax.tree.map(lambda x: x[:, -1], report), last)
-  assert report['loss'][0].shape == (devices, 3)
+  assert report['loss'].shape == (devices, 3, 2)
 
 
 def test_a_loop_of_steps_equals_them_unrolled(monkeypatch):
@@ -161,7 +155,7 @@ def test_a_loop_of_steps_equals_them_unrolled(monkeypatch):
   close(Bench(1).run_call(batches), unrolled)
 
 
-def test_rows_of_resident_pictures_equal_the_batches():
+def test_rows_of_resident_images_equal_the_batches():
   devices = 2
   whole = batch_of(count=20)
   order = np.random.default_rng(0).permutation(20).astype(np.int32)
@@ -170,7 +164,7 @@ def test_rows_of_resident_pictures_equal_the_batches():
   ]
   expected = Bench(devices).run_call(batches)
   image = devices_lib.replicate(whole['image'], jax.devices()[:devices])
-  found = Bench(devices).run_call(batches, {'image': image})
+  found = Bench(devices).run_call(batches, image)
   close(found, expected, rtol=1e-6)
 
 
@@ -187,13 +181,13 @@ def test_unknown_labels_and_padding_teach_nothing():
   other = {key: value.copy() for key, value in batch.items()}
   other['age'][6:] = 3.0
   other['gender'][6:] = 1 - other['gender'][6:]
-  # Batch norm sees every picture of a batch, so this net is without it.
+  # Batch norm sees every image of a batch, so this net is without it.
   plain = 'conv:4 pool'
   left, report = Bench(1, plain).run(batch)
   right, _ = Bench(1, plain).run(other)
   close(left.params, right.params, rtol=0, atol=0)
-  assert report['gender_accuracy'][1][0] == 2
-  assert report['age_mae'][1][0] == 6
+  assert report['gender_accuracy'][0, 1] == 2
+  assert report['age_mae'][0, 1] == 6
 
 
 def test_no_known_label_at_all_changes_no_branch():
@@ -205,10 +199,10 @@ def test_no_known_label_at_all_changes_no_branch():
   np.testing.assert_array_equal(
     before, after.params['branch_gender']['logits']['kernel']
   )
-  assert report['gender_loss'][0][0] == 0 and np.isfinite(report['loss'][0][0])
+  assert report['gender_loss'][0, 0] == 0 and np.isfinite(report['loss'][0, 0])
 
 
-def test_weighted_loss_is_the_seeds_sum():
+def test_weighted_loss_is_the_reports_sum():
   config = config_lib.default_config()
   config.tasks.age.weight, config.tasks.gender.weight = 0.1, 500.0
   both = tasks.create_tasks(config.tasks, 'adience')
@@ -264,41 +258,112 @@ def test_frozen_batch_norm_uses_its_stored_statistics():
   bench = Bench(1, freeze='backbone')
   bench.state = bench.state.replace(batch_stats=shifted)
   other = bench.run(batch_of())[1]
-  assert abs(plain['loss'][0] - other['loss'][0]) > 1e-3
+  assert abs(plain['loss'][0, 0] - other['loss'][0, 0]) > 1e-3
 
 
-@pytest.mark.parametrize(
-  'fields',
-  [
-    {'name': 'adam', 'clip_norm': 0.5},
-    {'name': 'adamw', 'weight_decay': 0.3},
-    {'name': 'sgd', 'weight_decay': 0.3, 'lr_multipliers': 'a=0.1'},
-  ],
-  ids=lambda fields: fields['name'],
-)
-def test_an_update_is_optax_of_the_parameters(fields):
-  config = config_lib.default_config().optimizer
-  config.update(fields)
-  optimizer = optimizers.create_optimizer(config, lambda count: 0.1 / (1 + count))
-  random = np.random.default_rng(0)
-  shapes = {'a/kernel': (2, 3), 'a/bias': (3,), 'b/kernel': (2,), 'b/scale': ()}
-  first, gradients = (
-    {path: jnp.array(random.normal(size=shape)) for path, shape in shapes.items()}
-    for _ in range(2)
+def test_an_optimizer_sees_parameters_in_their_own_shapes():
+  # adafactor factors the moments of matrices; the mask goes by the axes.
+  def matrices(params):
+    return {path: leaf.ndim == 2 for path, leaf in params.items()}
+
+  chain = optax.chain(
+    optax.adafactor(0.01, min_dim_size_to_factor=4),
+    optax.add_decayed_weights(0.1, matrices),
   )
+  plain = {'layers': 'conv:4 pool', 'devices': 1}
+  bench = Bench(**plain, optimizer=optax.sgd(1.0))
+  first = {
+    path: np.asarray(leaf[0])
+    for path, leaf in parameter_groups.flatten(bench.state.params).items()
+  }
+  after = parameter_groups.flatten(bench.run(batch_of())[0].params)
+  gradients = {path: first[path] - after[path][0] for path in first}
+  changes, _ = chain.update(gradients, chain.init(first), first)
+  expected = optax.apply_updates(first, changes)
+  state, _ = Bench(**plain, optimizer=chain).run(batch_of())
+  found = parameter_groups.flatten(state.params)
+  # What is subtracted above is rounded as parameters are.
+  close({path: leaf[0] for path, leaf in found.items()}, expected, 1e-3, 1e-5)
+  sizes = {leaf.shape[1:] for leaf in jax.tree.leaves(state.opt_state)}
+  assert (8,) in sizes and (256,) in sizes  # Factored: of [256, 8] only these.
+  assert (256, 8) not in sizes
 
-  def plain(optimizer, gradients, opt_state, params):
-    changes, opt_state = optimizer.update(gradients, opt_state, params)
-    return optax.apply_updates(params, changes), opt_state
 
-  def after_three(update):
-    params, opt_state = first, optimizer.init(first)
-    for _ in range(3):
-      params, opt_state = update(optimizer, gradients, opt_state, params)
-    return params, opt_state
+def look(state, batch, key):
+  """A train step that reports what it is given."""
+  return state.replace(step=state.step + 1), batch
 
-  found, wanted = (
-    jax.jit(after_three, static_argnums=0)(update) for update in (steps._update, plain)
+
+@pytest.mark.parametrize('cache', source_lib.CACHES)
+@pytest.mark.parametrize('start', [0, 5])
+def test_every_step_finds_its_examples(tmp_path, cache, start):
+  source = source_lib.open_source(
+    'synthetic', 'train', data_dir=str(tmp_path), synthetic_examples=40, image_size=8
+  )  # fmt: skip
+  calls = [range(s, s + 3) for s in range(start, 15 + start, 3)]
+  calls.append(range(calls[-1].stop, calls[-1].stop + 1))
+  compiled = devices_lib.pmap_train_steps(steps.create_train_steps(look))
+  state = devices_lib.replicate(steps.TrainState(np.int32(start), {}, {}, ()))
+  resident = cache == 'device'
+  images = (
+    devices_lib.replicate(source.gather(np.arange(len(source)))) if resident else None
   )
-  close(found, wanted, 1e-6, 1e-7)
-  assert jax.tree.map(jnp.shape, found) == jax.tree.map(jnp.shape, wanted)
+  order = pipeline.Order(len(source), 4, 3)
+  found = []
+  with pipeline.train_batches(source, order, calls, with_images=not resident) as it:
+    for call, batch in zip(calls, it, strict=True):
+      shards = devices_lib.shard_steps(batch, len(call))
+      state, report = compiled(state, images, shards, jax.random.key(0))
+      found += [{k: v[:, i] for k, v in report.items()} for i in range(len(call))]
+  assert len(found) == 16
+  for step, shards in enumerate(found, start):
+    whole = pipeline.make_batch(source, order.rows(range(step, step + 1)))
+    known = [(whole[name] != schema.UNKNOWN).sum() for name in schema.LABELS]
+    np.testing.assert_array_equal(shards.pop('known'), [known] * jax.device_count())
+    assert shards.keys() == whole.keys()
+    for key, values in whole.items():
+      np.testing.assert_array_equal(devices_lib.unshard(shards[key]), values)
+      assert shards[key].dtype == values.dtype
+
+
+def metric_batch(**columns):
+  result = {
+    'age': jnp.array([10.0, 20, -1, 40]),
+    'age_group': jnp.array([2, -1, 4, 5]),
+    'gender': jnp.array([0, 1, 1, -1]),
+    'mask': jnp.array([1.0, 1, 1, 0]),
+  }
+  return {**result, **columns}
+
+
+def sums_of(logits, batch, **kinds):
+  config = config_lib.default_config()
+  for name in ('age', 'gender'):
+    config.tasks[name].kind = kinds.get(name, '')
+  found = tasks.create_tasks(config.tasks, 'adience')
+  result = steps.batch_sums(found, logits, batch)
+  return {key: tuple(map(float, pair)) for key, pair in result.items()}
+
+
+def test_sums_count_known_labels_of_unpadded_rows():
+  logits = {
+    'age': jnp.array([[13.0], [18.0], [50.0], [0.0]]),
+    'gender': jnp.array([[-2.0], [-1.0], [3.0], [1.0]]),
+  }
+  found = sums_of(logits, metric_batch(), age='mse', gender='binary')
+  # The third age is unknown, the fourth row is padding.
+  assert found['age_mae'] == (3 + 2, 2)
+  assert found['gender_accuracy'] == (2, 3)
+
+
+def test_sums_of_age_groups_count_hits():
+  rows = jnp.array([2, 3, 1, 5])
+  logits = {'age': jnp.eye(8)[rows]}
+  found = sums_of(logits, metric_batch(), age='group')
+  assert found == {'age_group_accuracy': (1, 2)}
+
+
+def test_sums_without_any_label_are_zero():
+  unknown = metric_batch(gender=jnp.full(4, -1))
+  logits = {'gender': jnp.ones((4, 1))}
+  assert sums_of(logits, unknown, gender='binary') == {'gender_accuracy': (0, 0)}
