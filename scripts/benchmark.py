@@ -1,25 +1,23 @@
-r"""Times a recipe: its step, whole run, input, start, prediction, scaling.
+r"""Times a recipe: its step, whole run, prediction or start; or profiles a step.
 
 python scripts/benchmark.py --measure=step --peer=torch \
   --config=configs/utk_multibranch.py --output=runs/benchmark/multibranch
 
-What is compared runs in processes of its own, alternating round by round.
-Pictures are made up, but for `run` and `input`, which take the recipe's data.
-Prints Markdown; --output also keeps it, with the numbers as JSON and figures.
-`roofline` joins the benchmark.json files of `step`; `profile` tells a step's
-time by operation and layer; `convolution` times one layer, direct and in the
-Fourier domain. Use an idle machine: single rounds mislead, and so does a load.
-docs/performance.md says more.
+What is compared runs in processes of its own, alternating round by round; a
+ratio is taken within each round. Images are noise, but for `run`, which takes
+the recipe's data. Prints Markdown; --output also keeps it, with the numbers as
+JSON. Use an idle machine: a load misleads, and so do single rounds.
+docs/performance.md has the tables.
 """
 
-import glob
 import json
 import pathlib
+import statistics
 import sys
 import tempfile
 
 from absl import app, flags
-from benchmarking import measures, rounds, tables, workbench
+from benchmarking import runs, tables, worker
 from ml_collections import config_flags
 
 from agegender_jax import config as config_lib
@@ -28,100 +26,175 @@ from agegender_jax import errors, files
 _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'Recipe, configs/NAME.py[:key=value,...].', lock_config=True
 )
-_MEASURE = flags.DEFINE_enum(
-  'measure', 'step', [*measures.MEASURES, 'roofline'], 'What to time.'
-)
 _PEER = flags.DEFINE_enum(
-  'peer', '', ['', 'torch'], 'For step, predict and scaling: time it too.'
+  'peer', '', ['', 'torch'], 'For step and predict: time it too.'
 )
-_FORMULATIONS = flags.DEFINE_list(
-  'formulations', [''], 'For step: of our convolutions, such as fast,plain; '
-  "'' is the one that the backend gets.",
-)  # fmt: skip
 _MALLOC = flags.DEFINE_list(
-  'malloc', ['tuned', 'stock'], 'For step: allocators of all, ours and '
-  'theirs: glibc\'s, tuned or stock, or jemalloc, where it is installed; the '
-  'others take the first. On a GPU only the first counts.',
+  'malloc', ['tuned', 'stock'], 'Allocators: glibc\'s, tuned or stock, or '
+  'jemalloc, where it is installed. `step` compares them on a CPU; all else '
+  'takes the first.',
 )  # fmt: skip
-_CPU_DEVICES = flags.DEFINE_list(
-  'cpu_devices',
-  [''],
-  "For step: for how many devices JAX takes the CPU; '' is what the recipe says.",
-)
-_AUGMENT = flags.DEFINE_boolean(
-  'augment', False, 'For step: keep the augmentation, which a peer lacks.'
-)
 _ROUNDS = flags.DEFINE_integer('rounds', 5, 'Turns of each.', lower_bound=1)
-_STEPS = flags.DEFINE_integer('steps', 5, 'Calls a turn.', lower_bound=1)
+_STEPS = flags.DEFINE_integer('steps', 5, 'Calls per turn.', lower_bound=1)
 _WARMUP = flags.DEFINE_integer(
   'warmup', 3, 'Calls before the first turn.', lower_bound=0
 )
-_BATCH_SIZES = flags.DEFINE_list('batch_sizes', None, 'For predict and scaling.')
-_IMAGE_SIZES = flags.DEFINE_list(
-  'image_sizes', ['64', '96', '128', '160', '192', '224', '256'],
-  'For scaling and convolution, pixels.',
-)  # fmt: skip
-_RESULTS = flags.DEFINE_string(
-  'results', None, 'For roofline: glob of benchmark.json files of `step`.'
+_BATCH_SIZES = flags.DEFINE_list(
+  'batch_sizes', ['1', '8', '32', '64', '128', '256'], 'For predict.'
 )
 _OUTPUT = flags.DEFINE_string('output', None, 'Folder to keep the results in.')
 
 
-def _options() -> workbench.Options:
-  """Checks the flags and collects them."""
-  if _AUGMENT.value and _PEER.value:
-    raise errors.UserError('--augment: a peer has no augmentation to time')
-  if set(_MALLOC.value) - {'tuned', 'jemalloc', 'stock'}:
-    raise errors.UserError('--malloc is some of tuned, jemalloc and stock')
-  try:
-    sizes = [int(size) for size in _BATCH_SIZES.value or ()]
-    image_sizes = [int(size) for size in _IMAGE_SIZES.value]
-  except ValueError as error:
-    raise errors.UserError(f'sizes are whole numbers: {error}') from None
-  return workbench.Options(
-    peer=_PEER.value,
-    formulations=_FORMULATIONS.value,
-    mallocs=_MALLOC.value,
-    cpu_devices=_CPU_DEVICES.value,
-    augment=_AUGMENT.value,
-    rounds=_ROUNDS.value,
-    steps=_STEPS.value,
-    warmup=_WARMUP.value,
-    batch_sizes=sizes,
-    image_sizes=image_sizes,
-    recipe_flags=[arg for arg in sys.argv[1:] if arg.startswith('--config')],
-  )
+def copy_config(config, **fields):
+  """Returns a copy with some fields, `block__field`, set."""
+  result = config_lib.default_config()
+  result.update(config.to_dict())
+  for name, value in fields.items():
+    block, _, field = name.partition('__')
+    result[block][field] = value
+  return result
 
 
-def _roofline(bench: workbench.Workbench) -> dict:
-  """Joins what `step` wrote, under peaks that are measured now."""
-  rows, ratios = [], []
-  for path in sorted(glob.glob(_RESULTS.value or '', recursive=True)):
-    result = json.loads(pathlib.Path(path).read_text())
-    if result['measure'] == 'step':
-      rows += result['rows']
-      ratios += [
-        ratio | {'name': f'{result["rows"][0]["net"]}: {ratio["name"]}'}
-        for ratio in result['ratios']
-      ]
-  if not rows:
-    raise errors.UserError('--results=GLOB names no benchmark.json of --measure=step')
-  return {'rows': rows, 'ratios': ratios, 'peaks': bench.measure_peaks()}
+def without_augmentation(config, **fields):
+  """Returns a copy whose network sees the images as they are, as a peer does."""
+  strengths = ('rotation', 'zoom', 'shift', 'brightness', 'contrast', 'erase')
+  size = config.data.crop_size or config.data.image_size
+  off = {f'data__{name}': 0.0 for name in strengths}
+  off |= {'data__flip': False, 'data__oversample': False}
+  off |= {'data__crop_size': 0, 'data__image_size': size}
+  return copy_config(config, **(off | fields))
 
 
-def _draw(measure, result, folder):
-  from benchmarking import figures  # matplotlib takes a second to import.
-
-  if measure == 'scaling':
-    figures.draw_scaling(result['rows'], folder)
-  elif measure == 'roofline':
-    figures.draw_roofline(result['rows'], result['peaks'], folder)
+def check_parameters(workers) -> None:
+  """Raises ValueError unless all networks have as many parameters."""
+  counts = {worker.name: worker.facts['parameters'] for worker in workers}
+  if len(set(counts.values())) != 1:
+    raise ValueError(f'these are not the same network: {counts}')
 
 
-def _recipe():
-  """Returns the configuration of --config; the default one for a roofline."""
-  if _MEASURE.value == 'roofline':
-    return config_lib.default_config()
+class Bench:
+  """Starts the processes of a measurement; each method is a `--measure`."""
+
+  def __init__(self, config, folder: str):
+    """Keeps the recipe's configuration; `folder` holds what processes read."""
+    self.config, self.folder = config, pathlib.Path(folder)
+    self.device, self.versions, self._count = '', {}, 0
+
+  def start(self, module: str, job: str, config, malloc: str = '') -> worker.Worker:
+    """Starts a process; see worker.create_job.
+
+    Args:
+      module: jax or torch.
+      job: key of that module's JOBS.
+      config: what it runs.
+      malloc: one of worker.MALLOCS; --malloc's first by default.
+    """
+    self._count += 1
+    folder = self.folder / str(self._count)
+    config_lib.save_config(config, str(folder))
+    malloc = malloc or _MALLOC.value[0]
+    task = {
+      'module': f'{module}_jobs',
+      'job': job,
+      'config': str(folder),
+      'malloc': malloc,
+      'warmup': _WARMUP.value,
+    }
+    name = {'jax': 'this package', 'torch': 'PyTorch'}[module]
+    # Without a cache, so that the seconds of compiling are real.
+    result = worker.Worker(
+      f'{name}, {malloc} allocator', task, JAX_ENABLE_COMPILATION_CACHE='false'
+    )
+    self.device = result.facts.pop('device')
+    self.versions |= result.facts.pop('versions')
+    return result
+
+  def start_with_peer(self, job: str, config, malloc: str = '') -> list[worker.Worker]:
+    """Starts a job and, where --peer asks for it, the same job of the peer."""
+    workers = [self.start('jax', job, config, malloc)]
+    if _PEER.value:
+      workers.append(self.start(_PEER.value, job, config, malloc))
+      check_parameters(workers)
+      workers[1].facts['flops_per_image'] = workers[0].facts['flops_per_image']
+    return workers
+
+  def alternate(self, workers) -> None:
+    """Lets workers take their turns."""
+    worker.alternate(workers, _ROUNDS.value, _STEPS.value)
+
+  def step(self) -> dict:
+    """Times the train step: allocators and the peer."""
+    config = without_augmentation(self.config)
+    pairs = [self.start_with_peer('step', config, _MALLOC.value[0])]
+    if pairs[0][0].facts['platform'] == 'cpu':  # The allocator is the host's.
+      pairs += [self.start_with_peer('step', config, m) for m in _MALLOC.value[1:]]
+    workers = [worker for pair in pairs for worker in pair]
+    peak = self.start('jax', 'peak', config)
+    self.alternate([*workers, peak])
+    # Both with an allocator; and the first beside all others as they come.
+    ratios = [pair for pair in pairs if len(pair) == 2]
+    ratios += [[pairs[0][0], other] for pair in pairs[1:] for other in pair]
+    limit = statistics.median(peak.seconds)
+    return {
+      'rows': [tables.create_row(worker, config, limit) for worker in workers],
+      'ratios': [tables.create_ratio(*pair) for pair in ratios],
+      'matmul_peak': limit,
+    }
+
+  def profile(self) -> dict:
+    """Measures the step's time per operation and per layer."""
+    config = without_augmentation(self.config)
+    job = self.start('jax', 'profile', config)
+    self.alternate([job])
+    parts = {name: job.facts.pop(name) for name in ('operations', 'layers')}
+    return {'rows': [tables.create_row(job, config)], 'profile': parts}
+
+  def run(self) -> dict:
+    """Times training from the command line beside its step alone."""
+    step = self.start('jax', 'step', self.config)
+    step.name = 'step alone'
+    whole = runs.WholeRun('whole run', self.config, _MALLOC.value[0])
+    self.alternate([whole, step])
+    return {
+      'rows': [tables.create_row(worker, self.config) for worker in (whole, step)],
+      'ratios': [tables.create_ratio(whole, step)],
+    }
+
+  def startup(self) -> dict:
+    """Times starts up to the second step, the first with nothing compiled."""
+    recipe_flags = [arg for arg in sys.argv[1:] if arg.startswith('--config')]
+    starts = runs.time_starts(recipe_flags, _ROUNDS.value, _MALLOC.value[0])
+    self.device, self.versions = starts[0]['device'], starts[0]['versions']
+    return {'starts': [start['seconds'] for start in starts]}
+
+  def predict(self) -> dict:
+    """Times prediction at several batch sizes."""
+    pairs = []
+    for size in _BATCH_SIZES.value:
+      config = without_augmentation(
+        self.config, train__batch_size=int(size), train__eval_batch_size=int(size)
+      )
+      pairs += [(worker, config) for worker in self.start_with_peer('predict', config)]
+    self.alternate([worker for worker, _ in pairs])
+    return {'rows': [tables.create_row(*pair) for pair in pairs]}
+
+
+_MEASURES = {
+  'step': Bench.step,
+  'run': Bench.run,
+  'predict': Bench.predict,
+  'startup': Bench.startup,
+  'profile': Bench.profile,
+}
+_MEASURE = flags.DEFINE_enum('measure', 'step', list(_MEASURES), 'What to time.')
+
+
+def _check_flags() -> None:
+  """Raises errors.UserError for what is wrong with the flags."""
+  if set(_MALLOC.value) - set(worker.MALLOCS):
+    raise errors.UserError(f'--malloc is some of {", ".join(worker.MALLOCS)}')
+  if not all(size.isdigit() and int(size) for size in _BATCH_SIZES.value):
+    raise errors.UserError('--batch_sizes are whole numbers, such as 1,8,32')
   if _CONFIG.value is None:
     raise errors.UserError('--config=configs/NAME.py is needed')
   try:
@@ -129,19 +202,17 @@ def _recipe():
   except OSError:  # A missing file shows only now.
     name = config_flags.get_config_filename(flags.FLAGS['config'])
     raise errors.UserError(f'--config={name}: no such recipe; see configs/') from None
-  return _CONFIG.value
 
 
 def _run(machine: dict) -> None:
   """Measures, prints and keeps."""
-  options, measure = _options(), _MEASURE.value
-  function = {**measures.MEASURES, 'roofline': _roofline}[measure]
+  _check_flags()
   with tempfile.TemporaryDirectory() as folder:
-    bench = workbench.Workbench(_recipe(), options, folder)
-    result = function(bench)
+    bench = Bench(_CONFIG.value, folder)
+    result = _MEASURES[_MEASURE.value](bench)
   machine['device'] = bench.device
   machine['versions'] |= bench.versions
-  result = {'measure': measure, 'machine': machine, **result}
+  result = {'measure': _MEASURE.value, 'machine': machine, **result}
   text = tables.describe(machine, tables.to_markdown(result))
   print(text)
   if _OUTPUT.value:
@@ -149,16 +220,15 @@ def _run(machine: dict) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     files.write_whole(folder / 'benchmark.md', text)
     files.write_whole(folder / 'benchmark.json', json.dumps(result, indent=2) + '\n')
-    _draw(measure, result, folder)
 
 
 def main(argv) -> None:
-  """Measures; what the user can mend is one line and status 2."""
+  """Measures; what the user can fix is one line and status 2."""
   try:
     if argv[1:]:
       raise errors.UserError(f'unexpected argument "{argv[1]}"')
     _run(tables.describe_machine())
-  except (errors.UserError, rounds.WorkerDied) as error:
+  except (errors.UserError, worker.WorkerDied) as error:
     print(f'error: {error}', file=sys.stderr)
     sys.exit(2 if isinstance(error, errors.UserError) else 1)
 

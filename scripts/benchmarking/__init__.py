@@ -1,1 +1,1 @@
-"""What benchmark.py is made of: see docs/performance.md."""
+"""The parts of scripts/benchmark.py."""

@@ -1,4 +1,4 @@
-"""From seconds by round to rows, ratios, Markdown and JSON."""
+"""From seconds per round to rows, ratios and Markdown."""
 
 import datetime
 import os
@@ -9,9 +9,10 @@ import statistics
 import subprocess
 import sys
 
-from benchmarking import host
+from benchmarking import worker as worker_lib
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
+_LONGEST_PARTS = 12  # Rows of a profile.
 
 # Title, key of a row, format, unit. A column without any value is left out.
 _COLUMNS = (
@@ -22,8 +23,7 @@ _COLUMNS = (
   ('what', 'name', '{}', None),
   ('images/s', 'images_per_second', '{:.1f}', 1),
   ('ms', 'ms', '{:.2f}', 1),
-  ('GFLOP an image', 'flops_per_image', '{:.3f}', 1e9),
-  ('MB an image', 'bytes_per_image', '{:.1f}', 1e6),
+  ('GFLOP per image', 'flops_per_image', '{:.3f}', 1e9),
   ('TFLOP/s', 'tflops', '{:.3f}', 1),
   ('of matmul peak', 'matmul_share', '{:.0%}', 1),
   ('peak RSS, GiB', 'peak_rss', '{:.2f}', 1),
@@ -31,8 +31,6 @@ _COLUMNS = (
   ('busy cores', 'busy_cores', '{:.2f}', 1),
   ('compile, s', 'compile_seconds', '{:.1f}', 1),
 )
-
-_LONGEST_PARTS = 12  # Rows of a profile.
 
 
 def spread(values: list[float]) -> dict[str, float]:
@@ -83,11 +81,11 @@ def net_name(config) -> str:
   widths = [w[5:] for w in config.model.layers.split() if w[:5] == 'conv:']
   branch = [w[5:] for w in config.model.branch.split() if w[:5] == 'conv:']
   text = 'cnn ' + '-'.join(widths)
-  return f'{text}, {"-".join(branch)} a branch' if branch else text
+  return f'{text}, {"-".join(branch)} per branch' if branch else text
 
 
 def create_ratio(upper, lower) -> dict:
-  """Returns the speed of one worker over another's, by round."""
+  """Returns the speed of one worker over another's, paired by round."""
   pairs = zip(upper.seconds, lower.seconds, strict=True)
   return {
     'name': f'{upper.name} / {lower.name}',
@@ -96,70 +94,34 @@ def create_ratio(upper, lower) -> dict:
 
 
 def to_markdown(result: dict) -> str:
-  """Writes what a measurement found as Markdown.
-
-  Args:
-    result: `rows`, `ratios`, `peaks`, `starts`, `profile`, as far as there are
-      any.
-  """
+  """Writes `rows`, `ratios`, `starts` and `profile`, as far as there are any."""
   parts = []
-  if result.get('rows'):
-    parts.append(_row_table(result['rows']))
-  if result.get('ratios'):
-    lines = ['| ratio of speeds | median [range] |', '|---|---|']
-    lines += [
-      f'| {row["name"]} | {_cell(row, "{:.2f}", 1)} |' for row in result['ratios']
-    ]
-    parts.append('\n'.join(lines))
-  if result.get('starts'):
-    parts.append(_start_table(result['starts']))
+  if rows := result.get('rows'):
+    columns = [c for c in _COLUMNS if any(row.get(c[1]) is not None for row in rows)]
+    cells = [[_cell(row.get(key), *rest) for _, key, *rest in columns] for row in rows]
+    parts.append(_table([column[0] for column in columns], cells))
+  if ratios := result.get('ratios'):
+    cells = [[row['name'], _cell(row, '{:.2f}', 1)] for row in ratios]
+    parts.append(_table(['ratio of speeds', 'median [range]'], cells))
+  if starts := result.get('starts'):
+    cells = [
+      [stage, f'{seconds:.2f}',
+       _cell(spread([start[stage] for start in starts[1:]]), '{:.2f}', 1)]
+      for stage, seconds in starts[0].items()
+    ]  # fmt: skip
+    titles = ['seconds until', 'nothing compiled', 'second start']
+    parts.append(_table(titles, cells))
   for title, times in result.get('profile', {}).items():
-    parts.append(_profile_table(title, times))
-  if result.get('peaks'):
-    peaks = result['peaks']
-    parts.append(
-      f'Limits: {peaks["matmul"] / 1e12:.3f} TFLOP/s of matrix products, '
-      f'{peaks["memory"] / 1e9:.1f} GB/s of memory (a + 2 b to another place).'
-    )
+    total = sum(times.values())
+    rows = [*list(times.items())[:_LONGEST_PARTS], ('all', total)]
+    cells = [[name, f'{ms:.1f}', f'{ms / total:.0%}'] for name, ms in rows]
+    parts.append(_table([title, 'ms per step, over all threads', 'share'], cells))
   return '\n\n'.join(parts)
 
 
-def _row_table(rows):
-  columns = [
-    column for column in _COLUMNS if any(row.get(column[1]) is not None for row in rows)
-  ]
-  lines = [
-    '| ' + ' | '.join(column[0] for column in columns) + ' |',
-    '|---' * len(columns) + '|',
-  ]
-  for row in rows:
-    cells = [_cell(row.get(key), *rest) for _, key, *rest in columns]
-    lines.append('| ' + ' | '.join(cells) + ' |')
-  return '\n'.join(lines)
-
-
-def _start_table(starts):
-  """Writes seconds since the start: first the cold one, then the others."""
-  lines = [
-    '| seconds until | nothing compiled | second start |',
-    '|---|---|---|',
-  ]
-  for stage, seconds in starts[0].items():
-    later = spread([start[stage] for start in starts[1:]])
-    lines.append(f'| {stage} | {seconds:.2f} | {_cell(later, "{:.2f}", 1)} |')
-  return '\n'.join(lines)
-
-
-def _profile_table(title, times):
-  """Writes the longest of {name: ms a step}, and what they all sum up to."""
-  total = sum(times.values())
-  rows = [*list(times.items())[:_LONGEST_PARTS], ('all', total)]
-  lines = [
-    f'| {title} | ms a step, over all threads | share |',
-    '|---|---|---|',
-  ]
-  lines += [f'| {k} | {v:.1f} | {v / total:.0%} |' for k, v in rows]
-  return '\n'.join(lines)
+def _table(titles, rows):
+  lines = [titles, ['---'] * len(titles), *rows]
+  return '\n'.join('| ' + ' | '.join(cells) + ' |' for cells in lines)
 
 
 def _cell(value, form, unit):
@@ -179,15 +141,14 @@ def describe_machine() -> dict:
     text=True,
     check=False,
   ).stdout.strip()
+  memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
   return {
     'command': shlex.join(['python', *sys.argv]),
     'date': datetime.datetime.now().astimezone().isoformat(timespec='seconds'),
-    'commit': commit,
+    'commit': commit or 'unknown',
     'cpu': _cpu_name(),
-    'cores': host.num_cores(),
-    'memory_gib': round(
-      os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30, 1
-    ),
+    'cores': worker_lib.num_cores(),
+    'memory_gib': round(memory / 2**30, 1),
     'load_before': round(os.getloadavg()[0], 2),
     'versions': {'python': platform.python_version()},
   }
@@ -205,20 +166,14 @@ def _cpu_name():
 def describe(machine: dict, text: str) -> str:
   """Returns a table with the machine and the command that made it."""
   versions = ', '.join(f'{k} {v}' for k, v in machine['versions'].items())
-  lines = [
-    text,
-    '',
-    f'`{machine["command"]}`',
-    '',
-    f'{machine["date"]}, commit {machine["commit"] or "unknown"}; '
-    f'{machine["cores"]} cores of {machine["cpu"]}, '
-    f'{machine["memory_gib"]} GiB; {machine["device"]}; '
-    f'{versions}.',
-  ]
+  text += (
+    f'\n\n`{machine["command"]}`\n\n{machine["date"]}, commit {machine["commit"]}; '
+    f'{machine["cores"]} cores of {machine["cpu"]}, {machine["memory_gib"]} GiB; '
+    f'{machine["device"]}; {versions}.\n'
+  )
   if machine['load_before'] > 0.5:
-    lines += [
-      '',
-      f'**The load was {machine["load_before"]} before it began: '
-      'other work ran beside it, and these times mean little.**',
-    ]
-  return '\n'.join(lines) + '\n'
+    text += (
+      f'\n**The load was {machine["load_before"]} before it began: '
+      'other work ran beside it, and these times mean little.**\n'
+    )
+  return text

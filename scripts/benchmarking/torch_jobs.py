@@ -1,40 +1,163 @@
-"""What a worker process times of the peer: PyTorch's step and prediction.
+"""The jobs of a worker that run PyTorch: the peer's step and prediction.
 
 The peer gets what PyTorch offers: channels_last, fused optimizers, on CUDA
-`torch.compile`, TF32 as XLA has it, and autocast where ours computes in
-bfloat16. Labels and losses are ours; there is no augmentation.
+`torch.compile`, TF32 as XLA takes it, and autocast where the recipe computes in
+bfloat16. Losses, frozen parts and the optimizer are the recipe's; there is no
+augmentation. The process imports no JAX.
 """
 
+import fnmatch
 import time
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import nn
 
-from benchmarking import host, made_up, torch_nets, torch_training
+from agegender_jax import errors, schema
+from benchmarking import noise, torch_nets, worker
 
 # preprocessing.IMAGENET_MEAN and _STD, and the other rows of create_normalize.
 _STATISTICS = {
   'unit': ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
   'imagenet': ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
+_NUM_YEARS = 101  # tasks.NUM_YEARS.
+
+
+def _group_loss(logits, label):
+  return F.cross_entropy(logits, label.long(), ignore_index=schema.UNKNOWN)
+
+
+# Task -> kind -> (label, outputs or None = age groups, mean loss).
+_TASKS = {
+  'age': {
+    'mse': ('age', 1, lambda x, y: F.mse_loss(x[:, 0], y)),
+    'mae': ('age', 1, lambda x, y: F.l1_loss(x[:, 0], y)),
+    'dex': ('age', _NUM_YEARS, lambda x, y: _group_loss(x, y.floor())),
+    'group': ('age_group', None, _group_loss),
+  },
+  'gender': {
+    'binary': (
+      'gender',
+      1,
+      lambda x, y: F.binary_cross_entropy_with_logits(x[:, 0], y.float()),
+    )
+  },
+}
+
+
+def create_tasks(config) -> dict:
+  """Returns name -> (label, number of outputs, mean loss, weight).
+
+  Raises:
+    errors.UserError: a kind that has no peer.
+  """
+  result = {}
+  for name, task in config.tasks.items():
+    if not task.kind:
+      continue
+    if task.kind not in _TASKS[name]:
+      raise errors.UserError(
+        f'no PyTorch peer of tasks.{name}.kind={task.kind}; '
+        f'known: {", ".join(_TASKS[name])}'
+      )
+    label, outputs, loss = _TASKS[name][task.kind]
+    outputs = outputs or len(schema.AGE_GROUPS[config.data.age_groups])
+    result[name] = (label, outputs, loss, task.weight)
+  return result
+
+
+def port(arrays: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
+  """Maps variables of this package to a state dict.
+
+  Args:
+    arrays: `params/backbone/conv1/kernel` -> array.
+
+  Returns:
+    `backbone.conv1.weight` -> tensor.
+  """
+  last = {
+    'kernel': 'weight',
+    'scale': 'weight',
+    'bias': 'bias',
+    'mean': 'running_mean',
+    'var': 'running_var',
+  }
+  state = {}
+  for path, array in arrays.items():
+    *names, kind = path.split('/')[1:]
+    if kind == 'kernel':
+      array = array.transpose((3, 2, 0, 1) if array.ndim == 4 else (1, 0))
+    # A copy: torch wants memory that may be written.
+    state['.'.join([*names, last[kind]])] = torch.from_numpy(np.array(array))
+  return state
+
+
+def _first_factor(rules, name):
+  """Returns the factor of the first rule that names a parameter, else 1."""
+  path = name.rpartition('.')[0].replace('.', '/') + '/'
+  for pattern, factor in rules:
+    if fnmatch.fnmatchcase(path, f'{pattern}/*'):
+      return factor
+  return 1.0
+
+
+def freeze(net: nn.Module, patterns: str) -> None:
+  """Leaves out of training what `optimizer.freeze` names."""
+  rules = [(pattern, 0.0) for pattern in patterns.split()]
+  for name, parameter in net.named_parameters():
+    parameter.requires_grad_(_first_factor(rules, name) != 0)
+  for module in net.modules():
+    if isinstance(module, nn.modules.batchnorm._BatchNorm):
+      module.train(module.weight.requires_grad)
+
+
+def create_optimizer(config, net: nn.Module) -> torch.optim.Optimizer:
+  """Creates the recipe's optimizer at its first rate.
+
+  Args:
+    config: the block `optimizer`.
+    net: its parameters that are trained.
+  """
+  rules = [word.partition('=') for word in config.lr_multipliers.split()]
+  rules = [(pattern, float(factor)) for pattern, _, factor in rules]
+  groups = {}
+  for name, parameter in net.named_parameters():
+    if parameter.requires_grad:
+      decay = config.weight_decay if parameter.ndim > 1 else 0.0
+      key = (_first_factor(rules, name), decay)
+      groups.setdefault(key, []).append(parameter)
+  groups = [
+    {
+      'params': params,
+      'lr': factor * config.learning_rate,
+      'weight_decay': decay,
+    }
+    for (factor, decay), params in groups.items()
+  ]
+  if config.name == 'sgd':
+    return torch.optim.SGD(groups, momentum=config.momentum, fused=True)
+  kind = {'adam': torch.optim.Adam, 'adamw': torch.optim.AdamW}[config.name]
+  return kind(groups, fused=True)
 
 
 class _Job:
   """A network on its device, with a batch there."""
 
-  def __init__(self, task: dict, config):
+  def __init__(self, config):
     self.device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     if self.device.type == 'cuda':
       torch.backends.cudnn.benchmark = True
       torch.set_float32_matmul_precision('high')
     else:
-      torch.set_num_threads(host.num_cores())
-    self.config, self.tasks = config, torch_training.create_tasks(config)
+      torch.set_num_threads(worker.num_cores())
+    self.config, self.tasks = config, create_tasks(config)
     size = config.data.crop_size or config.data.image_size
     outputs = {name: row[1] for name, row in self.tasks.items()}
     net = torch_nets.Net(config.model, size, outputs)
     self.net = net.to(self.device, memory_format=torch.channels_last)
-    batch = task.get('batch') or made_up.create_batch(config)
+    batch = noise.create_batch(config)
     self.batch = {
       key: torch.from_numpy(value).to(self.device) for key, value in batch.items()
     }
@@ -48,16 +171,11 @@ class _Job:
     self.forward = self.compute
     if self.device.type == 'cuda':
       self.forward = torch.compile(self.compute)
+    on_gpu = self.device.type == 'cuda'
     self.facts = {
-      'peer': 'torch',
-      'formulation': 'channels_last',
       'parameters': sum(p.numel() for p in net.parameters()),
       'platform': self.device.type,
-      'device_kind': torch.cuda.get_device_name()
-      if self.device.type == 'cuda'
-      else 'cpu',
-      'devices': 1,
-      'threads': torch.get_num_threads(),
+      'device': torch.cuda.get_device_name() if on_gpu else 'cpu',
       'versions': {'torch': torch.__version__},
       'images': self.images,
     }
@@ -91,11 +209,11 @@ class _Job:
 class Step(_Job):
   """The train step."""
 
-  def __init__(self, task, config):
-    super().__init__(task, config)
+  def __init__(self, config):
+    super().__init__(config)
     self.net.train()
-    torch_training.freeze(self.net, config.optimizer.freeze)
-    self.optimizer = torch_training.create_optimizer(config.optimizer, self.net)
+    freeze(self.net, config.optimizer.freeze)
+    self.optimizer = create_optimizer(config.optimizer, self.net)
     self.compile()
 
   def loss(self) -> torch.Tensor:
@@ -128,8 +246,8 @@ class Step(_Job):
 class Predict(_Job):
   """The forward pass in evaluation, its logits brought to the host."""
 
-  def __init__(self, task, config):
-    super().__init__(task, config)
+  def __init__(self, config):
+    super().__init__(config)
     self.net.eval()
     self.compile()
 

@@ -1,8 +1,7 @@
-"""A recipe's network in PyTorch, for timing beside ours.
+"""A recipe's network in PyTorch, timed beside the package's.
 
-Modules carry the names of our parameter tree, so that one rule maps weights
-and the rules of `optimizer.freeze` apply. The process that runs it imports no
-JAX: what little would be shared is written out here.
+Modules carry the names of the package's parameter tree, so that one rule maps
+weights and the rules of `optimizer.freeze` apply.
 """
 
 import collections
@@ -16,7 +15,7 @@ from agegender_jax import errors
 
 
 class Flatten(nn.Module):
-  """Flattens in our order, channels last: a view where memory lies so."""
+  """Flattens channels last: a view of memory that is channels_last."""
 
   def forward(self, x):
     """Maps [B, C, H, W] to [B, H * W * C]."""
@@ -106,7 +105,7 @@ def _create_levi_hassner(config, size):
       modules[f'norm{row}'] = nn.LocalResponseNorm(5, 1e-4, 0.75, 1.0)
     size = -(-((size + 2 * pad - side) // stride + 1 - 3) // 2) + 1
     channels = features
-  modules['flatten'] = nn.Flatten()  # Channels first, as ours has it here.
+  modules['flatten'] = nn.Flatten()  # Channels first, as Levi-Hassner here.
   width = channels * size * size
   for row, features in enumerate(config.dense_features, 6):
     modules[f'fc{row}'] = nn.Linear(width, features)
@@ -207,7 +206,7 @@ def _sequential(modules):
 
 
 class Net(nn.Module):
-  """A shared backbone and a branch a task, as models.heads has them."""
+  """A shared backbone and a branch per task, as models.multitask has them."""
 
   def __init__(self, config, size: int, outputs: dict[str, int]):
     """Builds the network.

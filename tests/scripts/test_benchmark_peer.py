@@ -19,9 +19,9 @@ from agegender_jax.runtime import devices
 ROOT = pathlib.Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / 'scripts'))
 
-from benchmarking import workbench  # noqa: E402, found by the path above.
+import benchmark  # noqa: E402, found by the path above.
 
-# The seeds' networks: recipe, argument.
+# The recipes' networks: recipe, argument.
 NETS = (
   ('utk_multibranch', ''),
   ('utk_cnn', ''),
@@ -48,7 +48,7 @@ def load_recipe(name, arg=''):
 
 def small(config, **fields):
   """Returns a copy at 64 pixels, a batch of 4, without randomness."""
-  config = workbench.without_augmentation(
+  config = benchmark.without_augmentation(
     config,
     **{
       'data__image_size': 64,
@@ -68,18 +68,14 @@ def small(config, **fields):
 def torch_lib():
   """The peer's modules; skips where PyTorch is absent."""
   pytest.importorskip('torch', reason='needs torch: pip install -e .[benchmark]')
-  from benchmarking import torch_jobs, torch_nets, torch_training
+  from benchmarking import torch_jobs, torch_nets
 
-  return types.SimpleNamespace(
-    jobs=torch_jobs, nets=torch_nets, training=torch_training
-  )
+  return types.SimpleNamespace(jobs=torch_jobs, nets=torch_nets)
 
 
 def create_peer(torch_lib, config):
   """Returns the peer network of a configuration."""
-  outputs = {
-    name: row[1] for name, row in torch_lib.training.create_tasks(config).items()
-  }
+  outputs = {name: row[1] for name, row in torch_lib.jobs.create_tasks(config).items()}
   return torch_lib.nets.Net(config.model, config.data.image_size, outputs)
 
 
@@ -100,7 +96,7 @@ def shapes_of(config):
 def test_peer_has_as_many_parameters(torch_lib, name, arg):
   import torch
 
-  config = workbench.without_augmentation(load_recipe(name, arg),
+  config = benchmark.without_augmentation(load_recipe(name, arg),
                                           train__eval_batch_size=2)  # fmt: skip
   _, variables = shapes_of(config)
   ours = sum(math.prod(leaf.shape)
@@ -131,7 +127,7 @@ def test_peer_with_our_weights_gives_our_logits(torch_lib, name, arg):
     lambda variables, image: network.model.apply(variables, image, train=False)
   )(traverse_util.unflatten_dict(arrays, sep='/'), image)
   peer = create_peer(torch_lib, config).eval()
-  missing, extra = peer.load_state_dict(torch_lib.training.port(arrays), strict=False)
+  missing, extra = peer.load_state_dict(torch_lib.jobs.port(arrays), strict=False)
   assert not extra
   assert all(key.endswith('num_batches_tracked') for key in missing)
   with torch.no_grad():
@@ -169,16 +165,16 @@ def test_peer_learns_as_ours_does(torch_lib, name):
   )
   config.model.layers = 'conv:8 pool norm conv:8 pool'
   config.model.branch = 'conv:8 norm gap dense:8'
-  ours = jax_jobs.Step({}, config)
-  variables = devices.unreplicate(ours.state.variables)
+  ours = jax_jobs.Step(config)
+  variables = devices.unreplicate(ours.stepper.state.variables)
   arrays = {
     path: np.asarray(leaf)
     for path, leaf in traverse_util.flatten_dict(variables, sep='/').items()
   }
-  theirs = torch_lib.jobs.Step({}, config)
-  theirs.net.load_state_dict(torch_lib.training.port(arrays), strict=False)
+  theirs = torch_lib.jobs.Step(config)
+  theirs.net.load_state_dict(torch_lib.jobs.port(arrays), strict=False)
   losses = [
-    (devices.read(ours.take_steps())['loss'][0].item(), theirs.step().item())
+    (devices.read(ours.stepper.call())['loss'][0].item(), theirs.step().item())
     for _ in range(4)
   ]
   torch.testing.assert_close(*map(torch.tensor, zip(*losses, strict=True)),
@@ -189,7 +185,7 @@ def test_peer_learns_as_ours_does(torch_lib, name):
 def test_peer_freezes_what_ours_freezes(torch_lib):
   config = small(load_recipe('utk_vgg', 'scratch'))
   peer = create_peer(torch_lib, config)
-  torch_lib.training.freeze(peer, config.optimizer.freeze)
+  torch_lib.jobs.freeze(peer, config.optimizer.freeze)
   trained = sum(p.numel() for p in peer.parameters() if p.requires_grad)
   assert trained == 2 * (512 * 256 + 256 + 256 + 1)
 

@@ -1,4 +1,4 @@
-"""A batch of noise: timing needs no pictures."""
+"""A batch of noise: timing needs no images."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from agegender_jax import schema
 
 
 def create_batch(config) -> dict[str, np.ndarray]:
-  """Makes up a batch as the input pipeline gives it."""
+  """Returns a batch of noise as the input pipeline returns batches."""
   random = np.random.default_rng(0)
   count, size = config.train.batch_size, config.data.image_size
   age = random.integers(1, 80, count).astype(np.float32)
