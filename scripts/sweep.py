@@ -12,6 +12,8 @@ was killed. A failed run is reported and the rest go on; the exit status is then
 2. `scripts/summarise.py` reads the sweep.json that is left.
 """
 
+import contextlib
+import dataclasses
 import datetime
 import json
 import os
@@ -22,31 +24,31 @@ import subprocess
 import sys
 import time
 
-from agegender_jax import cli, recipes
+from agegender_jax import cli, errors, recipes
 from agegender_jax import config as config_lib
-from agegender_jax import errors as errors_lib
 from agegender_jax.evaluation import artifacts
 from agegender_jax.studies import sweeps
 
 SHOWN_SCORES = ('age_mae', 'age_group_accuracy', 'gender_accuracy')
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SECONDS_TO_STOP = 20  # That a run gets before it is killed.
 SECONDS_BETWEEN_LINES = 60  # Of progress, where it is not a terminal.
 
 
 class Progress:
-  """Says how far a sweep is and how long the rest takes."""
+  """Shows how far a sweep is and how long the rest takes."""
 
   def __init__(self, runs: int):
     """Starts the clock for so many runs."""
     self._left, self._start = runs, time.monotonic()
-    # Of the runs behind: how many there were to do, and their seconds.
+    # Of the runs that ended: how much of them was trained here, in seconds.
     self._done, self._seconds = 0.0, 0.0
-    self._spoken, self._first = time.monotonic(), 0.0
+    self._shown, self._resumed = time.monotonic(), 0.0
     self._open_line = False
 
   def time_left(self, fraction: float = 0.0) -> str:
     """Returns the time left, `fraction` of the current run being done."""
-    done = self._done + fraction - self._first
+    done = self._done + fraction - self._resumed
     if done <= 0:
       return 'unknown'
     seconds = self._seconds + time.monotonic() - self._start
@@ -58,29 +60,42 @@ class Progress:
     steps = re.findall(r'step (\d+)/(\d+).*', log)
     if not steps:
       return
-    fraction = int(steps[-1][0]) / int(steps[-1][1])
     if resumed := re.search(r'resumed at step (\d+) of (\d+)', log):
-      self._first = int(resumed[1]) / int(resumed[2])
-    text = f'{title}  step {"/".join(steps[-1])}'
-    text += f'  sweep left {self.time_left(fraction)}'
+      self._resumed = int(resumed[1]) / int(resumed[2])
+    left = self.time_left(int(steps[-1][0]) / int(steps[-1][1]))
+    text = f'{title}  step {"/".join(steps[-1])}  sweep left {left}'
     if sys.stdout.isatty():
       print('\r\033[K' + text, end='', flush=True)
       self._open_line = True
-    elif time.monotonic() - self._spoken > SECONDS_BETWEEN_LINES:
+    elif time.monotonic() - self._shown > SECONDS_BETWEEN_LINES:
       print(text, flush=True)
-      self._spoken = time.monotonic()
+      self._shown = time.monotonic()
 
   def end(self, text: str, failed: bool = False) -> None:
     """Ends a run with a line about it; a failed one tells no run's time."""
     now = time.monotonic()
     if not failed:
-      self._done += 1 - self._first
+      self._done += 1 - self._resumed
       self._seconds += now - self._start
-    self._left, self._first, self._start = self._left - 1, 0.0, now
+    self._left, self._resumed, self._start = self._left - 1, 0.0, now
     if self._left:
       text += f'  sweep left {self.time_left()}'
     print(('\r\033[K' if self._open_line else '') + text, flush=True)
     self._open_line = False
+
+
+@contextlib.contextmanager
+def _uninterrupted():
+  """Puts off what would interrupt a block until its end: no orphan is left."""
+  came = []
+  before = {n: signal.signal(n, lambda *_: came.append(1)) for n in SIGNALS}
+  try:
+    yield
+  finally:
+    for number, handler in before.items():
+      signal.signal(number, handler)
+  if came:
+    raise KeyboardInterrupt
 
 
 def train(run: sweeps.Run, folder: pathlib.Path, title: str, progress) -> str:
@@ -98,16 +113,7 @@ def train(run: sweeps.Run, folder: pathlib.Path, title: str, progress) -> str:
   folder.mkdir(parents=True, exist_ok=True)
   log = folder / 'log.txt'
   start = log.stat().st_size if log.exists() else 0
-  command = [sys.executable, '-m', 'agegender_jax.main', *run.flags]
-  with log.open('ab') as stream:
-    process = subprocess.Popen(
-      [*command, f'--workdir={folder}'],
-      stdout=stream,
-      stderr=subprocess.STDOUT,
-      env={**os.environ, 'PYTHONUNBUFFERED': '1'},
-      # A Ctrl-C is this process's to heed.
-      start_new_session=True,
-    )
+  process = None
 
   def output():
     with log.open('rb') as stream:
@@ -115,27 +121,87 @@ def train(run: sweeps.Run, folder: pathlib.Path, title: str, progress) -> str:
       return stream.read().decode(errors='replace')
 
   try:
-    while True:
+    with log.open('ab') as stream, _uninterrupted():
+      command = [sys.executable, '-m', 'agegender_jax.main', *run.flags]
+      process = subprocess.Popen(
+        [*command, f'--workdir={folder}'],
+        stdout=stream,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, 'PYTHONUNBUFFERED': '1'},
+        start_new_session=True,  # A Ctrl-C goes to this process alone.
+      )
+    while process.poll() is None:
       try:
         process.wait(timeout=1)
-        break
       except subprocess.TimeoutExpired:
         progress.show(title, output())
   except BaseException:
-    process.terminate()
-    try:
-      process.wait(SECONDS_TO_STOP)
-    except subprocess.TimeoutExpired:
-      process.kill()
-      process.wait()
+    if process:
+      process.terminate()
+      try:
+        process.wait(SECONDS_TO_STOP)
+      except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
     raise
   if process.returncode == 0:
     return ''
   lines = [line.strip() for line in output().splitlines() if line.strip()]
   last = lines[-1] if lines else 'no output'
-  return last if process.returncode == 2 else (
-    f'status {process.returncode}, {last}'
-  )  # fmt: skip
+  is_users = process.returncode == 2
+  return last if is_users else f'status {process.returncode}, {last}'
+
+
+def check_finished(run: sweeps.Run, folder: pathlib.Path) -> str:
+  """Returns how a finished run was trained differently, '' if it was not."""
+  # Imported late: only finished runs need JAX here.
+  from agegender_jax.evaluation import labelled
+
+  try:
+    config = sweeps.resolve(run)
+    config_lib.save_config(config, str(folder))
+    labelled.check_finished_data(config, str(folder))
+    return ''
+  except errors.UserError as error:
+    return str(error)
+
+
+def run_all(
+  runs: list[sweeps.Run], folder: pathlib.Path, head: dict
+) -> list[sweeps.Run]:
+  """Trains what is not finished, one run after the other.
+
+  Args:
+    runs: of the sweep.
+    folder: of the sweep.
+    head: see sweeps.create_head.
+
+  Returns:
+    The runs with their errors.
+  """
+  places = [folder / run.folder for run in runs]
+  is_new = [not artifacts.is_finished(place) for place in places]
+  # Before any training, so that no stopped sweep lists another's runs as its.
+  runs = [
+    run if new else dataclasses.replace(run, error=check_finished(run, place))
+    for run, place, new in zip(runs, places, is_new, strict=True)
+  ]
+  sweeps.write_record(folder, head, runs)
+  progress = Progress(sum(is_new))
+  for row, place in enumerate(places):
+    title = f'[{row + 1}/{len(runs)}] {runs[row].folder}'
+    if is_new[row]:
+      print(title, flush=True)
+      error = train(runs[row], place, title, progress)
+      runs[row] = dataclasses.replace(runs[row], error=error)
+      sweeps.write_record(folder, head, runs)
+    error = runs[row].error
+    ending = f'failed: {error}' if error else describe(place)
+    if is_new[row]:
+      progress.end(f'{title}  {ending}', failed=bool(error))
+    else:
+      print(f'{title}  finished before  {ending}', flush=True)
+  return runs
 
 
 def describe(folder: pathlib.Path) -> str:
@@ -146,62 +212,11 @@ def describe(folder: pathlib.Path) -> str:
   )
 
 
-def check_finished(run: sweeps.Run, folder: pathlib.Path) -> str:
-  """Says what a finished run was trained with otherwise, '' if nothing."""
-  # Imported late: only finished runs need JAX here.
-  from agegender_jax.evaluation import labelled
-
-  try:
-    config = sweeps.resolve(run)
-    config_lib.save_config(config, str(folder))
-    labelled.check_finished_data(config, str(folder))
-    return ''
-  except errors_lib.UserError as error:
-    return str(error)
-
-
-def run_all(runs: list, folder: pathlib.Path, head: dict) -> dict[str, str]:
-  """Trains what is not finished, one run after the other.
-
-  Args:
-    runs: of the sweep.
-    folder: of the sweep.
-    head: see sweeps.write_record.
-
-  Returns:
-    Folder -> why it failed.
-  """
-  waiting = [run for run in runs if not artifacts.is_finished(folder / run.folder)]
-  # Before any training, so that no stopped sweep lists another's runs as its.
-  errors = {
-    run.folder: error
-    for run in runs
-    if run not in waiting and (error := check_finished(run, folder / run.folder))
-  }
-  sweeps.write_record(folder, head, runs, errors)
-  progress = Progress(len(waiting))
-  for number, run in enumerate(runs, 1):
-    title = f'[{number}/{len(runs)}] {run.folder}'
-    place = folder / run.folder
-    if run in waiting:
-      print(title, flush=True)
-      if error := train(run, place, title, progress):
-        errors[run.folder] = error
-        sweeps.write_record(folder, head, runs, errors)
-    error = errors.get(run.folder, '')
-    ending = f'failed: {error}' if error else describe(place)
-    if run in waiting:
-      progress.end(f'{title}  {ending}', failed=bool(error))
-    else:
-      print(f'{title}  finished before  {ending}', flush=True)
-  return errors
-
-
 def parse_flags(argv: list[str]):
   """Returns the command line's own flags and those for every run.
 
   Raises:
-    errors_lib.UserError: what is needed is absent, or a flag is unknown.
+    errors.UserError: what is needed is absent, or a flag is unknown.
   """
   parser = cli.Parser(__doc__)
   parser.add_argument('--config', default='', help='configs/NAME.py[:arg]')
@@ -211,11 +226,11 @@ def parse_flags(argv: list[str]):
   values, given = parser.parse_known_args(argv)
   for flag in given:
     if not re.match(r'--config\.[^=]+=|--(no)?config\.[^=]+$', flag):
-      raise errors_lib.UserError(f'unknown flag or argument "{flag}"; see --help')
+      raise errors.UserError(f'unknown flag or argument "{flag}"; see --help')
   if not values.config or not values.workdir:
-    raise errors_lib.UserError('--config=configs/NAME.py and --workdir=DIR needed')
+    raise errors.UserError('--config=configs/NAME.py and --workdir=DIR needed')
   if not re.fullmatch(r'\d+(,\d+)*', values.seeds):
-    raise errors_lib.UserError(f'--seeds={values.seeds}: give such as 0,1,2')
+    raise errors.UserError(f'--seeds={values.seeds}: give such as 0,1,2')
   return values, given
 
 
@@ -225,26 +240,21 @@ def main(argv: list[str]) -> int:
   path, _, arg = values.config.partition(':')
   known = sweeps.list_sweeps(recipes.load(path))
   if values.sweep not in known:
-    raise errors_lib.UserError(
-      f'--sweep={values.sweep}: {path} has no such sweep'
-      f'{errors_lib.nearest(values.sweep, known)}; '
-      f'known: {", ".join(known) or "none"}'
-    )
+    raise errors.unknown(f'sweep of {path}', values.sweep, known)
   seeds = [int(seed) for seed in values.seeds.split(',')]
   runs = sweeps.create_runs(path, arg, known[values.sweep], seeds, given)
   for run in runs:
     sweeps.resolve(run)  # A typing error should show before the first run.
   folder = cli.create_folder('--workdir', values.workdir)
-  head = {'recipe': path, 'sweep': values.sweep}
-  errors = run_all(runs, folder, head)
-  for name, error in errors.items():
-    print(f'error: {folder / name}: {error}', file=sys.stderr)
-  done = len(runs) - len(errors)
+  runs = run_all(runs, folder, sweeps.create_head(path, arg, values.sweep, given))
+  failed = [run for run in runs if run.error]
+  for run in failed:
+    print(f'error: {folder / run.folder}: {run.error}', file=sys.stderr)
   print(
-    f'{done} of {len(runs)} runs finished; '
+    f'{len(runs) - len(failed)} of {len(runs)} runs finished; '
     f'python scripts/summarise.py --workdir={folder}'
   )
-  return 2 if errors else 0
+  return 2 if failed else 0
 
 
 def _interrupt(number, frame):
@@ -252,7 +262,7 @@ def _interrupt(number, frame):
 
 
 if __name__ == '__main__':
-  for number in (signal.SIGTERM, signal.SIGHUP):
+  for number in SIGNALS[1:]:  # Python has one of its own for SIGINT.
     signal.signal(number, _interrupt)
   try:
     cli.run(main)

@@ -137,29 +137,28 @@ def read_settings(folders: list[pathlib.Path]) -> list[Setting]:
   """
   found, planned = [], collections.Counter()
   for folder in folders:
-    for row in sweeps.read_record(folder)['runs']:
-      place = folder / row['folder']
-      planned[folder, row['setting']] += 1
-      if row['error'] or not (place / 'run.json').exists():
-        why = row['error'] or 'not finished'
+    for run in sweeps.read_record(folder)[1]:
+      place = folder / run.folder
+      planned[folder, run.setting] += 1
+      if run.error or not (place / 'run.json').exists():
+        why = run.error or 'not finished'
         print(f'left out: {place}: {why}', file=sys.stderr)
       else:
-        found.append((folder, row, run_lib.read_run(place)))
+        found.append((folder, run, run_lib.read_run(place)))
   settings, counted = {}, set()
-  names = name_protocols([run for _, _, run in found])
-  for protocol, (folder, row, run) in zip(names, found, strict=True):
-    name, repeat = row['setting'], (row['fold'], row['seed'])
-    key = protocol, name
-    setting = settings.setdefault(key, Setting(name, protocol, {}))
-    if repeat in setting.runs:
+  names = name_protocols([record for _, _, record in found])
+  for protocol, (folder, run, record) in zip(names, found, strict=True):
+    key = protocol, run.setting
+    setting = settings.setdefault(key, Setting(run.setting, protocol, {}))
+    if (run.fold, run.seed) in setting.runs:
       raise errors.UserError(
-        f'two runs of "{name}", fold {row["fold"]}, seed {row["seed"]}: '
-        f'{run.workdir} is one; name the sweeps that differ'
+        f'two runs of "{run.setting}", fold {run.fold}, seed {run.seed}: '
+        f'{record.workdir} is one; name the sweeps that differ'
       )
-    setting.runs[repeat] = run
+    setting.runs[run.fold, run.seed] = record
     if (folder, *key) not in counted:
       counted.add((folder, *key))
-      setting.planned += planned[folder, name]
+      setting.planned += planned[folder, run.setting]
   if not settings:
     raise errors.UserError(f'no run is finished in {", ".join(map(str, folders))}')
   return list(settings.values())

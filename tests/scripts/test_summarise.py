@@ -56,9 +56,9 @@ def write_run(folder, setting, fold, seed, ages, gender=None, **scores):
   return sweeps.Run(setting, fold, seed, name, ())
 
 
-def write_sweep(folder, runs, errors=None):
-  head = {'recipe': 'configs/a.py', 'sweep': 'b'}
-  sweeps.write_record(folder, head, runs, errors or {})
+def write_sweep(folder, runs):
+  head = sweeps.create_head('configs/a.py', '', 'b', ())
+  sweeps.write_record(folder, head, runs)
 
 
 def test_mean_and_deviation_of_each_setting(tmp_path, capsys):
@@ -68,8 +68,8 @@ def test_mean_and_deviation_of_each_setting(tmp_path, capsys):
     for size, maes in {4: (7.0, 8.0, 9.0), 8: (6.5,)}.items()
     for seed, mae in enumerate(maes)
   ]  # fmt: skip
-  runs.append(sweeps.Run('batch=8', None, 1, 'batch=8_lost', ()))
-  write_sweep(tmp_path, runs, {'batch=8_lost': 'no space left'})
+  runs.append(sweeps.Run('batch=8', None, 1, 'batch=8_lost', (), 'no space left'))
+  write_sweep(tmp_path, runs)
   text = summarise.summarise([tmp_path], tmp_path / 'out', '')
   assert 'batch=8_lost: no space left' in capsys.readouterr().err
   rows = [line for line in text.splitlines() if line.startswith('| ')]

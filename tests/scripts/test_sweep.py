@@ -108,19 +108,7 @@ def test_a_wrong_flag_is_refused_before_any_run(path, tmp_path, flags, words):
   assert not (tmp_path / 's').exists()
 
 
-def test_a_folder_holds_one_sweep(path, tmp_path):
-  runs = runs_of(path, 'folds')
-  sweeps.write_record(tmp_path, {'recipe': path, 'sweep': 'folds'}, runs, {})
-  more = runs_of(path, 'folds', seeds=(0, 1))
-  head = {'recipe': path, 'sweep': 'folds'}
-  sweeps.write_record(tmp_path, head, more[2:], {more[2].folder: 'why'})
-  rows = sweeps.read_record(tmp_path)['runs']
-  assert {(row['fold'], row['seed']) for row in rows} == {
-    (0, 0), (1, 0), (0, 1), (1, 1)
-  }  # fmt: skip
-  assert [row['error'] for row in rows if row['error']] == ['why']
-  with pytest.raises(errors_lib.UserError, match='holds the sweep "folds"'):
-    sweeps.write_record(tmp_path, {'recipe': path, 'sweep': 'x'}, runs, {})
+def test_a_folder_without_a_sweep_is_named(tmp_path):
   with pytest.raises(errors_lib.UserError, match='no sweep in'):
     sweeps.read_record(tmp_path / 'none')
 
@@ -186,8 +174,8 @@ def test_a_finished_run_on_other_data_is_refused(path, tmp_path, capsys, monkeyp
   assert sweep.main([*flags, f'--config.data.source_dir={tmp_path}/other']) == 2
   errors = capsys.readouterr().err.splitlines()
   assert len(errors) == 2 and all('on other data' in line for line in errors)
-  rows = sweeps.read_record(tmp_path / 's')['runs']
-  assert all('on other data' in row['error'] for row in rows)
+  _, runs = sweeps.read_record(tmp_path / 's')
+  assert all('on other data' in run.error for run in runs)
 
 
 def test_a_sweep_goes_on_after_a_failure_and_is_summarised(path, tmp_path, capsys):
@@ -212,8 +200,14 @@ def test_a_sweep_goes_on_after_a_failure_and_is_summarised(path, tmp_path, capsy
   assert len(rows) == 2 and all('1 seed' in row for row in rows)
   assert (tmp_path / 's' / 'summary.png').stat().st_size > 10_000
   # Again: what is finished stays, or is refused where it is another run.
-  assert sweep.main([*flags, '--config.train.num_steps=4']) == 2
-  assert 'num_steps was 3, is 4' in capsys.readouterr().err
+  with pytest.raises(errors_lib.UserError, match='num_steps=4: choose another'):
+    sweep.main([*flags, '--config.train.num_steps=4'])
+  recipe = pathlib.Path(path)
+  recipe.write_text(
+    RECIPE.replace('synthetic_examples = 60', 'synthetic_examples = 70')
+  )
+  assert sweep.main(flags) == 2
+  assert 'synthetic_examples was 60, is 70' in capsys.readouterr().err
   assert before == {file: file.stat().st_mtime_ns for file in done.iterdir()}
   # Another configuration's runs are not averaged with this one's.
   with pytest.raises(errors_lib.UserError, match='no run is finished'):
