@@ -62,33 +62,17 @@ def paired_table(reference: repeats.Setting, others: list[repeats.Setting]) -> s
   return '\n'.join(lines)
 
 
-def short_names(settings: list[repeats.Setting]) -> tuple[list[str], str]:
-  """Returns the settings' names, and the one field that they all vary or ''."""
-  names = [setting.name for setting in settings]
-  fields = {name.partition('=')[0] for name in names}
-  if len(fields) > 1 or not all('=' in name for name in names):
-    return names, ''
-  return [name.partition('=')[2] for name in names], fields.pop()
-
-
 def draw(axes, settings: list[repeats.Setting], key: str, scored: str) -> None:
-  """Draws a column's mean and deviation against the settings."""
+  """Draws a column's mean and deviation, a row per setting."""
   chosen = [s for s in settings if s.values(key)]
   means = [statistics.mean(s.values(key)) for s in chosen]
   bars = [np.nan_to_num(repeats.spread(s.values(key))) for s in chosen]
-  names, field = short_names(chosen)
-  places, column = range(len(names)), repeats.COLUMNS[key]
-  style = {'fmt': 'o', 'capsize': 4, 'color': canvas.BLUE}
+  places, column = range(len(chosen)), repeats.COLUMNS[key]
   # Narrower than the panel, which has others beside it.
   axes.set_title('\n'.join([column.title, *textwrap.wrap(scored, 32)]))
-  if field:
-    axes.errorbar(places, means, bars, **style)
-    axes.set_xticks(places, names)
-    axes.set(xlabel=field, ylabel=column.unit, xlim=(-0.5, len(names) - 0.5))
-  else:  # Names of any length have room beside a row each.
-    axes.errorbar(means, places, xerr=bars, **style)
-    axes.set_yticks(places, [name.replace(' ', '\n') for name in names])
-    axes.set(xlabel=column.unit, ylim=(len(names) - 0.5, -0.5))
+  axes.errorbar(means, places, xerr=bars, fmt='o', capsize=4, color=canvas.BLUE)
+  axes.set_yticks(places, [s.name.replace(' ', '\n') for s in chosen])
+  axes.set(xlabel=column.unit, ylim=(len(chosen) - 0.5, -0.5))
 
 
 def write_csv(path: pathlib.Path, settings: list[repeats.Setting]) -> None:

@@ -4,6 +4,7 @@ import datetime
 import os
 import pathlib
 import platform
+import re
 import shlex
 import statistics
 import subprocess
@@ -35,11 +36,7 @@ _COLUMNS = (
 
 def spread(values: list[float]) -> dict[str, float]:
   """Returns the median, the lowest and the highest of some values."""
-  return {
-    'median': statistics.median(values),
-    'low': min(values),
-    'high': max(values),
-  }
+  return {'median': statistics.median(values), 'low': min(values), 'high': max(values)}
 
 
 def create_row(worker, config, matmul_peak: float | None = None) -> dict:
@@ -135,32 +132,21 @@ def _cell(value, form, unit):
 
 def describe_machine() -> dict:
   """Returns what the numbers depend on: machine, versions, commit, command."""
-  commit = subprocess.run(
-    ['git', '-C', str(ROOT), 'describe', '--always', '--dirty'],
-    capture_output=True,
-    text=True,
-    check=False,
-  ).stdout.strip()
+  command = ['git', '-C', str(ROOT), 'describe', '--always', '--dirty']
+  git = subprocess.run(command, capture_output=True, text=True, check=False)
+  path = pathlib.Path('/proc/cpuinfo')
+  cpu = re.search('model name.*:(.*)', path.read_text() if path.exists() else '')
   memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
   return {
     'command': shlex.join(['python', *sys.argv]),
     'date': datetime.datetime.now().astimezone().isoformat(timespec='seconds'),
-    'commit': commit or 'unknown',
-    'cpu': _cpu_name(),
+    'commit': git.stdout.strip() or 'unknown',
+    'cpu': cpu[1].strip() if cpu else platform.machine(),
     'cores': worker_lib.num_cores(),
     'memory_gib': round(memory / 2**30, 1),
     'load_before': round(os.getloadavg()[0], 2),
     'versions': {'python': platform.python_version()},
   }
-
-
-def _cpu_name():
-  path = pathlib.Path('/proc/cpuinfo')
-  if path.exists():
-    for line in path.read_text().splitlines():
-      if line.startswith('model name'):
-        return line.partition(':')[2].strip()
-  return platform.processor() or platform.machine()
 
 
 def describe(machine: dict, text: str) -> str:

@@ -9,7 +9,6 @@ augmentation. The process imports no JAX.
 import fnmatch
 import time
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -68,32 +67,6 @@ def create_tasks(config) -> dict:
   return result
 
 
-def port(arrays: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
-  """Maps variables of this package to a state dict.
-
-  Args:
-    arrays: `params/backbone/conv1/kernel` -> array.
-
-  Returns:
-    `backbone.conv1.weight` -> tensor.
-  """
-  last = {
-    'kernel': 'weight',
-    'scale': 'weight',
-    'bias': 'bias',
-    'mean': 'running_mean',
-    'var': 'running_var',
-  }
-  state = {}
-  for path, array in arrays.items():
-    *names, kind = path.split('/')[1:]
-    if kind == 'kernel':
-      array = array.transpose((3, 2, 0, 1) if array.ndim == 4 else (1, 0))
-    # A copy: torch wants memory that may be written.
-    state['.'.join([*names, last[kind]])] = torch.from_numpy(np.array(array))
-  return state
-
-
 def _first_factor(rules, name):
   """Returns the factor of the first rule that names a parameter, else 1."""
   path = name.rpartition('.')[0].replace('.', '/') + '/'
@@ -128,12 +101,9 @@ def create_optimizer(config, net: nn.Module) -> torch.optim.Optimizer:
       decay = config.weight_decay if parameter.ndim > 1 else 0.0
       key = (_first_factor(rules, name), decay)
       groups.setdefault(key, []).append(parameter)
+  rate = config.learning_rate
   groups = [
-    {
-      'params': params,
-      'lr': factor * config.learning_rate,
-      'weight_decay': decay,
-    }
+    {'params': params, 'lr': factor * rate, 'weight_decay': decay}
     for (factor, decay), params in groups.items()
   ]
   if config.name == 'sgd':
@@ -146,8 +116,9 @@ class _Job:
   """A network on its device, with a batch there."""
 
   def __init__(self, config):
-    self.device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-    if self.device.type == 'cuda':
+    self.on_gpu = torch.cuda.is_available()
+    self.device = torch.device('cuda' if self.on_gpu else 'cpu')
+    if self.on_gpu:
       torch.backends.cudnn.benchmark = True
       torch.set_float32_matmul_precision('high')
     else:
@@ -158,52 +129,36 @@ class _Job:
     net = torch_nets.Net(config.model, size, outputs)
     self.net = net.to(self.device, memory_format=torch.channels_last)
     batch = noise.create_batch(config)
-    self.batch = {
-      key: torch.from_numpy(value).to(self.device) for key, value in batch.items()
-    }
-    mean, std = _STATISTICS[config.data.normalize]
-    as_row = {'device': self.device, 'dtype': torch.float32}
+    self.batch = {k: torch.from_numpy(v).to(self.device) for k, v in batch.items()}
     self.mean, self.std = (
-      255 * torch.tensor(row, **as_row)[:, None, None] for row in (mean, std)
+      255 * torch.tensor(row, device=self.device)[:, None, None]
+      for row in _STATISTICS[config.data.normalize]
     )
-    self.bfloat16 = config.model.dtype == 'bfloat16'
-    self.images = len(batch['image'])
-    self.forward = self.compute
-    if self.device.type == 'cuda':
-      self.forward = torch.compile(self.compute)
-    on_gpu = self.device.type == 'cuda'
+    self.forward = torch.compile(self.compute) if self.on_gpu else self.compute
     self.facts = {
       'parameters': sum(p.numel() for p in net.parameters()),
       'platform': self.device.type,
-      'device': torch.cuda.get_device_name() if on_gpu else 'cpu',
+      'device': torch.cuda.get_device_name() if self.on_gpu else 'cpu',
       'versions': {'torch': torch.__version__},
-      'images': self.images,
+      'images': len(batch['image']),
     }
 
   def compute(self, image):
     """Maps uint8 [B, H, W, 3] to task name -> logits float32 [B, K]."""
     # Channels last already: this changes strides and moves nothing.
     x = (image.permute(0, 3, 1, 2).float() - self.mean) / self.std
-    with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+    is_half = self.config.model.dtype == 'bfloat16'
+    with torch.autocast(self.device.type, torch.bfloat16, enabled=is_half):
       return self.net(x)
-
-  def finish(self) -> None:
-    """Waits for the device."""
-    if self.device.type == 'cuda':
-      torch.cuda.synchronize()
 
   def device_memory(self) -> float | None:
     """Returns the device's peak in GiB, None on CPU."""
-    if self.device.type == 'cuda':
-      return torch.cuda.max_memory_allocated() / 2**30
-    return None
+    return torch.cuda.max_memory_allocated() / 2**30 if self.on_gpu else None
 
   def compile(self) -> None:
     """Runs once on CUDA, where that is mostly compilation, and times it."""
-    if self.device.type == 'cuda':
-      start = time.perf_counter()
-      self.run(1)
-      self.facts['compile_seconds'] = time.perf_counter() - start
+    if self.on_gpu:
+      self.facts['compile_seconds'] = self.run(1)
 
 
 class Step(_Job):
@@ -239,7 +194,8 @@ class Step(_Job):
     start = time.perf_counter()
     for _ in range(count):
       self.step()
-    self.finish()
+    if self.on_gpu:
+      torch.cuda.synchronize()
     return (time.perf_counter() - start) / count
 
 

@@ -39,28 +39,24 @@ class Logits(nn.Linear):
       return super().forward(x.float())
 
 
-def _conv(value, shape):
-  conv = nn.Conv2d(shape[0], int(value), 3, padding=1)
-  return conv, (int(value), *shape[1:])
-
-
 def _norm(value, shape):
-  del value
   create = nn.BatchNorm2d if len(shape) == 3 else nn.BatchNorm1d
   return create(shape[0]), shape
+
+
+def _conv(value, shape):
+  return nn.Conv2d(shape[0], int(value), 3, padding=1), (int(value), *shape[1:])
+
+
+def _pool(value, shape):
+  return nn.MaxPool2d(2), (shape[0], shape[1] // 2, shape[2] // 2)
 
 
 # Word of models.cnn's notation -> (value, shape) -> (module, shape after it).
 _LAYERS = {
   'conv': _conv,
-  'dense': lambda value, shape: (
-    nn.Linear(shape[0], int(value)),
-    (int(value),),
-  ),
-  'pool': lambda value, shape: (
-    nn.MaxPool2d(2),
-    (shape[0], shape[1] // 2, shape[2] // 2),
-  ),
+  'dense': lambda value, shape: (nn.Linear(shape[0], int(value)), (int(value),)),
+  'pool': _pool,
   'norm': _norm,
   'drop': lambda value, shape: (nn.Dropout(float(value)), shape),
   'flatten': lambda value, shape: (Flatten(), (int(np.prod(shape)),)),
@@ -149,7 +145,6 @@ class _Block(nn.Module):
 
 
 def _create_resnet(config, size, stages, bottleneck):
-  del config
   modules = {
     'conv1': nn.Conv2d(3, 64, 7, 2, 3, bias=False),
     'bn1': nn.BatchNorm2d(64),
@@ -168,7 +163,6 @@ def _create_resnet(config, size, stages, bottleneck):
 
 
 def _create_vgg(config, size, batch_norm):
-  del config
   modules, channels, index = {}, 3, 0
   for stage, count in enumerate((2, 2, 3, 3, 3)):
     features = min(64 * 2**stage, 512)

@@ -142,8 +142,7 @@ def peak_memory() -> float:
     for line in status.read_text().splitlines():
       if line.startswith('VmHWM:'):
         return int(line.split()[1]) / 2**20
-  unit = 2**30 if sys.platform == 'darwin' else 2**20
-  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def num_cores() -> int:

@@ -79,6 +79,34 @@ def create_peer(torch_lib, config):
   return torch_lib.nets.Net(config.model, config.data.image_size, outputs)
 
 
+def port(arrays):
+  """Maps variables of this package to a state dict.
+
+  Args:
+    arrays: `params/backbone/conv1/kernel` -> array.
+
+  Returns:
+    `backbone.conv1.weight` -> tensor.
+  """
+  import torch
+
+  last = {
+    'kernel': 'weight',
+    'scale': 'weight',
+    'bias': 'bias',
+    'mean': 'running_mean',
+    'var': 'running_var',
+  }
+  state = {}
+  for path, array in arrays.items():
+    *names, kind = path.split('/')[1:]
+    if kind == 'kernel':
+      array = array.transpose((3, 2, 0, 1) if array.ndim == 4 else (1, 0))
+    # A copy: torch wants memory that may be written.
+    state['.'.join([*names, last[kind]])] = torch.from_numpy(np.array(array))
+  return state
+
+
 def shapes_of(config):
   """Returns our network and its variables as shapes."""
   network = predictor.Predictor(config)
@@ -127,7 +155,7 @@ def test_peer_with_our_weights_gives_our_logits(torch_lib, name, arg):
     lambda variables, image: network.model.apply(variables, image, train=False)
   )(traverse_util.unflatten_dict(arrays, sep='/'), image)
   peer = create_peer(torch_lib, config).eval()
-  missing, extra = peer.load_state_dict(torch_lib.jobs.port(arrays), strict=False)
+  missing, extra = peer.load_state_dict(port(arrays), strict=False)
   assert not extra
   assert all(key.endswith('num_batches_tracked') for key in missing)
   with torch.no_grad():
@@ -172,9 +200,12 @@ def test_peer_learns_as_ours_does(torch_lib, name):
     for path, leaf in traverse_util.flatten_dict(variables, sep='/').items()
   }
   theirs = torch_lib.jobs.Step(config)
-  theirs.net.load_state_dict(torch_lib.jobs.port(arrays), strict=False)
+  theirs.net.load_state_dict(port(arrays), strict=False)
   losses = [
-    (devices.read(ours.stepper.call())['loss'][0].item(), theirs.step().item())
+    (
+      devices.unreplicate(ours.stepper.call())['loss'][0, 0].item(),
+      theirs.step().item(),
+    )
     for _ in range(4)
   ]
   torch.testing.assert_close(*map(torch.tensor, zip(*losses, strict=True)),
