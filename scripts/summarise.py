@@ -30,13 +30,14 @@ from agegender_jax.studies import repeats
 
 def table(settings: list[repeats.Setting]) -> str:
   """Returns a Markdown table of the settings of one protocol."""
-  shown = [key for key in repeats.COLUMNS if any(s.values(key) for s in settings)]
-  head = [f'{repeats.COLUMNS[key].title}, {repeats.COLUMNS[key].unit}' for key in shown]
+  columns = repeats.columns()
+  shown = [key for key in columns if any(s.values(key) for s in settings)]
+  head = [f'{columns[key].title}, {columns[key].unit}' for key in shown]
   lines = [['setting', 'runs', *head], ['---'] * (2 + len(shown))]
   for setting in settings:
     cells = [setting.name, setting.repeats()]
     for key in shown:
-      values, digits = setting.values(key), repeats.COLUMNS[key].decimals
+      values, digits = setting.values(key), columns[key].decimals
       text = f'{statistics.mean(values):.{digits}f}' if values else ''
       if len(values) > 1:
         text += f' ± {repeats.spread(values):.{digits}f}'
@@ -54,7 +55,7 @@ def paired_table(reference: repeats.Setting, others: list[repeats.Setting]) -> s
   ]
   for other in others:
     for key, value, low, high, count in repeats.paired(reference, other):
-      title, unit, _, digits = repeats.SCORES[key]
+      title, unit, _, digits = repeats.scores()[key]
       lines.append(
         f'| {other.name} | {title}, {unit} | {value:+.{digits}f} '
         f'[{low:+.{digits}f}, {high:+.{digits}f}] | {count:,} |'
@@ -67,7 +68,7 @@ def draw(axes, settings: list[repeats.Setting], key: str, scored: str) -> None:
   chosen = [s for s in settings if s.values(key)]
   means = [statistics.mean(s.values(key)) for s in chosen]
   bars = [np.nan_to_num(repeats.spread(s.values(key))) for s in chosen]
-  places, column = range(len(chosen)), repeats.COLUMNS[key]
+  places, column = range(len(chosen)), repeats.columns()[key]
   # Narrower than the panel, which has others beside it.
   axes.set_title('\n'.join([column.title, *textwrap.wrap(scored, 32)]))
   axes.errorbar(means, places, xerr=bars, fmt='o', capsize=4, color=canvas.BLUE)
@@ -79,11 +80,11 @@ def write_csv(path: pathlib.Path, settings: list[repeats.Setting]) -> None:
   """Writes a row a setting: mean, deviation and runs of every column."""
   with path.open('w', newline='', encoding='utf-8') as file:
     writer = csv.writer(file)
-    names = [f'{key}_{what}' for key in repeats.COLUMNS for what in ('mean', 'std')]
+    names = [f'{key}_{what}' for key in repeats.columns() for what in ('mean', 'std')]
     writer.writerow(['protocol', 'setting', 'runs', *names])
     for setting in settings:
       cells = []
-      for key in repeats.COLUMNS:
+      for key in repeats.columns():
         values = setting.values(key)
         mean = statistics.mean(values) if values else math.nan
         cells += [
@@ -121,7 +122,7 @@ def summarise(folders: list[pathlib.Path], output: pathlib.Path, reference: str)
     is_stand_in = any(map(repeats.is_stand_in, chosen[0].runs.values()))
     scored = protocol if len(protocols) > 1 or is_stand_in else ''
     parts += [f'Scored on {protocol}:', table(chosen)]
-    for key in (*repeats.SCORES, 'batch_ms', 'epoch_seconds'):
+    for key in (*repeats.scores(), 'batch_ms', 'epoch_seconds'):
       if any(s.values(key) for s in chosen):
         panels.append(functools.partial(draw, settings=chosen, key=key, scored=scored))
     if first := [s for s in chosen if s.name == reference]:

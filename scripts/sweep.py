@@ -24,12 +24,11 @@ import subprocess
 import sys
 import time
 
-from agegender_jax import cli, errors, recipes
+from agegender_jax import cli, errors, recipes, scoring
 from agegender_jax import config as config_lib
 from agegender_jax.evaluation import artifacts
 from agegender_jax.studies import sweeps
 
-SHOWN_SCORES = ('age_mae', 'age_group_accuracy', 'gender_accuracy')
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SECONDS_TO_STOP = 20  # That a run gets before it is killed.
 SECONDS_BETWEEN_LINES = 60  # Of progress, where it is not a terminal.
@@ -208,7 +207,9 @@ def describe(folder: pathlib.Path) -> str:
   """Returns a finished run's scores in a few words."""
   scores = json.loads((folder / 'scores.json').read_text())
   return '  '.join(
-    f'{name} {scores[name]:.4g}' for name in SHOWN_SCORES if name in scores
+    f'{metric.title} {metric.text(scores[metric.name])}'
+    for metric in scoring.headlines()
+    if metric.name in scores
   )
 
 

@@ -122,7 +122,7 @@ def data(labels):
     }  # fmt: skip
   return {
     'name': 'utkface', 'splits': splits,
-    'trivial': {'age_mae': 15.3, 'age_cs5': 0.262, 'age_group_accuracy': 0.304,
+    'majority': {'age_mae': 15.3, 'age_cs5': 0.262, 'age_group_accuracy': 0.304,
                 'age_group_one_off': 0.655, 'gender_accuracy': 0.523,
                 'gender_balanced_accuracy': 0.5},
     'preparation': {'contradicting_labels': 12, 'malformed_name': 3},

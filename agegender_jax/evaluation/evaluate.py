@@ -10,7 +10,7 @@ from agegender_jax import errors, scoring
 from agegender_jax.data import splits
 from agegender_jax.evaluation import artifacts, grad_cam, held_out, labelled, summary
 from agegender_jax.inference import predictor
-from agegender_jax.scoring import calibration, coverage
+from agegender_jax.scoring import calibration
 
 
 def score_step(
@@ -59,9 +59,6 @@ def score_step(
     'oversample': config.data.oversample,
     **labelled.score_split(network, table, config.train.bootstrap_samples),
   }
-  if fitted and fitted['age'] and 'age_pred' in table:
-    rows = coverage.measure(fitted['age'], table['age'], table['age_pred'], {})
-    scores |= coverage.scores(rows)
   if train_hashes is not None:
     alone = ~splits.has_twin(source.hashes, train_hashes)
     rest = {name: column[alone] for name, column in table.items()}
@@ -71,7 +68,7 @@ def score_step(
       found = scoring.score(rest, num_samples=0)
       scores |= {
         f'{name}_without_twins': found[name]
-        for name in scoring.BEST_METRICS
+        for name in (metric.name for metric in scoring.headlines(2))
         if name in found
       }
   return scores, table

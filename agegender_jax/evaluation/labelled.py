@@ -71,13 +71,8 @@ def check_labels(config, run_tasks, splits, ranking) -> None:
         f'known {task.label}: leave the task out by '
         f'--config.tasks.{task.name}.kind='
       )
-  labels = {
-    'age_mae': 'age',
-    'age_group_accuracy': 'age_group',
-    'gender_accuracy': 'gender',
-  }
   names = [name.removeprefix('validation/') for name, _ in ranking]
-  if not any(has('validation', labels[name]) for name in names):
+  if not any(has('validation', scoring.METRICS[name].label) for name in names):
     raise errors.UserError(
       f'data.validation_split = "{config.data.validation_split}" has no known '
       f'label for {" or ".join(names)}: choose another train.best_metric'

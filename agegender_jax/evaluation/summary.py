@@ -53,7 +53,7 @@ def check_same_data(workdir: str, source) -> None:
 
 
 def write_data_summary(config, workdir: str, splits: dict) -> None:
-  """Writes data.json: what the run saw, and the trivial predictor's scores.
+  """Writes data.json: what the run saw, and the majority baseline's scores.
 
   Args:
     config: the run's configuration.
@@ -69,7 +69,7 @@ def write_data_summary(config, workdir: str, splits: dict) -> None:
       for key, source in splits.items()
     },
     'roles': names,
-    'trivial': scoring.trivial_scores(train.labels, test.labels),
+    'majority': scoring.majority_baseline(train.labels, test.labels),
     'preparation': train.preparation,
     'licence': train.licence,
     'fingerprint': train.fingerprint,

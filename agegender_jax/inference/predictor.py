@@ -131,7 +131,7 @@ class Predictor:
 
 
 def create_ranking(config, run_tasks) -> list[tuple[str, int]]:
-  """Says which validation scores rank checkpoints, in order of preference.
+  """Returns the validation scores that rank checkpoints, in order of preference.
 
   Args:
     config: the run's configuration.
@@ -143,18 +143,20 @@ def create_ranking(config, run_tasks) -> list[tuple[str, int]]:
   Raises:
     errors.UserError: `train.best_metric` is none that this run has.
   """
-  names = {task.name: task for task in run_tasks}
-  has = {'gender_accuracy': 'gender' in names}
-  has['age_mae'] = 'age' in names and names['age'].label != 'age_group'
-  has['age_group_accuracy'] = 'age' in names
-  known = [name for name in scoring.BEST_METRICS if has[name]]
-  chosen = [config.train.best_metric] if config.train.best_metric else known
-  if not set(chosen) <= set(known):
-    raise errors.UserError(
-      f'train.best_metric "{chosen[0]}" is not a metric of this run; '
-      f'known: {", ".join(known)}'
-    )
-  return [(f'validation/{name}', scoring.BEST_METRICS[name]) for name in chosen]
+  taught = {task.name: task.label for task in run_tasks}
+  # Years are scored as groups, too.
+  labels = {'age_group' if name == 'age' else name for name in taught}
+  labels |= {'age'} if taught.get('age', 'age_group') != 'age_group' else set()
+  known = {
+    name: metric
+    for name, metric in scoring.METRICS.items()
+    if metric.direction and metric.label in labels
+  }
+  best = config.train.best_metric
+  if best and best not in known:
+    raise errors.unknown('train.best_metric of this run', best, known)
+  chosen = [best] if best else [m.name for m in scoring.headlines(2) if m.name in known]
+  return [(f'validation/{name}', known[name].direction) for name in chosen]
 
 
 def restore(config, workdir: str) -> tuple[Predictor, dict, int]:

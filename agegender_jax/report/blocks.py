@@ -3,41 +3,15 @@
 import base64
 import io
 import math
-import typing
 
 import numpy as np
 from PIL import Image
 
-from agegender_jax.report import canvas, measures
+from agegender_jax.report import canvas
 
 MISSING = '\N{EN DASH}'
 # Of a picture on the page: enough for its place, and dozens stay small.
 MOST_PIXELS = 160
-
-
-class Headline(typing.NamedTuple):
-  """A score on a card, and whether more of it is better."""
-
-  key: str
-  more_is_better: bool
-
-  @property
-  def name(self) -> str:
-    return measures.name(self.key)
-
-  @property
-  def unit(self) -> str:
-    return measures.unit(self.key)
-
-
-HEADLINES = (
-  Headline('age_mae', False),
-  Headline('age_cs5', True),
-  Headline('age_group_accuracy', True),
-  Headline('age_group_one_off', True),
-  Headline('gender_accuracy', True),
-  Headline('gender_balanced_accuracy', True),
-)
 
 
 def number(value, unit='years', signed=False) -> str:
@@ -147,11 +121,11 @@ def picture(image: np.ndarray) -> str:
   return 'data:image/jpeg;base64,' + base64.b64encode(stream.getvalue()).decode('ascii')
 
 
-def card(headline, scores, trivial) -> dict:
+def card(metric, scores, trivial) -> dict:
   """Returns a headline score beside the trivial predictor's.
 
   Args:
-    headline: the Headline; `scores` has its key.
+    metric: of scoring.METRICS; `scores` has its name.
     scores: flat scores with `_low` and `_high`.
     trivial: value a key, where known.
 
@@ -159,24 +133,23 @@ def card(headline, scores, trivial) -> dict:
     The texts, and positions on a scale from 0 to 100 (%, or years to a
     little over the larger of score and trivial score).
   """
-  value = scores[headline.key]
-  low = scores.get(f'{headline.key}_low')
-  high = scores.get(f'{headline.key}_high')
-  other = trivial.get(headline.key)
+  value = scores[metric.name]
+  low = scores.get(f'{metric.name}_low')
+  high = scores.get(f'{metric.name}_high')
+  other = trivial.get(metric.name)
   end = 1.0
-  if headline.unit != '%':
+  if metric.unit != '%':
     end = 1.1 * max(
       x for x in (value, high, other, 0.1) if x is not None and math.isfinite(x)
     )
   places = {'value': value, 'low': low, 'high': high, 'trivial': other}
   return {
-    'name': headline.name,
-    'value': number(value, headline.unit),
-    'unit': headline.unit,
-    'interval': interval(low, high, headline.unit),
-    'trivial': '' if other is None else number(other, headline.unit),
-    'better': 'more is better' if headline.more_is_better else
-              'less is better',
+    'name': metric.title,
+    'value': number(value, metric.unit),
+    'unit': metric.unit,
+    'interval': interval(low, high, metric.unit),
+    'trivial': '' if other is None else number(other, metric.unit),
+    'better': 'more is better' if metric.direction > 0 else 'less is better',
     'places': {
       key: round(100 * min(max(place / end, 0), 1), 2)
       for key, place in places.items()

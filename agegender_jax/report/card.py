@@ -8,8 +8,9 @@ import math
 import pathlib
 
 from agegender_jax import files
-from agegender_jax.report import card_facts, details, measures, record
+from agegender_jax.report import card_facts, measures, record
 from agegender_jax.report import run as run_lib
+from agegender_jax.scoring import metrics as scoring_metrics
 
 # Worst of a handful is no finding: smaller groups are in the table only.
 LEAST_PICTURES = 20
@@ -108,9 +109,9 @@ def _columns(run) -> list:
 def _group_metrics(run) -> list:
   """Returns the metrics that any group has a score of."""
   return [
-    metric
-    for metric in details.GROUP_SCORES
-    if any(group[metric]['count'] for group in run.details.groups)
+    metric.name
+    for metric in scoring_metrics.by_group()
+    if any(group[metric.name]['count'] for group in run.details.groups)
   ]
 
 
@@ -157,8 +158,8 @@ def worst_groups(run: run_lib.Run) -> list[str]:
     21.9], 26 pictures; 6.79 years overall.`
   """
   result = []
-  for metric, sign in (('age_mae', 1), ('age_group_accuracy', -1),
-                       ('gender_accuracy', -1)):  # fmt: skip
+  for metric, sign in ((m.name, -m.direction) for m in scoring_metrics.by_group()
+                       if m.direction):  # fmt: skip
     overall = card_facts.number(run.scores.get(metric), metric)
     for column in _columns(run):
       found = [

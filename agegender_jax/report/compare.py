@@ -19,7 +19,6 @@ from agegender_jax.report import (
 _COMPARED = ('age_mae_macro', 'gender_auc', 'age_coverage90')
 _COST = ('num_parameters', 'seconds', 'images_per_second', 'peak_memory_bytes',
          'device')  # fmt: skip
-_DIFFERENCES = ('age_mae', 'age_group_accuracy', 'gender_accuracy')
 
 
 def labels(runs) -> list:
@@ -54,7 +53,7 @@ def scores(runs):
 
 
 def _score_table(runs, names, chosen, protocol):
-  keys = [headline.key for headline in blocks.HEADLINES] + list(_COMPARED)
+  keys = [metric.name for metric in scoring.headlines()] + list(_COMPARED)
   shown = [
     (key, measures.unit(key))
     for key in keys
@@ -88,7 +87,7 @@ def curves(runs):
     # Sums of other terms or weights do not belong on one axis.
     if metric == 'loss' and any(other != tasks[0] for other in tasks):
       continue
-    title, unit, scale = panels.CURVES[metric]
+    title, unit, scale = panels.curves()[metric]
     lines = []
     for index, run in enumerate(runs):
       epochs, values = panels.series(run, 'validation', metric, scale)
@@ -125,13 +124,14 @@ def differences(runs):
       continue
     tables = [run.predictions.table for run in pair]
     letters = _letter(first), _letter(second)
-    for key in _DIFFERENCES:
+    for metric in scoring.headlines():
+      key = metric.name
       value = scoring.paired_difference(*tables, key)
       if not value['count']:
         continue
       unit = measures.unit(key)
       of = '% points' if unit == '%' else unit
-      sign = scoring.BEST_METRICS[key]
+      sign = metric.direction
       rows.append([
         blocks.cell(f'{letters[1]} minus {letters[0]}'),
         blocks.cell(f'{measures.name(key)} ({of})'),

@@ -7,13 +7,9 @@ import numpy as np
 
 from agegender_jax import scoring
 from agegender_jax.report import stored
+from agegender_jax.scoring import metrics
 
 BOOTSTRAP_SAMPLES = 1000
-# Scores of a group, in the order of the tables' columns.
-GROUP_SCORES = (
-  'age_mae', 'age_bias', 'age_group_accuracy', 'age_group_one_off',
-  'gender_accuracy',
-)  # fmt: skip
 
 # How far P(female) can be taken at its word; less of each is better.
 GENDER_SCORES = ('gender_ece', 'gender_brier', 'gender_nll')
@@ -28,7 +24,7 @@ class Details:
   Attributes:
     confusion: task -> (names, int [K, K] counts, rows actual).
     groups: a dict a group: `column`, `name`, `count`, and an estimate with its
-      own `count` for each of GROUP_SCORES.
+      own `count` for each of metrics.by_group().
     gaps: a dict a gap: `column`, `metric`, `group`, `reference`, estimate.
     reliability: `raw` or `calibrated` -> bins of P(female), dicts of `low`,
       `high`, `count`, `mean_prob` and `share` (of women).
@@ -91,7 +87,7 @@ def _parse(content):
       for task, entry in (content.get('confusion') or {}).items()
     },
     groups=[_group(entry) for entry in content.get('groups') or []],
-    gaps=[_gap(entry) for entry in content.get('gaps') or []],
+    gaps=[_gap(entry) for entry in content.get('disparities') or []],
     reliability={
       kind: bins
       for kind, rows in (calibration.get('gender') or {}).items()
@@ -139,7 +135,7 @@ def _group(entry):
     'name': group_name(entry['column'], entry['group']),
     'count': int(entry['count']),
   }
-  for metric in GROUP_SCORES:
+  for metric in [metric.name for metric in metrics.by_group()]:
     score = scores.get(metric) or {}
     result[metric] = estimate(score)
     known = np.isfinite(result[metric]['value'])

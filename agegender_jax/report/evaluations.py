@@ -1,14 +1,8 @@
 """The section on the other data and splits that a run was scored on."""
 
+from agegender_jax import scoring
 from agegender_jax.report import blocks
 from agegender_jax.report import run as run_lib
-
-_SHOWN = (
-  ('age_mae', 'Age MAE', 'years'),
-  ('age_group_accuracy', 'Group exact', '%'),
-  ('age_group_one_off', 'One-off', '%'),
-  ('gender_accuracy', 'Gender', '%'),
-)
 
 
 def score_cell(scores, key, unit) -> dict:
@@ -31,9 +25,10 @@ def others(run):
       kept.append(scores)
   if len(kept) < 2:
     return {}
+  columns = [(m.name, m.title, m.unit) for m in scoring.headlines()]
   shown = [
     column
-    for column in _SHOWN
+    for column in columns
     if any(scores.get(column[0]) is not None for scores in kept)
   ]
   rows = []

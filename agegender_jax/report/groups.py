@@ -2,15 +2,9 @@
 
 import functools
 
-from agegender_jax.report import blocks, canvas, details, dots, measures
+from agegender_jax.report import blocks, canvas, dots, measures
+from agegender_jax.scoring import metrics
 
-_COLUMNS = {
-  'age_mae': ('MAE (years)', 'years', False),
-  'age_bias': ('Bias (years)', 'years', True),
-  'age_group_accuracy': ('Group exact (%)', '%', False),
-  'age_group_one_off': ('One-off (%)', '%', False),
-  'gender_accuracy': ('Gender (%)', '%', False),
-}
 _CROSSED = ' x '
 _MOST_ROWS = 12
 
@@ -26,7 +20,9 @@ def table(caption, groups) -> dict:
     The block, with the scores that any of them has; {} of none.
   """
   chosen = [
-    key for key in details.GROUP_SCORES if any(group[key]['count'] for group in groups)
+    metric
+    for metric in metrics.by_group()
+    if any(group[metric.name]['count'] for group in groups)
   ]
   if not chosen:
     return {}
@@ -38,11 +34,11 @@ def table(caption, groups) -> dict:
       blocks.cell(group['name'], place if ordered else None),
       blocks.cell(f'{group["count"]:,}', group['count']),
     ]
-    for key in chosen:
-      _, unit, signed = _COLUMNS[key]
-      cells.append(blocks.estimate_cell(group[key], unit, signed))
+    for metric in chosen:
+      signed = not metric.direction
+      cells.append(blocks.estimate_cell(group[metric.name], metric.unit, signed))
     rows.append(cells)
-  header = ['Group', 'Pictures', *(_COLUMNS[key][0] for key in chosen)]
+  header = ['Group', 'Pictures', *(f'{m.title} ({m.unit})' for m in chosen)]
   return blocks.table(caption, header, rows)
 
 
@@ -116,8 +112,8 @@ def groups(run):
 def _gaps(run):
   rows = []
   for gap in run.details.gaps:
-    title, unit, _ = _COLUMNS.get(gap['metric'], (gap['metric'], '', True))
-    title = title.replace('(%)', '(% points)')
+    title, unit = measures.name(gap['metric']), measures.unit(gap['metric'])
+    title += ' (% points)' if unit == '%' else f' ({unit})'
     clear = gap['low'] > 0 or gap['high'] < 0
     rows.append([
       blocks.cell(f'{gap["group"]} against {gap["reference"]}',

@@ -2,34 +2,10 @@
 
 import re
 
-NAMES = {
-  'age_mae': 'Age error (MAE)',
-  'age_mae_macro': 'Age error, mean of age bins',
-  'age_rmse': 'Age error (RMSE)',
-  'age_bias': 'Age bias',
-  'age_group_accuracy': 'Age group exact',
-  'age_group_one_off': 'Age group one-off',
-  'age_group_kappa': 'Age group kappa, quadratic',
-  'gender_accuracy': 'Gender accuracy',
-  'gender_balanced_accuracy': 'Gender balanced acc.',
-  'gender_auc': 'Gender AUC',
-  'gender_brier': 'Gender Brier score',
-  'gender_nll': 'Gender log loss',
-  'gender_ece': 'Gender calibration error (ECE)',
-  'age_loss': 'Age loss',
-  'gender_loss': 'Gender loss',
-  'loss': 'Loss',
-}
-_PATTERNS = (
-  (r'age_cs(\d+)', r'Within \1 years (CS@\1)'),
-  (r'age_coverage(\d+)', r'Coverage of \1 % intervals'),
-  (r'age_width(\d+)', r'Width of \1 % intervals'),
-)
-_DRAWN = (
-  ('age_mae', 'Age error (years)', 1),
-  ('age_group_accuracy', 'Age group exact (%)', 100),
-  ('gender_accuracy', 'Gender accuracy (%)', 100),
-)
+from agegender_jax import scoring
+from agegender_jax.scoring import metrics
+
+_LOSSES = {'age_loss': 'Age loss', 'gender_loss': 'Gender loss', 'loss': 'Loss'}
 _TWINS = '_without_twins'
 # What a run is, rather than how good.
 _FACTS = (
@@ -40,23 +16,16 @@ _FACTS = (
 
 def name(key) -> str:
   """Returns what to call a score."""
+  metric = metrics.find(key)
   base = key.removesuffix(_TWINS)
-  text = NAMES.get(base)
-  for pattern, shown in _PATTERNS:
-    if text is None and re.fullmatch(pattern, base):
-      text = re.sub(pattern, shown, base).replace('Within 1 years',
-                                                  'Within 1 year')  # fmt: skip
-  if text is None:
-    text = base.replace('_', ' ')
+  text = metric.title if metric else _LOSSES.get(base, base.replace('_', ' '))
   return f'{text}, without twins' if base != key else text
 
 
 def unit(key) -> str:
   """Returns `%` of a fraction, `years`, or '' of what has no unit."""
-  base = key.removesuffix(_TWINS)
-  if re.search(r'accuracy|one_off|cs\d+$|coverage|_ece$|share', base):
-    return '%'
-  return 'years' if re.match(r'age_(mae|rmse|bias|width)', base) else ''
+  metric = metrics.find(key)
+  return metric.unit if metric else ''
 
 
 def listed(scores) -> list:
@@ -79,7 +48,11 @@ def drawn(groups) -> list:
   Returns:
     The scores that any of them has; age groups only where years lack.
   """
-  found = [row for row in _DRAWN if any(group[row[0]]['count'] for group in groups)]
+  found = [
+    (metric.name, f'{metric.title} ({metric.unit})', metric.factor)
+    for metric in scoring.headlines(2)
+    if any(metric.name in group and group[metric.name]['count'] for group in groups)
+  ]
   if any(key == 'age_mae' for key, *_ in found):
     found = [row for row in found if row[0] != 'age_group_accuracy']
   return found

@@ -7,17 +7,16 @@ import functools
 
 import numpy as np
 
-from agegender_jax import schema
+from agegender_jax import schema, scoring
 from agegender_jax.report import canvas, dots, figures, measures
 
-# Metric -> title, unit, factor to the unit. Groups only where years lack.
-CURVES = {
-  'loss': ('Loss', 'loss (no unit)', 1),
-  'age_mae': ('Age error', 'mean absolute error (years)', 1),
-  'age_group_accuracy': ('Age group', 'accuracy (%)', 100),
-  'gender_accuracy': ('Gender', 'accuracy (%)', 100),
-}
 _MOST_POINTS = 120
+
+
+def curves() -> dict:
+  """Returns metric -> title, unit, factor to the unit."""
+  found = {m.name: (m.title, m.unit, m.factor) for m in scoring.headlines(2)}
+  return {'loss': ('Loss', 'loss (no unit)', 1), **found}
 
 
 def series(run, part, metric, scale=1):
@@ -26,7 +25,7 @@ def series(run, part, metric, scale=1):
   Args:
     run: the Run.
     part: train or validation.
-    metric: key of CURVES.
+    metric: key of curves().
     scale: factor.
 
   Returns:
@@ -52,7 +51,7 @@ def curve_names(runs) -> list:
   """Returns the metrics to draw, those that any of the runs has."""
   names = [
     name
-    for name in CURVES
+    for name in curves()
     if any(
       f'{part}/{name}' in row
       for run in runs
@@ -86,7 +85,7 @@ def learning_curves(run) -> list:
   }
   result = []
   for name in curve_names([run]):
-    title, unit, scale = CURVES[name]
+    title, unit, scale = curves()[name]
     lines = []
     for part, (label, color, width) in parts.items():
       epochs, values = series(run, part, name, scale)

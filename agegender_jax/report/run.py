@@ -79,7 +79,7 @@ class Run:
   @property
   def trivial(self) -> dict:
     """Scores of the predictor that knows the training labels only."""
-    return self.data.get('trivial', {})
+    return self.data.get('majority', {})
 
   @property
   def finished(self) -> bool:

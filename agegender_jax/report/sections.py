@@ -1,5 +1,6 @@
 """The sections of one run's page, in their order; results first."""
 
+from agegender_jax import scoring
 from agegender_jax.report import (
   blocks,
   evaluations,
@@ -17,8 +18,8 @@ def headlines(run):
   """Returns the headline scores, or why there are none."""
   cards = [
     blocks.card(headline, run.scores, run.trivial)
-    for headline in blocks.HEADLINES
-    if run.scores.get(headline.key) is not None
+    for headline in scoring.headlines()
+    if run.scores.get(headline.name) is not None
   ]
   parts = [{'kind': 'cards', 'items': cards} if cards else None]
   if not run.scores:
@@ -77,8 +78,8 @@ def _unfinished(run):
   rows = [row for row in run.metrics if 'validation/loss' in row]
   if rows:
     values = []
-    for headline in blocks.HEADLINES:
-      value = rows[-1].get(f'validation/{headline.key}')
+    for headline in scoring.headlines():
+      value = rows[-1].get(f'validation/{headline.name}')
       if value is not None:
         shown = blocks.number(value, headline.unit)
         values.append(f'{headline.name} {shown} {headline.unit}')

@@ -1,19 +1,18 @@
-"""Scores predictions: host side, NumPy only, never jax.
+"""Scores predictions: on the host, NumPy and SciPy only, never jax.
 
-A score is one formula of weighted examples, which serves the value and every
-bootstrap resample alike.
+`metrics.METRICS` is the one table of metrics. May import schema, errors, files.
 
-  measures, bootstrap < groups, scores < breakdown
+  metrics, bootstrap < scores, subgroups, calibration
 """
 
-from agegender_jax.scoring import breakdown, groups, measures, scores
+from agegender_jax.scoring import metrics, scores, subgroups
 
-BEST_METRICS = scores.BEST_METRICS
-GROUP_METRICS = breakdown.GROUP_METRICS
-MEASURES = measures.MEASURES
-calibration_curve = breakdown.calibration_curve
-details = breakdown.details
+METRICS = metrics.METRICS
+Metric = metrics.Metric
+calibration_curve = subgroups.calibration_curve
+details = subgroups.details
+headlines = metrics.headlines
+majority_baseline = scores.majority_baseline
 paired_difference = scores.paired_difference
 score = scores.score
-split_groups = groups.split
-trivial_scores = scores.trivial_scores
+split_groups = subgroups.split_groups

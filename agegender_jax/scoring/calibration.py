@@ -19,8 +19,9 @@ import scipy
 from agegender_jax import config as config_lib
 from agegender_jax import errors as errors_lib
 from agegender_jax import files, schema
+from agegender_jax.scoring import metrics
 
-LEVELS = (0.5, 0.8, 0.9)
+LEVELS = tuple(level / 100 for level in metrics.INTERVALS)
 SHOWN_LEVEL = 0.9  # Of age_low and age_high.
 # A bin's coverage strays by sqrt(level (1 - level) / count), 2 points at 90 %
 # with so many, and exceeds the level by 1 / count at most.
@@ -167,14 +168,14 @@ def apply(fitted: Mapping, columns: Mapping[str, np.ndarray]) -> dict:
     columns: [N], `age_pred` and `gender_logit` as far as there are any.
 
   Returns:
-    `age_low` and `age_high` (years, SHOWN_LEVEL) and the calibrated
-    `gender_prob`, float [N], as far as they were fitted.
+    The ends of the age intervals (years, columns of metrics.INTERVALS) and the
+    calibrated `gender_prob`, float [N], as far as they were fitted.
   """
   result = {}
   if fitted['age'] and 'age_pred' in columns:
-    result['age_low'], result['age_high'] = age_interval(
-      fitted['age'], columns['age_pred'], SHOWN_LEVEL
-    )
+    for level, names in metrics.INTERVALS.items():
+      ends = age_interval(fitted['age'], columns['age_pred'], level / 100)
+      result |= dict(zip(names, ends, strict=True))
   if fitted['gender'] and 'gender_logit' in columns:
     temperature = fitted['gender']['temperature']
     logit = np.asarray(columns['gender_logit'], np.float64)

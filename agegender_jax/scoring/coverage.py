@@ -70,18 +70,3 @@ def measure(
         'width': float((high - low)[rows].mean()),
       })  # fmt: skip
   return result
-
-
-def scores(rows: Sequence[Mapping]) -> dict[str, float]:
-  """Returns the flat scores of all examples among the rows of `measure`.
-
-  Such as `age_coverage90` with `_low` and `_high`, and `age_width90`, years.
-  """
-  result = {}
-  for row in rows:
-    if not row['column']:
-      name = f'age_coverage{round(100 * row["level"])}'
-      result[name] = row['coverage']
-      result[f'{name}_low'], result[f'{name}_high'] = row['low'], row['high']
-      result[f'age_width{round(100 * row["level"])}'] = row['width']
-  return result

@@ -7,15 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from agegender_jax import schema
-from agegender_jax.scoring import bootstrap, measures
-
-# Scores that can choose the best checkpoint, in the order of preference, and
-# whether more (1) or less (-1) is better.
-BEST_METRICS = {
-  'age_mae': -1,
-  'age_group_accuracy': 1,
-  'gender_accuracy': 1,
-}
+from agegender_jax.scoring import bootstrap, metrics
 
 
 def score(
@@ -33,12 +25,14 @@ def score(
     seed: of the resampling.
 
   Returns:
-    Name of measures.MEASURES -> value, and `<name>_low`, `<name>_high`. A
+    Name of a metric -> value, and `<name>_low`, `<name>_high`. A
     score that the labels leave undefined is left out: all of those without
     any known label; of one gender alone the balanced accuracy and the AUC;
     kappa where all labels and predictions are one group.
   """
-  views = {name: measures.view(table, name) for name in measures.MEASURES}
+  views = {
+    name: metrics.view(table, metric) for name, metric in metrics.METRICS.items()
+  }
   views = {name: view for name, view in views.items() if view}
   count = len(next(iter(table.values())))
   result = {}
@@ -51,8 +45,8 @@ def score(
   return result
 
 
-def trivial_scores(train_labels, labels) -> dict[str, float]:
-  """Scores the predictor that knows the training labels only.
+def majority_baseline(train_labels, labels) -> dict[str, float]:
+  """Scores the predictor that knows nothing but the training labels.
 
   Args:
     train_labels: dict of `age` [N], years, `age_group` and `gender` [N].
@@ -86,23 +80,23 @@ def paired_difference(
   num_samples: int = 1000,
   seed: int = 0,
 ) -> dict[str, float]:
-  """Compares two tables of predictions on the pictures that both scored.
+  """Compares two tables of predictions on the images that both scored.
 
   Args:
     first: see `score`; with a column `name` in both tables, rows of the same
       name belong together, without it rows of the same place. Names that are
-      not unique are left out, and so are pictures whose labels differ.
+      not unique are left out, and so are images whose labels differ.
     second: likewise.
-    metric: key of measures.MEASURES.
-    num_samples: bootstrap resamples of the shared pictures.
+    metric: key of metrics.METRICS.
+    num_samples: bootstrap resamples of the shared images.
     seed: of the resampling.
 
   Returns:
     `value`, second minus first, `low`, `high`, its 95 % interval (NaN where
-    undefined), and `count`, the shared pictures with a known label.
+    undefined), and `count`, the shared images with a known label.
   """
-  measure = measures.MEASURES[metric]
-  columns = (measure.label, measure.prediction)
+  chosen = metrics.METRICS[metric]
+  columns, label = chosen.needs, chosen.label
   result = {'value': math.nan, 'low': math.nan, 'high': math.nan, 'count': 0}
   if any(column not in table for table in (first, second)
          for column in columns):  # fmt: skip
@@ -111,12 +105,12 @@ def paired_difference(
     {column: np.asarray(table[column])[rows] for column in columns}
     for table, rows in zip((first, second), _shared(first, second), strict=True)
   ]
-  same = tables[0][measure.label] == tables[1][measure.label]
+  same = tables[0][label] == tables[1][label]
   for table in tables:
     for column in columns:
-      same = same & measures.is_known(table[column], column)
+      same = same & metrics.is_known(table[column], column)
   views = {
-    index: measures.view(table, metric, same) for index, table in enumerate(tables)
+    index: metrics.view(table, chosen, same) for index, table in enumerate(tables)
   }
   if not same.any():
     return result

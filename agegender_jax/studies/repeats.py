@@ -11,9 +11,9 @@ import typing
 
 import numpy as np
 
-from agegender_jax import errors, schema
+from agegender_jax import errors, schema, scoring
 from agegender_jax.report import run as run_lib
-from agegender_jax.scoring import bootstrap
+from agegender_jax.scoring import bootstrap, metrics
 from agegender_jax.studies import sweeps
 
 NUM_SAMPLES = 1000  # Of the bootstrap.
@@ -28,18 +28,24 @@ class Column(typing.NamedTuple):
   decimals: int
 
 
-SCORES = {
-  'age_mae': Column('age MAE', 'years', 1, 2),
-  'age_group_accuracy': Column('age group', '%', 100, 1),
-  'age_group_one_off': Column('age group, one off', '%', 100, 1),
-  'gender_accuracy': Column('gender', '%', 100, 1),
-}
 TIMES = {
   'batch_ms': Column('batch', 'ms', 1, 0),
   'epoch_seconds': Column('epoch', 's', 1, 1),
   'total_minutes': Column('training and evaluation', 'min', 1, 1),
 }
-COLUMNS = SCORES | TIMES
+
+
+def scores() -> dict[str, Column]:
+  """Returns the columns of the headline metrics."""
+  return {
+    metric.name: Column(metric.title, metric.unit, metric.factor, metric.decimals)
+    for metric in scoring.headlines()
+  }
+
+
+def columns() -> dict[str, Column]:
+  """Returns the columns of a table of settings."""
+  return scores() | TIMES
 
 
 @dataclasses.dataclass
@@ -62,7 +68,7 @@ class Setting:
   def values(self, column: str) -> list[float]:
     """Returns a column of the runs that have it, in its table's unit."""
     found = [measure(run).get(column) for run in self.runs.values()]
-    return [x * COLUMNS[column].factor for x in found if x is not None]
+    return [x * columns()[column].factor for x in found if x is not None]
 
   def repeats(self) -> str:
     """Says what the runs repeat, such as `5 folds x 3 seeds (14 of 15)`."""
@@ -79,7 +85,7 @@ class Setting:
 
 def measure(run: run_lib.Run) -> dict[str, float]:
   """Returns a run's scores and times."""
-  result = {key: run.scores.get(key) for key in SCORES}
+  result = {key: run.scores.get(key) for key in scores()}
   rates = [
     row['train/images_per_second']
     for row in run.metrics
@@ -176,26 +182,17 @@ def picture_scores(run: run_lib.Run) -> dict[str, dict]:
   """
   seen = run.predictions
   if seen is None:
-    return {key: {} for key in SCORES}
-  counts = collections.Counter(seen.name)
-  error = np.abs(seen.age_pred - seen.age)
-  apart = np.abs(seen.age_group_pred - seen.age_group)
-  grouped = (seen.age_group != schema.UNKNOWN) & (seen.age_group_pred != schema.UNKNOWN)
-  columns = {
-    'age_mae': (error, seen.age, seen.age_known),
-    'age_group_accuracy': (apart == 0, seen.age_group, grouped),
-    'age_group_one_off': (apart <= 1, seen.age_group, grouped),
-    'gender_accuracy': (
-      seen.gender_pred == seen.gender, seen.gender, seen.gender_known,
-    ),
-  }  # fmt: skip
+    return {}
+  table, counts = seen.table, collections.Counter(seen.name)
+  views = {m: metrics.view(table, m) for m in scoring.headlines()}
   return {
-    key: {
-      (run.test_split, seen.name[row], float(labels[row])): float(values[row])
-      for row in np.flatnonzero(known)
-      if counts[seen.name[row]] == 1
+    metric.name: {
+      (run.test_split, seen.name[row], float(label)): float(value)
+      for row, label, value in zip(view.rows, view.columns[0], view.each(), strict=True)
+      if counts[seen.name[row]] == 1 and np.isfinite(value)
     }
-    for key, (values, labels, known) in columns.items()
+    for metric, view in views.items()
+    if view
   }
 
 
@@ -206,10 +203,10 @@ def paired(first: Setting, second: Setting) -> list[tuple]:
     (score, second minus first, low, high of its 95 % bootstrap interval over
     the pictures, number of pictures), in the table's unit.
   """
-  differences = {key: collections.defaultdict(list) for key in SCORES}
+  differences = {key: collections.defaultdict(list) for key in scores()}
   for repeat in first.runs.keys() & second.runs.keys():
     found = [picture_scores(s.runs[repeat]) for s in (first, second)]
-    for key in SCORES:
+    for key in found[0].keys() & found[1].keys():
       for picture in found[0][key].keys() & found[1][key].keys():
         differences[key][picture].append(
           found[1][key][picture] - found[0][key][picture]
@@ -219,7 +216,7 @@ def paired(first: Setting, second: Setting) -> list[tuple]:
     if pictures:
       # Sorted, so that the resampling is the same each time.
       means = np.array([np.mean(pictures[name]) for name in sorted(pictures)])
-      means *= SCORES[key].factor
+      means *= scores()[key].factor
       view = {key: lambda weights, x=means: x @ weights / weights.sum(axis=0)}
       value, samples = bootstrap.evaluate(view, len(means), NUM_SAMPLES, 0)[key]
       rows.append((key, value, *bootstrap.bounds(samples), len(means)))

@@ -10,19 +10,16 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from agegender_jax import files
+from agegender_jax import files, scoring
 from agegender_jax.evaluation import artifacts
 from agegender_jax.runtime import devices
 
 # Dispatches whose results the host leaves unread: bounds what waits on the device.
 CALLS_IN_FLIGHT = 4
-# Scalars of the progress line, and what it calls them.
+# Scalars of the progress line beside the headline metrics of validation.
 _SHOWN = {
   'train/loss': 'loss',
   'train/images_per_second': 'images/s',
-  'validation/age_mae': 'validation age MAE',
-  'validation/age_group_accuracy': 'age group',
-  'validation/gender_accuracy': 'gender',
 }
 
 
@@ -132,6 +129,10 @@ class Logger:
     for name, title in _SHOWN.items():
       if name in scalars:
         text += f'  {title} {scalars[name]:.4g}'
+    for metric in scoring.headlines(2):
+      if f'validation/{metric.name}' in scalars:
+        value = metric.text(scalars[f'validation/{metric.name}'])
+        text += f'  {metric.title} {value}'
     minutes, seconds = divmod(round(left), 60)
     text += f'  left {minutes}:{seconds:02d}'
     evaluated = any(name.startswith('validation/') for name in scalars)

@@ -42,7 +42,7 @@ DETAILS = {
     group('camera', 'a|b', 30, 9.0, 0.8),
     group('camera', 'c', 30, 8.0, 0.9),
   ],
-  'gaps': [
+  'disparities': [
     {'column': 'gender', 'metric': 'gender_accuracy', 'group': 'female',
      'reference': 'male', 'value': -0.025, 'low': -0.07, 'high': 0.02},
   ],

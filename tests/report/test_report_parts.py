@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from agegender_jax import report
+from agegender_jax import report, scoring
 from agegender_jax.report import (
   blocks,
   evaluations,
@@ -56,7 +56,7 @@ def test_details_with_nulls_and_missing_parts(tmp_path):
   fake_workdir.write_json(folder / 'details.json', {
     'groups': [{'column': 'race', 'group': 1, 'count': 3, 'scores': {
       'age_mae': {'value': None, 'low': None, 'high': None, 'count': 3}}}],
-    'gaps': [{'column': 'race', 'metric': 'age_mae', 'group': '1',
+    'disparities': [{'column': 'race', 'metric': 'age_mae', 'group': '1',
               'reference': 'White', 'value': None, 'low': None, 'high': None}],
     'calibration': {'gender': {'raw': [
       {'low': 0.0, 'high': 0.1, 'count': 0, 'mean_prob': None, 'share': None}]}}
@@ -71,7 +71,7 @@ def test_details_with_nulls_and_missing_parts(tmp_path):
 
 def test_gap_is_clear_where_its_interval_leaves_out_zero(tmp_path):
   folder = fake_workdir.create_minimal(tmp_path)
-  fake_workdir.write_json(folder / 'details.json', {'gaps': [
+  fake_workdir.write_json(folder / 'details.json', {'disparities': [
     {'column': 'gender', 'metric': metric, 'group': 'female',
      'reference': 'male', 'value': value, 'low': low, 'high': high}
     for metric, value, low, high in (
@@ -81,8 +81,8 @@ def test_gap_is_clear_where_its_interval_leaves_out_zero(tmp_path):
   table = groups.groups(run)['blocks'][1]
   texts = [[cell['text'] for cell in row] for row in table['rows']]
   assert texts == [
-    ['female against male', 'MAE (years)', '+1.50', 'yes'],
-    ['female against male', 'Gender (% points)', '-3.1', 'no'],
+    ['female against male', 'Age error (MAE) (years)', '+1.50', 'yes'],
+    ['female against male', 'Gender accuracy (% points)', '-3.1', 'no'],
   ]
   assert table['rows'][1][2]['small'] == '-7.0 to +1.0'
 
@@ -176,8 +176,7 @@ def test_other_data_lists_each_evaluation_once(tmp_path, full):
   table = evaluations.others(run_lib.read_run(folder))['blocks'][0]
   texts = [[cell['text'] for cell in row] for row in table['rows']]
   assert [row[0] for row in texts] == ['utkface', 'adience']
-  assert texts[1][4:] == [blocks.MISSING, '41.2', blocks.MISSING,
-                          blocks.MISSING]  # fmt: skip
+  assert texts[1][4:] == [blocks.MISSING] * 2 + ['41.2'] + [blocks.MISSING] * 3
 
 
 @pytest.mark.parametrize('key, value, pair', [
@@ -195,9 +194,9 @@ def test_fact_of_run_json(key, value, pair):
 
 @pytest.mark.parametrize('key, name, unit', [
   ('age_mae', 'Age error (MAE)', 'years'),
-  ('age_cs1', 'Within 1 year (CS@1)', '%'),
-  ('age_coverage90', 'Coverage of 90 % intervals', '%'),
-  ('age_width50', 'Width of 50 % intervals', 'years'),
+  ('age_cs1', 'Age within 1 year (CS@1)', '%'),
+  ('age_coverage90', 'Coverage of 90 % age intervals', '%'),
+  ('age_width50', 'Width of 50 % age intervals', 'years'),
   ('gender_auc', 'Gender AUC', ''),
   ('gender_accuracy_without_twins', 'Gender accuracy, without twins', '%'),
   ('anything_new', 'anything new', ''),
@@ -218,7 +217,7 @@ def test_face_text_falls_back_to_groups(tmp_path):
 
 def test_card_places_on_its_scale():
   scores = {'age_mae': 5.0, 'age_mae_low': 4.0, 'age_mae_high': 6.0}
-  card = blocks.card(blocks.HEADLINES[0], scores, {'age_mae': 10.0})
+  card = blocks.card(scoring.METRICS['age_mae'], scores, {'age_mae': 10.0})
   places = {'value': 5 / 11, 'low': 4 / 11, 'high': 6 / 11, 'trivial': 10 / 11}
   assert card['places'] == pytest.approx(
     {key: 100 * place for key, place in places.items()}, abs=0.01

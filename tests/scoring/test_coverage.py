@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from agegender_jax.scoring import coverage
+from agegender_jax import scoring
+from agegender_jax.scoring import calibration, coverage
 
 # Half widths of 2, 4, 6 years below 30 predicted years, ten times that above.
 FITTED = {
@@ -42,12 +43,9 @@ def test_bounds_are_wilsons():
   assert row['high'] == pytest.approx(centre + half, abs=1e-6)
 
 
-def test_flat_scores_are_those_of_all():
-  rows = coverage.measure(
-    FITTED, AGE, PREDICTED, {'gender': [('female', PREDICTED > 30)]}
-  )
-  scores = coverage.scores(rows)
-  assert len(scores) == 12
+def test_scores_have_coverage_and_width_of_each_level():
+  found = calibration.apply({'age': FITTED, 'gender': None}, {'age_pred': PREDICTED})
+  scores = scoring.score({'age': AGE} | found, 100)
   assert scores['age_coverage80'] == 4 / 6
   assert scores['age_width50'] == pytest.approx(16)
   assert scores['age_coverage90_low'] < 5 / 6 < scores['age_coverage90_high']

@@ -74,8 +74,8 @@ def test_mean_and_deviation_of_each_setting(tmp_path, capsys):
   assert 'batch=8_lost: no space left' in capsys.readouterr().err
   rows = [line for line in text.splitlines() if line.startswith('| ')]
   assert rows[0] == (
-    '| setting | runs | age MAE, years | gender, % | batch, ms | epoch, s | '
-    'training and evaluation, min |'
+    '| setting | runs | Age error (MAE), years | Gender accuracy, % | batch, ms | '
+    'epoch, s | training and evaluation, min |'
   )
   # A batch of 20 at 200 images/s is 100 ms, an epoch 20 of them.
   assert rows[2] == (
@@ -140,7 +140,7 @@ def test_other_data_and_other_groups_are_kept_apart(tmp_path, capsys, what):
   assert line.startswith('kept apart: faces, test: ')
   assert all(str(tmp_path / run.folder) in line for run in runs)
   # Paired within each table only: 2 of the first seeds, 1 of the last.
-  assert text.count('| two | age MAE, years | +0.00') == 2
+  assert text.count('| two | Age error (MAE), years | +0.00') == 2
 
 
 def test_runs_on_the_same_data_need_no_fingerprint_in_the_name(tmp_path, capsys):
@@ -194,7 +194,7 @@ def test_paired_differences_are_of_the_same_pictures(tmp_path):
   assert (low, high) == (-2.0, 0.0)
   assert found['gender_accuracy'][0] == 50.0
   text = summarise.summarise([tmp_path], tmp_path, 'one')
-  assert '| two | age MAE, years | -1.00 [-2.00, +0.00] | 2 |' in text
+  assert '| two | Age error (MAE), years | -1.00 [-2.00, +0.00] | 2 |' in text
   with pytest.raises(errors_lib.UserError, match='known: one; two'):
     summarise.summarise([tmp_path], tmp_path, 'three')
 

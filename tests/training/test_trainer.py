@@ -87,11 +87,11 @@ def test_a_run_writes_what_the_contract_lists(finished):
   assert scores['step'] == best['step']
 
 
-def test_a_run_beats_the_trivial_predictor(finished):
-  trivial = json.loads((finished / 'data.json').read_text())['trivial']
+def test_a_run_beats_the_majority_baseline(finished):
+  majority = json.loads((finished / 'data.json').read_text())['majority']
   scores = scores_of(finished)
-  assert scores['age_mae'] < 0.8 * trivial['age_mae']
-  assert scores['gender_accuracy'] > 0.5 * (1 + trivial['gender_accuracy'])
+  assert scores['age_mae'] < 0.8 * majority['age_mae']
+  assert scores['gender_accuracy'] > 0.5 * (1 + majority['gender_accuracy'])
 
 
 def test_predictions_score_as_scores_json_says(finished):

@@ -1,4 +1,4 @@
-"""Scores with their bounds, trivial scores and paired differences."""
+"""Scores with their bounds, majority baseline and paired differences."""
 
 import json
 import time
@@ -10,7 +10,7 @@ from scipy import stats
 from sklearn import metrics as oracle
 
 from agegender_jax import scoring
-from agegender_jax.scoring import measures
+from agegender_jax.scoring import metrics
 
 
 def test_score_leaves_out_what_no_label_tells():
@@ -59,8 +59,8 @@ def test_interval_has_the_width_of_the_standard_error():
 )  # fmt: skip
 def test_bounds_are_scipys_within_sampling_error(name, statistic):
   predictions = score_tables.random_table(150, seed=5, unknown=0)
-  measure = measures.MEASURES[name]
-  data = predictions[measure.label], predictions[measure.prediction]
+  measure = metrics.METRICS[name]
+  data = [predictions[column] for column in measure.needs]
   expected = stats.bootstrap(
     data, statistic, paired=True, vectorized=False, n_resamples=800,
     method='percentile', rng=np.random.default_rng(2),
@@ -79,7 +79,7 @@ def test_interval_is_the_same_every_time():
   )
 
 
-def test_trivial_scores_are_median_majority_and_share():
+def test_majority_baseline_are_median_majority_and_share():
   train = {
     'age': np.array([10.0, 20, 90, -1]),
     'age_group': np.array([2, 3, 3, -1]),
@@ -90,7 +90,7 @@ def test_trivial_scores_are_median_majority_and_share():
     'age_group': np.array([3, 4]),
     'gender': np.array([1, 0]),
   }
-  scores = scoring.trivial_scores(train, labels)
+  scores = scoring.majority_baseline(train, labels)
   assert scores['age_mae'] == 5
   assert scores['age_group_accuracy'] == 0.5
   assert scores['gender_accuracy'] == 0.5
@@ -99,9 +99,9 @@ def test_trivial_scores_are_median_majority_and_share():
   assert scores['gender_brier'] == pytest.approx((1 / 9 + 4 / 9) / 2)
 
 
-def test_trivial_scores_without_labels_are_none():
+def test_majority_baseline_without_labels_are_none():
   unknown = {key: np.full(3, -1) for key in ('age', 'age_group', 'gender')}
-  assert scoring.trivial_scores(unknown, unknown) == {}
+  assert scoring.majority_baseline(unknown, unknown) == {}
 
 
 def test_paired_difference_matches_names_and_labels():

@@ -9,7 +9,7 @@ from sklearn import calibration
 from sklearn import metrics as oracle
 
 from agegender_jax import schema, scoring
-from agegender_jax.scoring import groups
+from agegender_jax.scoring import subgroups
 
 NAMES = schema.age_group_names('adience')
 AGES = np.array([5.0, 9, 25, 25, 84, -1])
@@ -47,7 +47,7 @@ def rows_of(found, **keys):
 
 
 def test_groups_say_who_is_in_them():
-  found = groups.split(TABLE, EXTRAS, NAMES)
+  found = subgroups.split_groups(TABLE, EXTRAS, NAMES)
   named = {
     column: {name: np.flatnonzero(chosen).tolist() for name, chosen in parts}
     for column, parts in found.items()
@@ -72,17 +72,17 @@ def test_extra_columns_of_2_to_12_values_are_groups(values, expected):
   size = max(len(values), 1)
   labels = {key: np.zeros(size, int) for key in ('age', 'age_group', 'gender')}
   values = values or [-1]
-  found = groups.split(labels, {'extra': values}, NAMES)
+  found = subgroups.split_groups(labels, {'extra': values}, NAMES)
   assert len(found.get('extra', [])) == expected
 
 
 def test_age_groups_stand_in_where_no_years_are_known():
   unknown = {**TABLE, 'age': np.full(6, -1)}
-  found = scoring.details(unknown, {}, NAMES, 0)
-  assert [(row['name'], row['count']) for row in found['age_bins']] == [
+  found = rows_of(scoring.details(unknown, {}, NAMES, 0)['groups'], column='age')
+  assert [(row['group'], row['count']) for row in found] == [
     ('4-6', 1), ('8-12', 1), ('25-32', 2), ('60+', 1),
   ]  # fmt: skip
-  assert all('age_mae' not in row for row in found['age_bins'])
+  assert all('age_mae' not in row['scores'] for row in found)
 
 
 def test_group_scores_match_hand_computed_values():
@@ -98,13 +98,12 @@ def test_group_scores_match_hand_computed_values():
   assert all(row['count'] == 3 for row in male['scores'].values())
   assert male['scores']['age_mae']['low'] == 2
   assert male['scores']['age_mae']['high'] == 5
-  (child,) = rows_of(found['age_bins'], name='0-9')
-  assert child['age_mae']['value'] == 1 and child['count'] == 2
-  assert [row['name'] for row in found['age_bins']] == ['0-9', '20-29', '80+']
+  (child,) = rows_of(found['groups'], column='age', group='0-9')
+  assert child['scores']['age_mae']['value'] == 1 and child['count'] == 2
 
 
-def test_gaps_compare_with_the_largest_group():
-  found = scoring.details(TABLE, EXTRAS, NAMES, 200)['gaps']
+def test_disparities_compare_with_the_largest_group():
+  found = scoring.details(TABLE, EXTRAS, NAMES, 200)['disparities']
   assert {(row['column'], row['group'], row['reference']) for row in found} == {
     ('gender', 'female', 'male'), ('race', '1', '0')
   }  # fmt: skip
@@ -113,11 +112,13 @@ def test_gaps_compare_with_the_largest_group():
   assert gap['low'] <= gap['value'] <= gap['high']
 
 
-def test_gap_has_the_width_of_two_standard_errors():
+def test_disparity_has_the_width_of_two_standard_errors():
   table, _ = large(4000)
   error = np.abs(table['age_pred'] - table['age'])
   parts = [error[table['gender'] == code] for code in (0, 1)]
-  (gap,) = rows_of(scoring.details(table, {}, NAMES, 1000)['gaps'], metric='age_mae')
+  (gap,) = rows_of(
+    scoring.details(table, {}, NAMES, 1000)['disparities'], metric='age_mae'
+  )
   deviation = np.sqrt(sum(part.var() / len(part) for part in parts))
   assert gap['high'] - gap['low'] == pytest.approx(3.92 * deviation, rel=0.1)
 
@@ -190,7 +191,7 @@ def test_calibration_curve_matches_hand_computed_values():
 def test_details_without_any_label_or_prediction_are_empty():
   unknown = {key: np.full(4, -1) for key in ('age', 'age_group', 'gender')}
   empty = {
-    'confusion': {}, 'groups': [], 'gaps': [], 'age_bins': [],
+    'confusion': {}, 'groups': [], 'disparities': [],
     'calibration': {},
   }  # fmt: skip
   assert scoring.details(unknown, {}, NAMES, 10) == empty
