@@ -121,8 +121,8 @@ def default_config() -> config_dict.ConfigDict:
   train.eval_every_epochs = 1.0
   train.log_every_steps = 50
   train.steps_per_call = 1  # Steps in one dispatch: more pay on fast devices.
-  # Devices that JAX takes a CPU for: two pay for all recipes but the ResNets'.
-  train.cpu_devices = 1
+  # Devices that JAX takes a CPU for; 0 = chosen by cores, network and batch.
+  train.cpu_devices = 0
   # Best checkpoint by validation: '' = age_mae, else age_group_accuracy, else
   # gender_accuracy.
   train.best_metric = ''
@@ -141,7 +141,7 @@ def default_config() -> config_dict.ConfigDict:
 _FREE_FIELDS = (
   'data.source_dir', 'data.data_dir', 'data.cache', 'data.num_workers',
   'data.eval_split', 'data.calibration_split', 'train.eval_batch_size',
-  'train.restore_step',
+  'train.restore_step', 'train.cpu_devices',
 )  # fmt: skip
 # Fields that make a network what it is, so that evaluation must keep them.
 _NETWORK_FIELDS = (
@@ -206,7 +206,7 @@ def check_values(config: config_dict.ConfigDict) -> None:
     is_number = isinstance(value, int | float)
     if is_number and not 0 <= value < float('inf'):
       raise errors.UserError(f'config field {name} = {value} must be 0 or more')
-  for name in ('log_every_steps', 'steps_per_call', 'cpu_devices'):
+  for name in ('log_every_steps', 'steps_per_call'):
     if config.train[name] < 1:
       raise errors.UserError(f'train.{name} must be 1 or more')
 
@@ -225,7 +225,32 @@ def check_network(config: config_dict.ConfigDict, workdir: str) -> None:
     )
 
 
-def save_config(config: config_dict.ConfigDict, workdir: str, recipe: str = '') -> None:
+def saved_cpu_devices(workdir: str) -> int:
+  """Returns for how many devices a begun run takes the CPU, 0 if not recorded."""
+  try:
+    return json.loads(config_path(workdir).read_text()).get('cpu_devices', 0)
+  except (OSError, ValueError):
+    return 0  # No run yet, or load_config says what is wrong with it.
+
+
+def check_cpu_devices(workdir: str, count: int) -> None:
+  """Raises errors.UserError if a resumed run has another number of CPU devices.
+
+  Args:
+    workdir: of the run.
+    count: the number now, 0 where it does not run on a CPU.
+  """
+  saved = saved_cpu_devices(workdir)
+  if saved and count and saved != count:
+    raise errors.UserError(
+      f'the run in "{workdir}" takes the CPU for {saved} devices, not {count}: leave '
+      'out --config.train.cpu_devices (and the device count in XLA_FLAGS)'
+    )
+
+
+def save_config(
+  config: config_dict.ConfigDict, workdir: str, recipe: str = '', cpu_devices: int = 0
+) -> None:
   """Saves the configuration and the versions of the libraries, once.
 
   Where a run has checkpoints or is finished, its own file stays and is
@@ -235,6 +260,7 @@ def save_config(config: config_dict.ConfigDict, workdir: str, recipe: str = '') 
     config: the resolved configuration.
     workdir: output folder.
     recipe: the recipe's path and argument, for the record.
+    cpu_devices: for how many devices the run takes the CPU, for a resumed one.
 
   Raises:
     errors.UserError: the folder holds a run of another configuration.
@@ -262,6 +288,7 @@ def save_config(config: config_dict.ConfigDict, workdir: str, recipe: str = '') 
   content = {
     'recipe': recipe,
     'config': config.to_dict(),
+    'cpu_devices': cpu_devices,
     'versions': versions,
   }
   path.parent.mkdir(parents=True, exist_ok=True)

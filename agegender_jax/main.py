@@ -3,24 +3,25 @@
 import argparse
 import errno
 import os
+import pathlib
 import re
 import sys
-import traceback
 
 from absl import app, flags
 from ml_collections import config_flags
 
 from agegender_jax import config as config_lib
-from agegender_jax import errors
+from agegender_jax import errors, recipes
 from agegender_jax.runtime import process
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'Recipe, configs/NAME.py[:key=value,...]; outside training '
   "it may be left out: the workdir's own is used.", lock_config=True,
 )  # fmt: skip
-_WORKDIR = flags.DEFINE_string(
-  'workdir', None, 'Output folder of the run; for report A,B,... compares.'
-)
+_WORKDIR = flags.DEFINE_multi_string(
+  'workdir', [], 'Output folder of the run, for training runs/RECIPE by default; '
+  'for report A,B,... compares, and so does the flag given several times.',
+)  # fmt: skip
 _MODE = flags.DEFINE_enum(
   'mode', 'train', ['train', 'evaluate', 'predict', 'report'], 'What to do.'
 )
@@ -33,7 +34,7 @@ _OUTPUT = flags.DEFINE_string(
 )  # fmt: skip
 
 
-_MENDABLE = (
+_FIXABLE = (
   errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EEXIST,
   errno.ENOTDIR, errno.EISDIR, errno.ENOENT,
 )  # fmt: skip
@@ -47,68 +48,100 @@ def _fail(message) -> None:
 
 
 def _parse_flags(argv):
-  """Parses flags; what the user can mend is one line, status 2."""
+  """Parses flags; what the user can fix is one line, status 2."""
   before = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-  for name in ('config', 'mode', 'workdir'):
+  for name in ('config', 'mode'):
     before.add_argument(f'-{name}', f'--{name}', default='')
+  before.add_argument('-workdir', '--workdir', action='append', default=[])
   values, others = before.parse_known_args(argv[1:])
-  # A config.json is no recipe, but config.py makes one of a workdir.
-  if not values.config and (
-    values.mode in ('evaluate', 'predict')
-    or (values.mode == 'report' and '--config.' in ' '.join(others))
-  ):
-    recipe = f'{config_lib.__file__}:{values.workdir.split(",")[0]}'
-    argv = [argv[0], f'--config={recipe}', *argv[1:]]
   try:
-    rest = flags.FLAGS(argv)
-    getattr(_CONFIG.value, 'seed', None)  # A missing file shows only now.
-    return rest
+    # A config.json is no recipe, but config.py returns the one of a workdir.
+    if (
+      values.workdir
+      and not values.config
+      and (
+        values.mode in ('evaluate', 'predict')
+        or (values.mode == 'report' and '--config.' in ' '.join(others))
+      )
+    ):
+      workdir = _split_workdirs(values.mode, values.workdir)[0]
+      values.config = f'{config_lib.__file__}:{workdir}'
+      argv = [argv[0], f'--config={values.config}', *argv[1:]]
+    if values.config:
+      _check_fields(values.config, others)
+    return flags.FLAGS(argv)
   except (flags.Error, errors.UserError) as error:
     _fail(error)
-  except OSError:
-    _fail(f'--config={values.config}: no such recipe; see configs/')
-  except (AttributeError, KeyError, TypeError, ValueError) as error:
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    if 'ml_collections' not in frame.filename:
-      raise
-    # Such as: 'batchsize' Did you mean "batch_size" instead of "batchsize"?
-    name, hint = re.match(
-      r'\W*(\w+).*?(Did you mean.*\?)?\W*$', str(error), re.DOTALL
-    ).groups()
-    given = [flag.split('=')[0] for flag in others]
-    given = [flag for flag in given if name in flag.split('.')] or [name]
-    _fail(f'no field {given[0]}. {hint or ""}')
+
+
+def _check_fields(recipe: str, arguments) -> None:
+  """Raises errors.UserError for a `--config.` flag that names no field."""
+  path, _, arg = recipe.partition(':')
+  known = config_lib.flatten(recipes.load(path).get_config(arg))
+  for argument in arguments:
+    found = re.match(r'--?(?:no)?config\.([^=]*)', argument)
+    if found and found[1] not in known:
+      raise errors.UserError(
+        f'no field config.{found[1]}{errors.nearest(found[1], known)}; '
+        'agegender_jax/config.py lists them'
+      )
+
+
+def _split_workdirs(mode: str, values) -> list[str]:
+  """Returns the folders that --workdir names, `~` expanded.
+
+  For a report one flag may name several, apart by commas, unless it is a folder
+  as it stands.
+  """
+  folders = [os.path.expanduser(value) for value in values]
+  if mode != 'report':
+    if len(folders) > 1:
+      raise errors.UserError(f'--mode={mode} takes one --workdir')
+    return folders
+  if len(folders) == 1 and not os.path.isdir(folders[0]):
+    folders = [os.path.expanduser(part) for part in values[0].split(',') if part]
+  return folders
+
+
+def _default_workdir(recipe: str) -> str:
+  """Returns where a recipe trains: `runs/<recipe>[-<arguments>]`."""
+  path, _, arg = recipe.partition(':')
+  name = '-'.join([pathlib.Path(path).stem, *filter(None, arg.split(','))])
+  return os.path.join('runs', re.sub(r'[^\w.-]', '_', name))
 
 
 def main(argv) -> None:
   """Runs the mode that the flags name."""
-  mode, workdir = _MODE.value, _WORKDIR.value
+  mode, output = _MODE.value, _OUTPUT.value and os.path.expanduser(_OUTPUT.value)
   try:
     if argv[1:]:
       raise errors.UserError(f'unexpected argument "{argv[1]}"')
-    if not workdir:
+    workdirs = _split_workdirs(mode, _WORKDIR.value)
+    config = _CONFIG.value
+    if config is None and mode == 'train':
+      raise errors.UserError('--config=configs/NAME.py is needed to train')
+    recipe = config and config_flags.get_config_filename(flags.FLAGS['config'])
+    if not workdirs and mode == 'train':
+      workdirs = [_default_workdir(recipe)]
+      print(f'workdir: {workdirs[0]}', flush=True)
+    if not workdirs:
       raise errors.UserError('--workdir=DIR is needed')
+    workdir = workdirs[0]
     if mode == 'report':
       from agegender_jax import report
 
-      workdirs = [path for path in workdir.split(',') if path]
       if len(workdirs) == 1:
-        print(report.write_report(workdirs[0]))
+        print(report.write_report(workdir))
       else:
-        output = _OUTPUT.value or 'compare.html'
-        print(report.write_comparison(workdirs, output))
+        print(report.write_comparison(workdirs, output or 'compare.html'))
       return
-    config = _CONFIG.value
-    if config is None:
-      raise errors.UserError('--config=configs/NAME.py is needed to train')
     config_lib.check_values(config)
     process.set_up_logging()
-    process.set_up(config.train.cpu_devices)
+    process.set_up(config, workdir if mode == 'train' else '')
     # Imported late: --help and a typing error should answer at once.
     if mode == 'train':
       from agegender_jax.training import trainer
 
-      recipe = config_flags.get_config_filename(flags.FLAGS['config'])
       trainer.train_and_evaluate(config, workdir, recipe)
     elif mode == 'evaluate':
       from agegender_jax.evaluation import evaluate
@@ -117,13 +150,13 @@ def main(argv) -> None:
     else:
       from agegender_jax.inference import predict
 
-      output = _OUTPUT.value or 'predictions.csv'
-      predict.predict(config, workdir, _IMAGES.value, output)
+      images = [os.path.expanduser(path) for path in _IMAGES.value]
+      predict.predict(config, workdir, images, output or 'predictions.csv')
   except errors.UserError as error:
     _fail(error)
   except OSError as error:
-    # Such as a full disk: the place that the user named is to be mended.
-    if error.errno not in _MENDABLE or not error.filename:
+    # Such as a full disk: the user can fix the place that they named.
+    if error.errno not in _FIXABLE or not error.filename:
       raise
     _fail(f'{error.filename}: {error.strerror}')
 

@@ -54,7 +54,6 @@ def get_config(arg=''):
   config.optimizer.schedule = 'step_decay'
   config.optimizer.decay_every_steps = 10_000
   config.train.batch_size = 50
-  config.train.cpu_devices = 2
   config.train.num_epochs = 60.0
   config.train.patience_evaluations = 10
   if arg.runlocal:

@@ -74,7 +74,6 @@ def get_config(arg=''):
   config.model.branch = ''
   config.optimizer.learning_rate = 1e-3
   config.train.batch_size = 64
-  config.train.cpu_devices = 2
   config.train.num_epochs = 30.0
   config.train.patience_evaluations = 10
   if arg.runlocal:

@@ -28,7 +28,6 @@ def get_config(arg=''):
   )
   config.tasks.age.weight = 0.1
   config.train.batch_size = 64
-  config.train.cpu_devices = 2
   config.train.num_epochs = 50.0
   if arg.runlocal:
     recipes.set_run_local(config)

@@ -28,7 +28,6 @@ def get_config(arg=''):
   config.model.branch = ''
   config.tasks.age.kind = 'mae'
   config.train.batch_size = 128
-  config.train.cpu_devices = 2
   config.train.num_epochs = 10.0
   if arg.runlocal:
     recipes.set_run_local(config)

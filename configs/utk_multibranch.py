@@ -38,7 +38,6 @@ def get_config(arg=''):
   config.optimizer.name = 'adam'
   config.optimizer.learning_rate = 1e-3
   config.train.batch_size = 20
-  config.train.cpu_devices = 2
   config.train.num_epochs = 60.0
   if arg.runlocal:
     recipes.set_run_local(config)

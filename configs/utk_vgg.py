@@ -33,7 +33,6 @@ def get_config(arg=''):
   config.tasks.age.kind = '' if arg.gender else 'mae'
   config.optimizer.freeze = 'backbone'
   config.train.batch_size = 128
-  config.train.cpu_devices = 2
   config.train.num_epochs = 10.0
   if arg.runlocal:
     recipes.set_run_local(config)

@@ -117,3 +117,19 @@ def test_a_finished_run_keeps_its_config_without_checkpoints(tmp_path):
   with pytest.raises(errors.UserError, match='optimizer.learning_rate was'):
     config_lib.save_config(config, str(tmp_path))
   assert (tmp_path / 'config.json').read_text() == before
+
+
+def test_a_resumed_run_keeps_its_number_of_cpu_devices(tmp_path):
+  config = config_lib.default_config()
+  assert config_lib.saved_cpu_devices(str(tmp_path)) == 0
+  config_lib.save_config(config, str(tmp_path), cpu_devices=2)
+  assert config_lib.saved_cpu_devices(str(tmp_path)) == 2
+  for count in (2, 0):  # None on a GPU.
+    config_lib.check_cpu_devices(str(tmp_path), count)
+  with pytest.raises(errors.UserError, match='for 2 devices, not 1: leave out'):
+    config_lib.check_cpu_devices(str(tmp_path), 1)
+  # It is no part of the experiment.
+  (tmp_path / 'checkpoints' / '1').mkdir(parents=True)
+  config = config_lib.default_config()
+  config.train.cpu_devices = 1
+  config_lib.save_config(config, str(tmp_path))

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from agegender_jax import main as main_lib
+
 ROOT = pathlib.Path(__file__).parent.parent
 QUICK = '--config=configs/quickstart.py'
 UTK = '--config=configs/utk_multibranch.py:runlocal'
@@ -58,6 +60,9 @@ def faces(tmp_path):
     (['--config=configs/quikstart.py'], ['configs/quikstart.py']),
     ([UTK + ',protcol=full'], ['protcol', 'did you mean "protocol"']),
     ([UTK + ',protocol=half'], ['protocol', 'seed5k, full']),
+    ([QUICK, '--config.optimizer.lr=1'], ['config.optimizer.lr', 'config.py']),
+    ([QUICK, '--noconfig.data.flop'], ['data.flop', 'data.flip']),
+    ([QUICK, '--workdir=other'], ['one --workdir']),
     ([], ['--config']),
     ([QUICK, '--mode=traim'], ['mode']),
     ([QUICK, '--nonsense=1'], ['nonsense']),
@@ -137,6 +142,65 @@ def test_labels_that_are_not_there(tmp_path, faces):
   assert result.returncode == 0, result.stderr
   scores = json.loads((tmp_path / 'w' / 'scores.json').read_text())
   assert 'gender_accuracy' in scores and 'age_mae' not in scores
+
+
+@pytest.mark.parametrize(
+  'recipe, folder',
+  [
+    ('configs/utk_resnet.py', 'runs/utk_resnet'),
+    ('configs/utk_resnet.py:', 'runs/utk_resnet'),
+    (
+      'configs/utk_resnet.py:backbone=resnet18,scratch',
+      'runs/utk_resnet-backbone_resnet18-scratch',
+    ),
+    ('/a/b/c.py:path=../x', 'runs/c-path_.._x'),
+  ],
+)
+def test_a_recipe_names_its_workdir(recipe, folder):
+  assert main_lib._default_workdir(recipe) == folder
+
+
+def test_several_workdirs(tmp_path, monkeypatch):
+  monkeypatch.setenv('HOME', '/home/me')
+  comma = tmp_path / 'lr=0.1,bs=32'
+  comma.mkdir()
+  split = main_lib._split_workdirs
+  assert split('report', ['a,~/b']) == ['a', '/home/me/b']
+  assert split('report', [str(comma)]) == [str(comma)]
+  assert split('report', ['a,b', '~/c']) == ['a,b', '/home/me/c']
+  assert split('evaluate', ['~/a,b']) == ['/home/me/a,b']
+  assert split('train', []) == []
+
+
+def test_training_says_where_it_writes_and_looks_for_data(tmp_path, faces):
+  (tmp_path / 'all').mkdir()
+  faces.rename(tmp_path / 'all' / 'utkface')
+  recipe = f'--config={ROOT / "configs/utk_multibranch.py"}:runlocal'
+  data_dir = f'--config.data.data_dir={tmp_path / "data"}'
+  command = [sys.executable, '-m', 'agegender_jax.main', recipe, data_dir]
+  result = subprocess.run(
+    command,
+    cwd=tmp_path,
+    capture_output=True,
+    text=True,
+    env={
+      **os.environ,
+      'PYTHONPATH': str(ROOT),
+      'AGEGENDER_DATA': str(tmp_path / 'all'),
+    },
+  )
+  assert result.returncode == 0, result.stderr
+  lines = result.stdout.splitlines()
+  assert lines[0] == 'workdir: runs/utk_multibranch-runlocal'
+  run_json = tmp_path / 'runs/utk_multibranch-runlocal/run.json'
+  assert json.loads(run_json.read_text())['peak_memory_bytes'] > 0
+  # Case 07: what training accepts, the other modes find.
+  os.rename(run_json.parent, tmp_path / 'lr=0.1,bs=32')
+  comma = f'--workdir={tmp_path / "lr=0.1,bs=32"}'
+  for mode in ('evaluate', 'report'):
+    data = f'--config.data.source_dir={tmp_path / "all/utkface"}'
+    result = run(comma, f'--mode={mode}', *[data] * (mode == 'evaluate'))
+    assert result.returncode == 0, result.stderr
 
 
 def test_a_workdir_that_is_a_file(tmp_path):

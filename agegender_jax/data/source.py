@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import io
 import os
+import pathlib
 import shutil
 
 import numpy as np
@@ -198,10 +199,27 @@ def prepared_builder(name: str, split: str, **options) -> tfds.core.DatasetBuild
   return builder
 
 
-def _create_builder(name, *, data_dir, **options):
+def find_source_dir(name: str, source_dir: str) -> str:
+  """Returns where the raw data of a data set lie, '' where no place is known.
+
+  That is `source_dir`, else $AGEGENDER_DATA/<name>, else data/<name>.
+  """
+  if source_dir:
+    return source_dir
+  root = os.environ.get('AGEGENDER_DATA')
+  places = [pathlib.Path(root, name)] if root else []
+  places.append(pathlib.Path('data', name))
+  return next((str(path) for path in places if path.expanduser().exists()), '')
+
+
+def _create_builder(name, *, source_dir, data_dir, **options):
   _check_known('data set', name, SOURCES)
-  data_dir = data_dir or os.environ.get('TFDS_DATA_DIR') or None
-  return SOURCES[name](data_dir=data_dir, **options)
+  data_dir = data_dir or os.environ.get('TFDS_DATA_DIR') or ''
+  return SOURCES[name](
+    source_dir=find_source_dir(name, source_dir),
+    data_dir=os.path.expanduser(data_dir) or None,
+    **options,
+  )
 
 
 def _create_source(builder, columns, pixels, kept, age_groups):

@@ -6,7 +6,7 @@ import pathlib
 
 import numpy as np
 
-from agegender_jax import files, schema, scoring
+from agegender_jax import errors, files, schema, scoring
 from agegender_jax.scoring import coverage
 
 
@@ -172,12 +172,22 @@ def is_finished(folder: pathlib.Path) -> bool:
 
 
 def read_metrics(workdir: str) -> list[dict]:
-  """Reads metrics.jsonl; a last line cut short by a kill is left out."""
+  """Reads metrics.jsonl; a last line that a kill cut short is left out.
+
+  Raises:
+    errors.UserError: another line is no record.
+  """
   path = pathlib.Path(workdir) / 'metrics.jsonl'
+  lines = path.read_text().split('\n') if path.exists() else ['']
   rows = []
-  for line in path.read_text().splitlines() if path.exists() else []:
+  # What follows the last newline is '', or was cut short.
+  for number, line in enumerate(lines[:-1], 1):
     try:
       rows.append(json.loads(line))
-    except json.JSONDecodeError:
-      break
+      rows[-1]['step']
+    except (ValueError, TypeError, KeyError):
+      raise errors.UserError(
+        f'{path}, line {number}: not a record of a step; restore the file, or '
+        'remove that line'
+      ) from None
   return rows

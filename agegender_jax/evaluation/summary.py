@@ -3,7 +3,6 @@
 import json
 import pathlib
 import re
-import sys
 
 import jax
 import numpy as np
@@ -133,6 +132,11 @@ def run_summary(workdir: str, config, num_parameters: int) -> dict:
     evaluation += row.get('validation/seconds', 0.0)
     compiling += row.get('train/compile_seconds', 0.0)
     last = row['step']
+  if not last:
+    raise errors.UserError(
+      f'{workdir}/metrics.jsonl has no record of this run: restore the file, or '
+      'score the checkpoints by --mode=evaluate'
+    )
   images_per_second = last * batch_size / seconds
   return {
     'finished': True,
@@ -156,13 +160,11 @@ def _peak_memory() -> dict:
   Of a resumed run it is that of its last part.
   """
   result = {}
-  if sys.platform != 'win32':
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # Linux counts KiB, macOS bytes.
-    unit = 1 if sys.platform == 'darwin' else 1024
-    result['peak_memory_bytes'] = peak * unit
+  # Of getrusage, a process's peak starts from that of the one that began it.
+  status = pathlib.Path('/proc/self/status')
+  if status.exists():
+    peak = re.search(r'VmHWM:\s*(\d+) kB', status.read_text())
+    result['peak_memory_bytes'] = int(peak[1]) * 1024
   statistics = jax.local_devices()[0].memory_stats() or {}
   if 'peak_bytes_in_use' in statistics:
     result['peak_device_memory_bytes'] = statistics['peak_bytes_in_use']

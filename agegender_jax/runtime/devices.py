@@ -74,6 +74,11 @@ def host_device() -> jax.Device | None:
     return None
 
 
+def cpu_count() -> int:
+  """Returns for how many devices JAX takes the CPU, 0 on another backend."""
+  return jax.device_count() if jax.default_backend() == 'cpu' else 0
+
+
 def has_one_device() -> bool:
   """Returns True if one device has this process's processor to itself."""
   return jax.local_device_count() == 1

@@ -15,9 +15,11 @@ import pathlib
 import platform
 import sys
 import threading
+from collections.abc import Sequence
 
 from absl import logging as absl_logging
 
+from agegender_jax import config as config_lib
 from agegender_jax import errors
 
 _MALLOCS = ('', '0', '1', 'jemalloc')  # Of AGEGENDER_MALLOC.
@@ -26,13 +28,78 @@ _JEMALLOC = 'libjemalloc.so.2'
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 
 
-def set_up(cpu_devices: int) -> None:
-  """Does all that goes before a network: see the functions it calls."""
+def set_up(config, workdir: str = '') -> None:
+  """Does all that goes before a network: see the functions it calls.
+
+  Args:
+    config: the run's configuration.
+    workdir: of a run that trains, which has one line of what was chosen; a
+      resumed run takes the number of CPU devices that it began with.
+  """
   restart_with_jemalloc()
   tune_malloc()
-  divide_cpu(cpu_devices)
+  train = config.train
+  count = train.cpu_devices or (workdir and config_lib.saved_cpu_devices(workdir))
+  if not count:
+    batch_sizes = [train.eval_batch_size] + [train.batch_size] * bool(workdir)
+    count = choose_cpu_devices(config.model.backbone, batch_sizes, num_cores())
+  divide_cpu(count)
   exclude_nondeterminism()
   set_up_compilation_cache()
+  check_platform()
+  if workdir:
+    import jax
+
+    devices = f'{jax.device_count()} x {jax.devices()[0].device_kind}'
+    print(f'devices: {devices}, {num_cores()} CPU cores', flush=True)
+
+
+def num_cores() -> int:
+  """Returns the CPU cores that this process may use."""
+  if hasattr(os, 'sched_getaffinity'):  # Linux.
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
+
+
+def choose_cpu_devices(backbone: str, batch_sizes: Sequence[int], cores: int) -> int:
+  """Chooses for how many devices JAX takes a CPU.
+
+  A ResNet's convolutions keep all cores busy on one device. Other networks
+  spend much of a step in small operations, each of which runs on one core: as
+  many devices as there are cores share those.
+
+  Args:
+    backbone: of the network.
+    batch_sizes: each has to be a multiple of the number.
+    cores: of the machine.
+
+  Returns:
+    The largest number of at most `cores` that divides the batches and leaves
+    each device 8 images or more; 1 for a ResNet.
+  """
+  if backbone.startswith('resnet'):
+    return 1
+  return next(
+    count
+    for count in range(max(1, min(cores, min(batch_sizes) // 8)), 0, -1)
+    if all(size % count == 0 for size in batch_sizes)
+  )
+
+
+def check_platform() -> None:
+  """Raises errors.UserError where JAX_PLATFORMS names a device that is absent."""
+  import jax
+
+  try:
+    jax.devices()
+  except (RuntimeError, AssertionError):
+    name = os.environ.get('JAX_PLATFORMS')
+    if not name:
+      raise
+    raise errors.UserError(
+      f'JAX finds no device of JAX_PLATFORMS={name}: install its plugin (CUDA: '
+      "pip install -e '.[cuda]') or unset it"
+    ) from None
 
 
 def jemalloc_environment() -> dict[str, str]:

@@ -335,7 +335,7 @@ def train_and_evaluate(config, workdir: str, recipe: str = '') -> None:
   Raises:
     errors.UserError: anything that the user can fix, in one line.
   """
-  config_lib.save_config(config, workdir, recipe)
+  config_lib.save_config(config, workdir, recipe, devices.cpu_count())
   if artifacts.is_finished(pathlib.Path(workdir)):
     labelled.check_finished_data(config, workdir)
     print(f'workdir "{workdir}" holds this run, finished: nothing to do')
@@ -345,6 +345,7 @@ def train_and_evaluate(config, workdir: str, recipe: str = '') -> None:
   checkpoints = checkpoint.Checkpoints(workdir, trainer.ranking)
   try:
     if checkpoints.latest_step():
+      config_lib.check_cpu_devices(workdir, devices.cpu_count())
       summary.check_same_data(workdir, trainer.splits['train'])
     else:
       summary.write_data_summary(config, workdir, trainer.splits)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from agegender_jax import config as config_lib
-from agegender_jax import schema
+from agegender_jax import errors, schema
 from agegender_jax.evaluation import artifacts
 from agegender_jax.scoring import calibration
 
@@ -126,3 +126,18 @@ def test_files_hold_the_columns_and_faces(tmp_path):
     np.testing.assert_array_equal(images[:, 0, 0, 0], picked.astype(np.uint8))
   error = np.abs(columns['age_pred'] - columns['age'])
   np.testing.assert_allclose(error[faces['worst_row']], np.sort(error)[:-21:-1])
+
+
+def test_only_a_last_half_line_of_the_metrics_is_dropped(tmp_path):
+  path = tmp_path / 'metrics.jsonl'
+  assert artifacts.read_metrics(str(tmp_path)) == []
+  path.write_text('{"step": 1}\n{"step": 2}\n{"st')
+  assert artifacts.read_metrics(str(tmp_path)) == [{'step': 1}, {'step': 2}]
+
+
+@pytest.mark.parametrize('line', ['{"st', '[]', '{}', ''])
+def test_another_bad_line_of_the_metrics_is_named(tmp_path, line):
+  path = tmp_path / 'metrics.jsonl'
+  path.write_text(f'{{"step": 1}}\n{line}\n{{"step": 3}}\n')
+  with pytest.raises(errors.UserError, match=r'metrics.jsonl, line 2'):
+    artifacts.read_metrics(str(tmp_path))

@@ -139,3 +139,34 @@ def test_the_log_has_our_notes_and_all_warnings():
   )
   assert result.stdout.splitlines() == ['our note'] * 2 + ['their warning'] * 2
   assert not result.stderr
+
+
+@pytest.mark.parametrize(
+  'backbone, batch_sizes, cores, expected',
+  [
+    ('cnn', [20, 128], 2, 2),
+    ('cnn', [20, 128], 16, 2),  # Eight images or more per device.
+    ('cnn', [64, 128], 4, 4),
+    ('cnn', [30, 128], 3, 2),  # Three would not divide 128.
+    ('cnn', [4, 4], 2, 1),
+    ('vgg16', [128], 16, 16),
+    ('resnet18', [64, 128], 16, 1),
+  ],
+)
+def test_cpu_devices_follow_network_batch_and_cores(
+  backbone, batch_sizes, cores, expected
+):
+  assert process.choose_cpu_devices(backbone, batch_sizes, cores) == expected
+
+
+def test_an_absent_platform_is_an_error_in_words():
+  code = 'from agegender_jax.runtime import process; process.check_platform()'
+  result = subprocess.run(
+    [sys.executable, '-c', code],
+    env={**os.environ, 'JAX_PLATFORMS': 'cuda'},
+    capture_output=True,
+    text=True,
+  )
+  if not result.returncode:
+    pytest.skip('there is a GPU')
+  assert 'UserError: JAX finds no device of JAX_PLATFORMS=cuda' in result.stderr
