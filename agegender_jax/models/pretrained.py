@@ -10,6 +10,8 @@ import hashlib
 import importlib
 import os
 import pathlib
+import urllib.error
+import urllib.request
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
@@ -63,9 +65,14 @@ def _download(name):
   huggingface_hub = _import('huggingface_hub', _HUB + name)
   errors = importlib.import_module('huggingface_hub.errors')
   repo, _, revision = name.partition('@')
+  # The hub's own retries take half a minute for a file.
+  constants = importlib.import_module('huggingface_hub.constants')
+  offline = not _is_reachable(constants.ENDPOINT)
   for file in _HUB_FILES:
     try:
-      path = huggingface_hub.hf_hub_download(repo, file, revision=revision or None)
+      path = huggingface_hub.hf_hub_download(
+        repo, file, revision=revision or None, local_files_only=offline
+      )
       # .../snapshots/<commit>/<file>
       return path, pathlib.Path(path).parent.name
     except errors.LocalEntryNotFoundError:
@@ -78,6 +85,17 @@ def _download(name):
     except (OSError, ValueError) as error:
       raise errors_lib.UserError(f'{_HUB}{name}: {_one_line(error)}') from None
   raise errors_lib.UserError(f'{_HUB}{name} has none of {", ".join(_HUB_FILES)}')
+
+
+def _is_reachable(url):
+  """Returns True if a server answers within seconds, whatever it answers."""
+  try:
+    urllib.request.urlopen(urllib.request.Request(url, method='HEAD'), timeout=5)
+  except urllib.error.HTTPError:
+    return True
+  except OSError:
+    return False
+  return True
 
 
 def load_state(source: str) -> dict[str, np.ndarray]:

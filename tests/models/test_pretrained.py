@@ -299,7 +299,8 @@ def hub(monkeypatch, tmp_path):
   folder = tmp_path / 'snapshots' / commit
   folder.mkdir(parents=True)
 
-  def download(repo, file, revision=None):
+  def download(repo, file, revision=None, local_files_only=False):
+    assert local_files_only  # Nothing answers.
     if repo == 'away/net':
       raise hub.errors.LocalEntryNotFoundError('no network')
     if repo != 'here/net':
@@ -308,6 +309,7 @@ def hub(monkeypatch, tmp_path):
       raise hub.errors.EntryNotFoundError('404')
     return str(folder / file)
 
+  monkeypatch.setattr('huggingface_hub.constants.ENDPOINT', 'http://127.0.0.1:9')
   monkeypatch.setattr(hub, 'hf_hub_download', download)
   return folder
 
