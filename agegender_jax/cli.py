@@ -1,4 +1,4 @@
-"""What the command lines of scripts/ share: one line for what can be mended."""
+"""What the command lines of scripts/ share: one line for what the user can fix."""
 
 import argparse
 import os
@@ -9,7 +9,7 @@ from agegender_jax import errors
 
 
 class Parser(argparse.ArgumentParser):
-  """A parser that says what is wrong in one line, without the usage."""
+  """A parser that names what is wrong in one line, without the usage."""
 
   def __init__(self, description: str):
     """Creates a parser without flags; the description keeps its lines."""

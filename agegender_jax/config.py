@@ -27,7 +27,7 @@ def default_config() -> config_dict.ConfigDict:
   data.validation_split = 'validation'  # Scored every evaluation.
   data.test_split = 'test'  # Scored once, at the end.
   data.eval_split = 'test'  # What --mode=evaluate scores.
-  # Held-out pictures that fit the age intervals and the temperature of gender,
+  # Held-out images that fit the age intervals and the temperature of gender,
   # neither trained on nor scored; '' = validation_split, unless it is scored.
   data.calibration_split = ''
   data.synthetic_examples = 6000  # Faces that `synthetic` draws.
@@ -36,10 +36,10 @@ def default_config() -> config_dict.ConfigDict:
   data.crop = 0.0  # Fraction of the side cut from each edge before resizing.
   data.filter = ''  # '', gaussian (denoised) or otsu (black and white).
   data.age_groups = 'adience'  # Key of schema.AGE_GROUPS.
-  # Train without pictures that an identical one contradicts in age or gender.
+  # Train without images that an identical one contradicts in age or gender.
   data.drop_conflicts = False
   # memmap: decode once, to disk; none: decode every time; device: decode once,
-  # and training's pictures lie in the memory of each device.
+  # and the training images lie in the memory of each device.
   data.cache = 'memmap'
   data.num_workers = 0  # Grain worker processes; 0 = threads.
   data.normalize = 'unit'  # unit: [0, 1]; imagenet: mean 0, deviation 1.
@@ -77,7 +77,7 @@ def default_config() -> config_dict.ConfigDict:
   # He et al. 2019: three 3x3 convolutions first, average pools in shortcuts.
   model.resnet_d = False
   # Weights to start from: a .pth, .safetensors or .npz file in torchvision's
-  # naming or hf:owner/name for the backbone; or the workdir of a run of ours.
+  # naming or hf:owner/name for the backbone; or the workdir of a run.
   model.init_from = ''
   # What init_from need not fit, apart by blanks. Of a file: modules of the
   # backbone, or of the file, by name (`fc`, `layer4_1/conv2`; no wildcards),
@@ -199,7 +199,7 @@ def load_config(workdir: str) -> config_dict.ConfigDict:
 def check_values(config: config_dict.ConfigDict) -> None:
   """Raises errors.UserError for a number below 0 or not finite.
 
-  No field of ours has a use for either; what else a field may not be is
+  No field has a use for either; what else a field may not be is
   checked where it is read.
   """
   for name, value in flatten(config).items():

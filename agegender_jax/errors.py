@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-  """Something that the user can mend: one line that says what and how.
+  """Something that the user can fix: one line that says what and how.
 
   `main` prints it without a traceback and exits with status 2.
   """

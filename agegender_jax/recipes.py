@@ -84,7 +84,7 @@ def set_utk_protocol(config, protocol: str) -> None:
 
   Args:
     config: changed in place.
-    protocol: `seed5k` as the seeds did it: train on 4/5 of 5,000 pictures,
+    protocol: `seed5k` as the reports did it: train on 4/5 of 5,000 images,
       the curves show the rest, the last epoch is scored; `full`: train,
       validation and test by the published rule, the best epoch is scored.
 

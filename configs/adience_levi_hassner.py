@@ -1,4 +1,4 @@
-r"""Seed 003: the Levi-Hassner net with LRN on Adience, and its experiments.
+r"""The Levi-Hassner report: the net with LRN on Adience, and its experiments.
 
 python -m agegender_jax.main --config=configs/adience_levi_hassner.py:fold=0 \
   --workdir=runs/levi_hassner --config.data.source_dir=PATH_TO_ADIENCE
@@ -11,16 +11,16 @@ Levi & Hassner 2015: 256 pixels, random crops of 227 and mirroring, batch 50,
 SGD with momentum 0.9, rate 1e-3 divided by 10 after 10,000 iterations,
 the mean subtracted from the pixels, dropout 0.5; here pixels are normalised by
 ImageNet's mean and deviation, so that inputs are of order 1, where LRN changes
-little. They print 50.7 / 84.7 / 86.8 % (exact, one-off, gender). Seed 003's
+little. They print 50.7 / 84.7 / 86.8 % (exact, one-off, gender). The report's
 code counts the 10,000 in epochs and so never decays: decay_every_steps=0 and
 decay_every_epochs=10000 is that.
 Training stops after 10 epochs without a better validation score; the best
-epoch is scored, as the seed has it.
+epoch is scored, as the report has it.
 
 Arguments: `fold=0` to `4`, `target=age|gender|both` (age as a group),
 `runlocal`. Sweeps: `folds`; `batch_size`, `neurons`, `hidden_layers`,
 `learning_rate` and `flip`, without augmentation and at a constant rate as in
-the seed's code. Of its values only the batch sizes are printed, and that 512
+the report's code. Of its values only the batch sizes are printed, and that 512
 neurons, 1 layer and rates of 0.001 and 0.005 came out best: the other values
 are our reading.
 """
@@ -28,7 +28,7 @@ are our reading.
 from agegender_jax import config as config_lib
 from agegender_jax import recipes
 
-# As the seed's code has it, which never decays its rate.
+# As the report's code has it, which never decays its rate.
 PLAIN = {
   'data.flip': False,
   'data.crop_size': 0,
@@ -37,7 +37,7 @@ PLAIN = {
 
 
 def get_config(arg=''):
-  """Returns the configuration of seed 003."""
+  """Returns the configuration of the Levi-Hassner report."""
   arg = recipes.parse_arg(arg, fold=0, target='both', runlocal=False)
   config = config_lib.default_config()
   recipes.set_adience_protocol(config, arg.fold)
@@ -62,7 +62,7 @@ def get_config(arg=''):
 
 
 def sweep(add):
-  """Lists the five folds and seed 003's experiments."""
+  """Lists the five folds and the report's experiments."""
   for fold in range(recipes.ADIENCE_FOLDS):
     add('folds', arg=f'fold={fold}')
   for size in (4, 8, 16, 32, 64):

@@ -1,4 +1,4 @@
-r"""Seed 004: ResNet-34 with ImageNet weights on Adience's age groups.
+r"""The ResNet-34 report: ResNet-34 with ImageNet weights on Adience's age groups.
 
 python -m agegender_jax.main --config=configs/adience_resnet.py:fold=0 \
   --workdir=runs/adience_resnet --config.data.source_dir=PATH_TO_ADIENCE
@@ -8,11 +8,11 @@ python scripts/summarise.py --paired=adience_levi_hassner \
   --workdir=runs/resnet_folds,runs/levi_hassner_folds
 
 Exact and one-off accuracy of eight age groups; the last command answers the
-seed's question, ResNet-34 against Levi-Hassner on the same folds, with
-`:target=both` for genders too. The seed prints neither figures nor settings:
+report's question, ResNet-34 against Levi-Hassner on the same folds, with
+`:target=both` for genders too. The report prints neither figures nor settings:
 SGD with momentum, rate 1e-3 for the backbone and 1e-2 for the new layer, cosine
 decay, 20 epochs are our reading. --config.model.init_from also takes the
-workdir of a run of ours with the same backbone, together with
+workdir of a run with the same backbone, together with
 --config.model.init_excuse='branch_*'.
 
 Arguments: `fold=0` to `4`, `target=age|gender|both`, `scratch` (no weights),
@@ -24,7 +24,7 @@ from agegender_jax import recipes
 
 
 def get_config(arg=''):
-  """Returns the configuration of seed 004."""
+  """Returns the configuration of the ResNet-34 report."""
   arg = recipes.parse_arg(arg, fold=0, target='age', scratch=False, runlocal=False)
   config = config_lib.default_config()
   recipes.set_adience_protocol(config, arg.fold)

@@ -1,4 +1,4 @@
-r"""Seed 003: pre-train on many faces, then a new last layer for a small set.
+r"""The Levi-Hassner report: pre-train on many faces, then a new last layer.
 
 python -m agegender_jax.main --workdir=runs/pretrained \
   --config=configs/adience_transfer.py:stage=pretrain,source=fairface \
@@ -8,16 +8,16 @@ python scripts/sweep.py --sweep=transfer --workdir=runs/transfer \
   --seeds=0,1,2 --config.data.source_dir=PATH_TO_UTKFACE
 python scripts/summarise.py --workdir=runs/transfer --paired=stage=scratch
 
-Stages: `pretrain`; `frozen`, the seed's transfer: all that `init`, the workdir
+Stages: `pretrain`; `frozen`, the report's transfer: all that `init`, the workdir
 of the pre-training, learned is kept but for the output layers, which are new
 and alone train; `finetune` trains everything from there; `scratch` starts from
 nothing. Sources: `celeb_a` (gender) and `imdb_wiki` (age as 101 classes), as in
-the seed, and `fairface` (nine age groups, gender). The seed reports 86.3 %
+the report, and `fairface` (nine age groups, gender). The report has 86.3 %
 (gender, from CelebA) and 32.4 % (age, from IMDB-WIKI) on Adience. 64 pixels,
-Adam and 30 epochs are ours: at this size SGD hardly leaves the start.
+Adam and 30 epochs are our choice: at this size SGD hardly leaves the start.
 
 Arguments: `stage=...`, `source=...`, `init=WORKDIR`, `data=adience|utkface`
-(UTKFace as years, 3,463 pictures of seed5k to train on), `fold=0` to `4` of
+(UTKFace as years, 3,463 images of seed5k to train on), `fold=0` to `4` of
 Adience, `target=age|gender|both` (of the small set: what `pretrain` learns is
 its source's), `runlocal`. Sweep: `transfer`.
 """
@@ -35,7 +35,7 @@ SOURCES = {
 
 
 def get_config(arg=''):
-  """Returns the configuration of one stage of seed 003's transfer."""
+  """Returns the configuration of one stage of the report's transfer."""
   arg = recipes.parse_arg(
     arg, stage='pretrain', source='fairface', init='', data='adience', fold=0,
     target='both', runlocal=False,

@@ -4,7 +4,7 @@ python -m agegender_jax.main --config=configs/fairface_resnet.py \
   --workdir=runs/fairface_resnet --config.data.source_dir=PATH_TO_FAIRFACE
 
 The owners' val is scored; the best epoch is chosen on a tenth of their train.
-At 64 pixels, so that 20 epochs of 8,000 pictures take 20 minutes on a core.
+At 64 pixels, so that 20 epochs of 8,000 images take 20 minutes on one core.
 
 Arguments: `backbone=resnet18|resnet34|resnet50`, `target=age|gender|both`,
 `runlocal`.

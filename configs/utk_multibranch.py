@@ -1,20 +1,20 @@
-r"""Seed 001: the multi-branch CNN on 5,000 UTKFace pictures, 60 epochs.
+r"""The multi-branch report: a CNN on 5,000 UTKFace images, 60 epochs.
 
 python -m agegender_jax.main --config=configs/utk_multibranch.py \
   --workdir=runs/utk_multibranch --config.data.source_dir=PATH_TO_UTKFACE
 
 Two shared conv layers, then per branch a conv, a dense and an output layer;
-MSE + 500 x BCE, batch 20, the last epoch is scored. The seed prints neither
-widths, dropout rates nor the learning rate: those are our reading. It reports
+MSE + 500 x BCE, batch 20, the last epoch is scored. The report prints neither
+widths, dropout rates nor the learning rate: those are our reading. It has
 MAE 8.11 and 87.70 % on its test part, which its curves show as validation.
 
 Arguments: `protocol=full` trains on all of UTKFace's training split, selects
 on validation and scores test; `runlocal` is a check of minutes. Sweeps, at 64
-pixels and as long as `--config.train.num_epochs` says: `ideas`, seed 003's
-proposals, which are age by regression or by classification, two models instead
-of one, denoising and thresholding; and `conflicts`, without the pictures that
-an identical one contradicts (to run with `protocol=full`: `seed5k` keeps what
-it scores).
+pixels and as long as `--config.train.num_epochs` says: `ideas`, the
+Levi-Hassner report's proposals, which are age by regression or by
+classification, two models instead of one, denoising and thresholding; and
+`conflicts`, without the images that an identical one contradicts (to run with
+`protocol=full`: `seed5k` keeps what it scores).
 """
 
 from agegender_jax import config as config_lib
@@ -22,7 +22,7 @@ from agegender_jax import recipes
 
 
 def get_config(arg=''):
-  """Returns the configuration of seed 001."""
+  """Returns the configuration of the multi-branch report."""
   arg = recipes.parse_arg(arg, protocol='seed5k', runlocal=False)
   config = config_lib.default_config()
   recipes.set_utk_protocol(config, arg.protocol)
@@ -45,7 +45,7 @@ def get_config(arg=''):
 
 
 def sweep(add):
-  """Lists seed 003's ideas, each beside the recipe as it is."""
+  """Lists the Levi-Hassner report's ideas, each beside the recipe as it is."""
   small = {'data.image_size': 64}
   add('ideas', **small)
   # Gender keeps about half of the loss, in whatever unit that of age is.

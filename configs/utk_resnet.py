@@ -1,11 +1,11 @@
-r"""Seed 000: ResNet-50 with ImageNet weights and two dense branches, UTKFace.
+r"""The ResNet report: ResNet-50 with ImageNet weights, two branches, UTKFace.
 
 python -m agegender_jax.main --config=configs/utk_resnet.py \
   --workdir=runs/utk_resnet --config.data.source_dir=PATH_TO_UTKFACE
 
 0.1 x MSE + BCE, Adam, batch 64, 50 epochs. The weights are downloaded from the
 Hugging Face hub (pip install huggingface_hub), or are a file of torchvision's
-or timm's: --config.model.init_from=PATH. The seed prints the same figures for
+or timm's: --config.model.init_from=PATH. The report prints the same figures for
 this net as for its CNN: MAE 6.93 and 86 %.
 
 Arguments: `backbone=resnet18|resnet34|resnet50`, `scratch` (no weights),
@@ -17,7 +17,7 @@ from agegender_jax import recipes
 
 
 def get_config(arg=''):
-  """Returns the configuration of seed 000's ResNet-50."""
+  """Returns the configuration of the ResNet report's ResNet-50."""
   arg = recipes.parse_arg(
     arg, backbone='resnet50', scratch=False, protocol='seed5k', runlocal=False
   )

@@ -1,13 +1,14 @@
-r"""Seed 002, step B: VGG16 frozen, global average pooling, dense 256, UTKFace.
+r"""The four-conv report, step B: VGG16 frozen, dense 256, UTKFace.
 
 python -m agegender_jax.main --config=configs/utk_vgg.py \
   --workdir=runs/utk_vgg --config.data.source_dir=PATH_TO_UTKFACE
 
-MAE + BCE 1 : 1, Adam, batch 128, 10 epochs, a branch a task. The weights are
+Global average pooling, MAE + BCE 1 : 1, Adam, batch 128, 10 epochs, one branch
+per task. The weights are
 torchvision's, from the Hugging Face hub (pip install huggingface_hub) or a
-file: --config.model.init_from=PATH. The seed reports MAE 9.77 and 75.8 %.
+file: --config.model.init_from=PATH. The report has MAE 9.77 and 75.8 %.
 
-Arguments: `gender` is the seed's gender model, 14,714,688 parameters frozen
+Arguments: `gender` is the report's gender model, 14,714,688 parameters frozen
 and 131,585 trained; `scratch` (no weights: the frozen net is then random),
 `protocol=full`, `runlocal`, as in utk_multibranch.py.
 """
@@ -17,7 +18,7 @@ from agegender_jax import recipes
 
 
 def get_config(arg=''):
-  """Returns the configuration of seed 002's VGG16."""
+  """Returns the configuration of the four-conv report's VGG16."""
   arg = recipes.parse_arg(
     arg, gender=False, scratch=False, protocol='seed5k', runlocal=False
   )

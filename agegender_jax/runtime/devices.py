@@ -29,7 +29,7 @@ def replicate(tree, devices: Sequence[jax.Device] | None = None):
 
   def copy(leaf):
     leaf = np.asarray(leaf)
-    # A fresh copy a device: what jax aliases here may be donated.
+    # A fresh copy per device: what jax aliases here may be donated.
     return jax.make_array_from_callback(
       (len(devices), *leaf.shape), sharding, lambda _: np.array(leaf)[None]
     )

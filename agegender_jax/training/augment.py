@@ -1,7 +1,8 @@
-"""Augmentation of images, on the device, a key an example.
+"""Augmentation of images, on the device, with one key per example.
 
-Geometry is one affine map an example, sampled bilinearly with the border
-repeated (Keras' ImageDataGenerator with its default fill, seed 001).
+Geometry is one affine map per example, sampled bilinearly with the border
+repeated (Keras' ImageDataGenerator with its default fill, as in the
+multi-branch report).
 """
 
 import dataclasses
@@ -113,7 +114,7 @@ def warp(image: jax.Array, matrices: jax.Array) -> jax.Array:
   bottom = jnp.minimum(top + 1, height - 1)
   end = jnp.minimum(left + 1, width - 1)
 
-  # One 32-bit word a pixel: a third of the gathers, which are what it costs.
+  # One 32-bit word per pixel: a third of the gathers, which are what it costs.
   words = jnp.asarray(image, jnp.uint32)
   packed = words[..., 0] | words[..., 1] << 8 | words[..., 2] << 16
   packed = packed.reshape(-1)

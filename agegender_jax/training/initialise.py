@@ -20,7 +20,7 @@ def initialise(config, state, workdir: str):
   Args:
     config: of the run.
     state: a steps.TrainState as initialised from the seed.
-    workdir: output folder; gets init.json, which says what was loaded.
+    workdir: output folder; gets init.json, a record of what was loaded.
 
   Returns:
     The state with the loaded weights.
@@ -65,7 +65,7 @@ def _from_file(config, variables, source, excuse):
 
 
 def _from_run(config, variables, source, excuse):
-  """Takes over what a run of ours learned, but for what is excused."""
+  """Takes the weights of another run, but for what is excused."""
   theirs = config_lib.load_config(source)
   if theirs.data.normalize != config.data.normalize:
     raise errors.UserError(
@@ -80,7 +80,7 @@ def _from_run(config, variables, source, excuse):
 
 
 def _terms(source):
-  """Says on which data, under which licence, a run of ours was trained."""
+  """Returns the data and licence that a run was trained on."""
   path = pathlib.Path(source) / 'data.json'
   data = json.loads(path.read_text()) if path.exists() else {}
   return {key: data[key] for key in ('name', 'licence') if data.get(key)}
