@@ -1,8 +1,7 @@
 """What a process sets up once: allocator, devices, compilation cache.
 
-AGEGENDER_MALLOC=0 leaves the allocator alone, AGEGENDER_MALLOC=jemalloc takes
-another one, JAX_COMPILATION_CACHE_DIR='' keeps no compiled program on disk, and
-a GPU takes all of its operations with
+AGEGENDER_MALLOC=0 leaves the allocator alone, JAX_COMPILATION_CACHE_DIR='' keeps
+no compiled program on disk, and a GPU takes all of its operations with
 XLA_FLAGS=--xla_gpu_exclude_nondeterministic_ops=false.
 """
 
@@ -12,7 +11,6 @@ import logging
 import multiprocessing
 import os
 import pathlib
-import platform
 import sys
 import threading
 from collections.abc import Sequence
@@ -22,8 +20,6 @@ from absl import logging as absl_logging
 from agegender_jax import config as config_lib
 from agegender_jax import errors
 
-_MALLOCS = ('', '0', '1', 'jemalloc')  # Of AGEGENDER_MALLOC.
-_JEMALLOC = 'libjemalloc.so.2'
 # glibc's mallopt parameters, malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 
@@ -36,7 +32,6 @@ def set_up(config, workdir: str = '') -> None:
     workdir: of a run that trains, which has one line of what was chosen; a
       resumed run takes the number of CPU devices that it began with.
   """
-  restart_with_jemalloc()
   tune_malloc()
   train = config.train
   count = train.cpu_devices or (workdir and config_lib.saved_cpu_devices(workdir))
@@ -102,54 +97,6 @@ def check_platform() -> None:
     ) from None
 
 
-def jemalloc_environment() -> dict[str, str]:
-  """Returns the variables that start a process with jemalloc.
-
-  It keeps what is freed, as `tune_malloc` has glibc do, but its threads do not
-  wait for each other.
-
-  Raises:
-    errors.UserError: it is not installed.
-  """
-  folders = (
-    f'{sys.prefix}/lib',
-    '/usr/local/lib',
-    f'/usr/lib/{platform.machine()}-linux-gnu',
-    '/usr/lib64',
-    '/usr/lib',
-  )
-  paths = [f'{folder}/{_JEMALLOC}' for folder in folders]
-  library = next(filter(os.path.exists, paths), None)
-  if library is None:
-    raise errors.UserError(
-      f'jemalloc: no {_JEMALLOC} in {", ".join(folders)}; install it '
-      '(Debian and Ubuntu: libjemalloc2)'
-    )
-  preloaded = filter(None, [library, os.environ.get('LD_PRELOAD')])
-  settings = 'dirty_decay_ms:-1,muzzy_decay_ms:-1'  # Nothing is given back.
-  return {
-    'LD_PRELOAD': ':'.join(preloaded),
-    'MALLOC_CONF': os.environ.get('MALLOC_CONF', settings),
-  }
-
-
-def restart_with_jemalloc() -> None:
-  """Starts the command anew with jemalloc, if AGEGENDER_MALLOC asks for that.
-
-  An allocator can only be replaced before a process has allocated anything.
-
-  Raises:
-    errors.UserError: it is not installed; or AGEGENDER_MALLOC is a name that
-      nothing has.
-  """
-  name = os.environ.get('AGEGENDER_MALLOC', '')
-  if name not in _MALLOCS:
-    raise errors.UserError(f'AGEGENDER_MALLOC={name}: expected 0, 1 or jemalloc')
-  if name == 'jemalloc' and _JEMALLOC not in os.environ.get('LD_PRELOAD', ''):
-    environment = {**os.environ, **jemalloc_environment()}
-    os.execve(sys.executable, sys.orig_argv, environment)
-
-
 def tune_malloc() -> bool:
   """Keeps freed memory in the process instead of giving it back each step.
 
@@ -162,7 +109,7 @@ def tune_malloc() -> bool:
   """
   if not sys.platform.startswith('linux'):
     return False
-  if os.environ.get('AGEGENDER_MALLOC') in ('0', 'jemalloc'):
+  if os.environ.get('AGEGENDER_MALLOC') == '0':
     return False
   try:
     mallopt = ctypes.CDLL(None).mallopt

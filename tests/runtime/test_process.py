@@ -6,7 +6,6 @@ import sys
 
 import pytest
 
-from agegender_jax import errors
 from agegender_jax.runtime import process
 
 COUNT = """
@@ -47,71 +46,6 @@ def test_gpus_are_asked_for_the_same_bits(before, after, monkeypatch):
   for _ in range(2):  # A process that was started by one of ours.
     process.exclude_nondeterminism()
     assert os.environ['XLA_FLAGS'] == after
-
-
-RESTART = """
-import os, sys
-from agegender_jax.runtime import process
-process.restart_with_jemalloc()
-print('libjemalloc' in open('/proc/self/maps').read(), sys.argv[1:])
-"""
-
-
-def test_a_command_starts_anew_with_jemalloc():
-  try:
-    process.jemalloc_environment()
-  except errors.UserError as error:
-    pytest.skip(str(error))
-  result = subprocess.run(
-    [sys.executable, '-c', RESTART, '--flag=a b'],
-    env={**os.environ, 'AGEGENDER_MALLOC': 'jemalloc'},
-    capture_output=True,
-    text=True,
-    check=True,
-  )
-  assert result.stdout == "True ['--flag=a b']\n" and not result.stderr
-
-
-@pytest.mark.parametrize(
-  'name, preloaded, starts',
-  [
-    (None, '', False),
-    ('0', '', False),
-    ('1', '', False),
-    ('jemalloc', '', True),
-    ('jemalloc', '/other.so', True),
-    ('jemalloc', '/lib/libjemalloc.so.2:/other.so', False),
-  ],
-)
-def test_only_who_asks_for_jemalloc_starts_anew(name, preloaded, starts, monkeypatch):
-  monkeypatch.setattr(os.path, 'exists', lambda path: True)
-  calls = []
-  monkeypatch.setattr(os, 'execve', lambda *call: calls.append(call))
-  monkeypatch.delenv('AGEGENDER_MALLOC', raising=False)
-  monkeypatch.delenv('MALLOC_CONF', raising=False)
-  if name:
-    monkeypatch.setenv('AGEGENDER_MALLOC', name)
-  monkeypatch.setenv('LD_PRELOAD', preloaded)
-  process.restart_with_jemalloc()
-  assert len(calls) == starts
-  for program, argv, env in calls:
-    assert (program, argv) == (sys.executable, sys.orig_argv)
-    library, *others = env['LD_PRELOAD'].split(':')
-    assert library.endswith('/libjemalloc.so.2')
-    assert others == [preloaded] * bool(preloaded)
-    assert 'dirty_decay_ms:-1' in env['MALLOC_CONF']
-
-
-def test_what_cannot_be_had_of_allocators_is_told(monkeypatch):
-  monkeypatch.setattr(os.path, 'exists', lambda path: False)
-  monkeypatch.setenv('LD_PRELOAD', '')
-  monkeypatch.setenv('AGEGENDER_MALLOC', 'jemalloc')
-  with pytest.raises(errors.UserError, match='install it'):
-    process.restart_with_jemalloc()
-  assert not process.tune_malloc()  # It is not glibc's to be tuned.
-  monkeypatch.setenv('AGEGENDER_MALLOC', 'jemaloc')
-  with pytest.raises(errors.UserError, match='jemaloc: expected 0, 1 or'):
-    process.restart_with_jemalloc()
 
 
 LOG = """
