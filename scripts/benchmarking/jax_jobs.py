@@ -50,7 +50,12 @@ class _Job:
   """What all jobs report."""
 
   def __init__(self, config):
-    process.divide_cpu(config.train.cpu_devices)
+    process.divide_cpu(
+      config.train.cpu_devices
+      or process.choose_cpu_devices(
+        config.model.backbone, [config.train.batch_size], process.num_cores()
+      )
+    )
     process.exclude_nondeterminism()
     device = jax.devices()[0]
     self.config = config

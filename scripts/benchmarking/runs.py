@@ -127,7 +127,7 @@ def main() -> None:
 
   flags.FLAGS(sys.argv)
   config = flags.FLAGS.config
-  process.set_up(config.train.cpu_devices)
+  process.set_up(config)
   marks['flags'] = time.time()
 
   # What `main` imports to train.

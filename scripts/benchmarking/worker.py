@@ -10,6 +10,7 @@ import importlib
 import json
 import os
 import pathlib
+import platform
 import resource
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from agegender_jax.runtime import process
 
 _SCRIPTS = pathlib.Path(__file__).parent.parent
 MALLOCS = ('tuned', 'stock', 'jemalloc')
+_JEMALLOC = 'libjemalloc.so.2'
 
 
 class WorkerDied(Exception):
@@ -48,8 +50,39 @@ def environment(**changes: str | None) -> dict[str, str]:
 def malloc_variables(malloc: str) -> dict[str, str]:
   """Returns the variables that give a process one of MALLOCS."""
   if malloc == 'jemalloc':
-    return process.jemalloc_environment() | {'AGEGENDER_MALLOC': 'jemalloc'}
-  return {'AGEGENDER_MALLOC': {'tuned': '1', 'stock': '0'}[malloc]}
+    return _jemalloc_variables()
+  return {'AGEGENDER_MALLOC': '0' if malloc == 'stock' else ''}
+
+
+def _jemalloc_variables() -> dict[str, str]:
+  """Returns the variables that start a process with jemalloc.
+
+  It keeps what is freed, as process.tune_malloc has glibc do, but its threads do
+  not wait for each other.
+
+  Raises:
+    errors.UserError: it is not installed.
+  """
+  folders = (
+    f'{sys.prefix}/lib',
+    '/usr/local/lib',
+    f'/usr/lib/{platform.machine()}-linux-gnu',
+    '/usr/lib64',
+    '/usr/lib',
+  )
+  paths = [f'{folder}/{_JEMALLOC}' for folder in folders]
+  library = next(filter(os.path.exists, paths), None)
+  if library is None:
+    raise errors.UserError(
+      f'jemalloc: no {_JEMALLOC} in {", ".join(folders)}; install it '
+      '(Debian and Ubuntu: libjemalloc2)'
+    )
+  preloaded = filter(None, [library, os.environ.get('LD_PRELOAD')])
+  settings = 'dirty_decay_ms:-1,muzzy_decay_ms:-1'  # Nothing is given back.
+  return {
+    'LD_PRELOAD': ':'.join(preloaded),
+    'MALLOC_CONF': os.environ.get('MALLOC_CONF', settings),
+  }
 
 
 class Worker:
