@@ -93,7 +93,7 @@ def create_run(config, network: predictor.Predictor, num_examples: int) -> Run:
 
 
 def check_finite(
-  name: str, losses: list[float], last_step: int, latest: int | None
+  name: str, losses: list[float], last_step: int, checkpoints: checkpoint.Checkpoints
 ) -> None:
   """Raises errors.UserError at the first step whose loss is not finite.
 
@@ -101,11 +101,13 @@ def check_finite(
     name: what the losses are called.
     losses: of consecutive steps.
     last_step: the step of the last one.
-    latest: the newest checkpoint's step, None without any.
+    checkpoints: of the run.
   """
   for offset, loss in enumerate(losses):
     if not math.isfinite(loss):
       step = last_step - len(losses) + 1 + offset
+      checkpoints.wait()
+      latest = checkpoints.latest_step()
       kept = f'the checkpoint of step {latest} is' if latest else 'nothing is'
       raise errors.UserError(
         f'the {name} is {loss} at step {step}; {kept} kept; lower '
@@ -213,7 +215,7 @@ class Trainer:
           continue
         reports, times = meter.end(step)
         losses = [float(loss) for report in reports for loss in report['loss'][:, 0]]
-        check_finite('loss', losses, step, checkpoints.latest_step())
+        check_finite('loss', losses, step, checkpoints)
         since_evaluation += reports
         scalars = self._scalars(
           step, since_evaluation if evaluates else reports, times, flops_per_image
@@ -221,7 +223,7 @@ class Trainer:
         if evaluates:
           scalars |= self._validate(state)
           loss = [scalars.get('validation/loss', 0.0)]
-          check_finite('validation loss', loss, step, checkpoints.latest_step())
+          check_finite('validation loss', loss, step, checkpoints)
         # Recorded before it is saved: a resumed run drops what is ahead.
         log.write(step, step / durations.per_epoch, scalars)
         if evaluates:
