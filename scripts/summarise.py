@@ -24,7 +24,7 @@ import textwrap
 import numpy as np
 
 from agegender_jax import cli, errors, files
-from agegender_jax.report import canvas
+from agegender_jax.report import plots
 from agegender_jax.studies import repeats
 
 
@@ -71,7 +71,7 @@ def draw(axes, settings: list[repeats.Setting], key: str, scored: str) -> None:
   places, column = range(len(chosen)), repeats.columns()[key]
   # Narrower than the panel, which has others beside it.
   axes.set_title('\n'.join([column.title, *textwrap.wrap(scored, 32)]))
-  axes.errorbar(means, places, xerr=bars, fmt='o', capsize=4, color=canvas.BLUE)
+  axes.errorbar(means, places, xerr=bars, fmt='o', capsize=4, color=plots.BLUE)
   axes.set_yticks(places, [s.name.replace(' ', '\n') for s in chosen])
   axes.set(xlabel=column.unit, ylim=(len(chosen) - 0.5, -0.5))
 
@@ -139,10 +139,10 @@ def summarise(folders: list[pathlib.Path], output: pathlib.Path, reference: str)
   cli.create_folder('--output', output)
   files.write_whole(output / 'summary.md', text)
   write_csv(output / 'summary.csv', settings)
-  height = max(canvas.PANEL[1], 1 + 0.45 * len(settings))
-  size = canvas.PANEL[0], height
+  height = max(plots.PANEL[1], 1 + 0.45 * len(settings))
+  size = plots.PANEL[0], height
   columns = min(3, len(panels))
-  canvas.save_png(output / 'summary.png', panels, size, columns)
+  plots.save_png(output / 'summary.png', panels, size, columns)
   return text
 
 

@@ -21,7 +21,7 @@ import jax
 import pytest
 from absl import flags
 
-from agegender_jax.report import canvas
+from agegender_jax.report import plots
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
@@ -61,5 +61,4 @@ def shared() -> pathlib.Path:
 @pytest.fixture
 def no_figures(monkeypatch):
   """Leaves figures of a report empty: drawing them is most of a short run."""
-  monkeypatch.setattr(canvas, 'to_svg', lambda *_, **__: '<svg></svg>')
-  monkeypatch.setattr(canvas, 'save_png', lambda *_, **__: None)
+  monkeypatch.setattr(plots, 'png', lambda _: b'')

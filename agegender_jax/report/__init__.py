@@ -1,21 +1,16 @@
-"""Reads a workdir's files and shows them: figures, one page, a comparison.
+"""Shows what a workdir's files say: figures, one page, a comparison, a model card.
 
-Never the model and never jax: `evaluate` writes what the page needs. A new
-part of the page is one function in `sections` (or `compare`), which returns
-blocks of the kinds that `page.html.j2` knows.
-
-  stored < predictions, details < run
-  canvas < figures, dots < panels;  measures < blocks
-  both < groups, uncertainty, gallery, network, evaluations, record
-  < sections, compare < page;  card_facts < card
+May import `scoring`, `evaluation.artifacts` and what lies below them; never the model
+and never jax. A new part of the page is one function that returns a section of
+blocks, and one entry of `page.SECTIONS`.
 """
 
-from agegender_jax.report import card, page
+from agegender_jax.report import model_card, page
 
 
 def write_report(workdir) -> str:
-  """Writes model_card.md and what `page.write_report` writes, its result."""
-  card.write_card(workdir)  # First: the page links to it.
+  """Writes model_card.md, figures/*.png and report.html; returns the page's path."""
+  model_card.write_card(workdir)  # First: the page links to it.
   return page.write_report(workdir)
 
 

@@ -1,33 +1,87 @@
-"""The kinds of block that `page.html.j2` knows, as plain dicts."""
+"""Builds the blocks of a page, plain dicts, and formats their numbers.
+
+`page.html.j2` has one macro per kind of block. In a section a text is a paragraph
+and a list holds figures; in a table a text, a whole number or None is a cell.
+"""
 
 import base64
 import io
 import math
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from PIL import Image
 
-from agegender_jax.report import canvas
+from agegender_jax import scoring
+from agegender_jax.report import plots
+from agegender_jax.scoring import metrics
 
 MISSING = '\N{EN DASH}'
-# Of a picture on the page: enough for its place, and dozens stay small.
-MOST_PIXELS = 160
+# Of an image on the page: enough for its place, and dozens stay small.
+_MOST_PIXELS = 160
+
+
+def title(key: str) -> str:
+  """Returns the title of a score, whose key may have a prefix or suffix."""
+  name = key.rpartition('/')[2]
+  metric = metrics.find(name)
+  text = metric.title if metric else name.replace('_', ' ').capitalize()
+  return f'{text}, without twins' if key.endswith('_without_twins') else text
+
+
+def unit_of(key: str) -> str:
+  """Returns `years`, `%` (the values are fractions) or ''."""
+  metric = metrics.find(key.rpartition('/')[2])
+  return metric.unit if metric else ''
+
+
+def scale(key: str) -> int:
+  """Returns the factor from a stored score to its unit."""
+  return 100 if unit_of(key) == '%' else 1
+
+
+def axis(key: str) -> str:
+  """Returns the label of an axis, such as `Gender accuracy (%)`."""
+  return f'{title(key)} ({unit_of(key)})'.removesuffix(' ()')
+
+
+def header(key: str) -> str:
+  """Returns the header of a column, such as `Gender accuracy, %`."""
+  return f'{title(key)}, {unit_of(key)}'.removesuffix(', ')
+
+
+def headlines(level: int = 1) -> list[str]:
+  """Returns the names of the headline metrics, see scoring.Metric."""
+  return [metric.name for metric in scoring.headlines(level)]
+
+
+def listed(scores: Mapping) -> list[str]:
+  """Returns the keys of flat scores that are metrics or losses, in their order."""
+  return [
+    key
+    for key, value in scores.items()
+    if (metrics.find(key) or key.endswith('loss')) and is_number(value)
+    if not key.endswith(('_low', '_high'))
+  ]
+
+
+def is_number(value) -> bool:
+  """Returns True if a value is a finite number."""
+  return isinstance(value, (int, float, np.number)) and math.isfinite(value)
 
 
 def number(value, unit='years', signed=False) -> str:
   """Formats years with two decimals, fractions as percent with one.
 
   Args:
-    value: what, or None.
-    unit: `years`, `%` or '' of a number without a unit (three decimals).
-    signed: whether a positive one gets its sign.
+    value: a number, or None.
+    unit: `years`, `%`, or '' of a number without a unit (three decimals).
+    signed: whether a positive number gets its sign.
   """
-  if value is None or not math.isfinite(value):
+  if not is_number(value):
     return MISSING
-  sign = '+' if signed else ''
-  if unit == '%':
-    return f'{100 * value:{sign}.1f}'
-  return f'{value:{sign}.{2 if unit else 3}f}'
+  sign, digits = '+' if signed else '', {'%': 1, 'years': 2}.get(unit, 3)
+  return f'{100 * value if unit == "%" else value:{sign}.{digits}f}'
 
 
 def interval(low, high, unit='years', signed=False) -> str:
@@ -36,129 +90,118 @@ def interval(low, high, unit='years', signed=False) -> str:
   return '' if MISSING in ends else ' to '.join(ends)
 
 
-def estimate_cell(estimate, unit='years', signed=False) -> dict:
-  """Returns a table's cell of a stats.estimate."""
-  return cell(
-    number(estimate['value'], unit, signed),
-    estimate['value'],
-    interval(estimate['low'], estimate['high'], unit, signed),
-  )
+def estimate(scores: Mapping, key: str) -> dict:
+  """Returns `value`, `low` and `high` of a key of flat scores, None if absent."""
+  ends = {'value': '', 'low': '_low', 'high': '_high'}
+  return {name: scores.get(key + suffix) for name, suffix in ends.items()}
 
 
-def cell(text, sort=None, small='') -> dict:
-  """Returns a table's cell.
+def estimate_cell(found: Mapping, key: str, signed=False) -> dict:
+  """Returns the cell of an estimate: `value`, `low` and `high` of a metric."""
+  value, form = found.get('value'), (unit_of(key), signed or key == 'age_bias')
+  ends = interval(found.get('low'), found.get('high'), *form)
+  return cell(number(value, *form), math.nan if value is None else value, ends)
+
+
+def score_cell(scores: Mapping, key: str) -> dict:
+  """Returns the cell of a key of flat scores."""
+  return estimate_cell(estimate(scores, key), key)
+
+
+def cell(content, sort=None, small='') -> dict:
+  """Returns a cell of a table.
 
   Args:
-    text: what it says.
-    sort: number to sort by, or None to sort by the text.
+    content: a text, a whole number, or None for a missing number.
+    sort: number to sort by, or None to sort a text by itself.
     small: second line.
   """
+  if content is None:
+    content, sort = MISSING, math.nan
+  elif isinstance(content, int):
+    content, sort = f'{content:,}', content
   if sort is not None:
     sort = float(sort) if math.isfinite(sort) else ''
-  return {'text': text, 'sort': sort, 'small': small}
+  return {'text': str(content), 'sort': sort, 'small': small}
 
 
-def table(caption, header, rows, total=()) -> dict:
+def table(caption: str, header: Sequence[str], rows: Iterable, total=()) -> dict:
   """Returns a sortable table.
 
   Args:
     caption: text above it, or ''.
-    header: texts.
-    rows: lists of cells.
-    total: cells of a last row that stays last.
+    header: one text per column.
+    rows: lists of cells, or of what `cell` takes.
+    total: a last row that stays last.
   """
-  return {'kind': 'table', 'caption': caption, 'header': header, 'rows': rows,
-          'total': list(total)}  # fmt: skip
-
-
-def figures(panels) -> dict:
-  """Returns figures from (description, panel[, inches]) tuples, {} of none."""
-  items = [
-    {'label': label, 'svg': canvas.to_svg(panel, *size)}
-    for label, panel, *size in panels
+  rows = [
+    [item if isinstance(item, dict) else cell(item) for item in row]
+    for row in (*rows, total)
   ]
+  total = rows.pop()
+  shown = {'caption': caption, 'header': header, 'rows': rows, 'total': total}
+  return {'kind': 'table'} | shown if rows else {}
+
+
+def figures(found: Iterable[plots.Figure]) -> dict:
+  """Returns a block of figures, {} of none."""
+  items = list(found)
   return {'kind': 'figures', 'items': items} if items else {}
 
 
-def fold(summary, *parts) -> dict:
+def fold(summary: str, *parts) -> dict:
   """Returns blocks folded away under a summary, {} of none."""
-  parts = [part for part in parts if part]
-  return {'kind': 'fold', 'summary': summary, 'blocks': parts} if parts else {}
+  blocks = section('', '', *parts).get('blocks')
+  return {'kind': 'fold', 'summary': summary, 'blocks': blocks} if blocks else {}
 
 
-def heading(text) -> dict:
+def heading(text: str) -> dict:
   """Returns a heading within a section."""
   return {'kind': 'heading', 'text': text}
 
 
-def link(text, target) -> dict:
+def link(text: str, target: str) -> dict:
   """Returns a paragraph that links to a file beside the page."""
   return {'kind': 'link', 'text': text, 'target': target}
 
 
-def facts(pairs) -> dict:
+def facts(pairs: Iterable[tuple[str, str]]) -> dict:
   """Returns a list of (name, value); empty values are left out."""
   items = [(name, value) for name, value in pairs if value not in ('', None)]
-  return {'kind': 'facts', 'items': items}
+  return {'kind': 'facts', 'items': items} if items else {}
 
 
-def note(text) -> dict:
+def note(text: str) -> dict:
   """Returns a paragraph."""
   return {'kind': 'note', 'text': text}
 
 
-def code(text, summary='') -> dict:
+def warning(text: str) -> dict:
+  """Returns a paragraph that stands out."""
+  return {'kind': 'warning', 'text': text}
+
+
+def code(text: str, summary='') -> dict:
   """Returns preformatted text, folded away under a summary if one is given."""
   return {'kind': 'code', 'text': text, 'summary': summary}
 
 
-def picture(image: np.ndarray) -> str:
-  """Returns a uint8 [H, W, 3] picture as a data URI."""
+def section(key: str, title: str, *parts) -> dict:
+  """Returns a section of the parts that are not empty, {} of none."""
+  makers = {str: note, list: figures}
+  blocks = [makers.get(type(part), dict)(part) for part in parts if part]
+  return {'id': key, 'title': title, 'blocks': blocks} if blocks else {}
+
+
+def png_uri(content: bytes) -> str:
+  """Returns PNG bytes as a data URI."""
+  return 'data:image/png;base64,' + base64.b64encode(content).decode('ascii')
+
+
+def image_uri(image: np.ndarray) -> str:
+  """Returns a uint8 [H, W, 3] image as the data URI of a small JPEG."""
   stream = io.BytesIO()
   shown = Image.fromarray(image)
-  shown.thumbnail((MOST_PIXELS, MOST_PIXELS), Image.Resampling.LANCZOS)
+  shown.thumbnail((_MOST_PIXELS, _MOST_PIXELS), Image.Resampling.LANCZOS)
   shown.save(stream, 'JPEG', quality=88)
   return 'data:image/jpeg;base64,' + base64.b64encode(stream.getvalue()).decode('ascii')
-
-
-def card(metric, scores, trivial) -> dict:
-  """Returns a headline score beside the trivial predictor's.
-
-  Args:
-    metric: of scoring.METRICS; `scores` has its name.
-    scores: flat scores with `_low` and `_high`.
-    trivial: value a key, where known.
-
-  Returns:
-    The texts, and positions on a scale from 0 to 100 (%, or years to a
-    little over the larger of score and trivial score).
-  """
-  value = scores[metric.name]
-  low = scores.get(f'{metric.name}_low')
-  high = scores.get(f'{metric.name}_high')
-  other = trivial.get(metric.name)
-  end = 1.0
-  if metric.unit != '%':
-    end = 1.1 * max(
-      x for x in (value, high, other, 0.1) if x is not None and math.isfinite(x)
-    )
-  places = {'value': value, 'low': low, 'high': high, 'trivial': other}
-  return {
-    'name': metric.title,
-    'value': number(value, metric.unit),
-    'unit': metric.unit,
-    'interval': interval(low, high, metric.unit),
-    'trivial': '' if other is None else number(other, metric.unit),
-    'better': 'more is better' if metric.direction > 0 else 'less is better',
-    'places': {
-      key: round(100 * min(max(place / end, 0), 1), 2)
-      for key, place in places.items()
-      if place is not None and math.isfinite(place)
-    },
-  }  # fmt: skip
-
-
-def section(key, title, *parts) -> dict:
-  """Returns a section of the parts that are there, or {} of none."""
-  parts = [part for part in parts if part]
-  return {'id': key, 'title': title, 'blocks': parts} if parts else {}

@@ -1,38 +1,42 @@
-"""Reads one workdir into a dataclass; every file but config.json may lack."""
+"""Reads one workdir; every file but config.json may be absent."""
 
+import csv
 import dataclasses
-import math
+import json
 import pathlib
+import zipfile
+
+import numpy as np
 
 from agegender_jax import errors, schema
-from agegender_jax.report import details as details_lib
-from agegender_jax.report import predictions as predictions_lib
-from agegender_jax.report import stored
+from agegender_jax.evaluation import artifacts
+
+# Kind of images in faces.npz -> prefix of its arrays.
+_FACES = {'faces': '', 'worst': 'worst_', 'contradictory': 'contradictory_'}
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """What a workdir says about its run; empty where a file is absent.
+  """The files of a workdir as they are; empty where a file is absent.
 
   Attributes:
     workdir: the folder.
     config: the resolved configuration, nested.
-    versions: version a package.
+    versions: package -> version.
     recipe: the recipe's path with its argument, or ''.
-    metrics: a dict a logged step, sorted by step.
-    scores: the flat scores.json.
-    predictions: the columns of predictions.csv, or None.
+    metrics: one dict per logged step, sorted by step.
+    scores: scores.json, flat.
+    predictions: columns of predictions.csv, see read_predictions; {} if absent.
+    details: details.json, see artifacts.details.
+    calibration: the calibration that scores and details were computed with.
     data: data.json.
     info: run.json.
-    faces, worst, contradictory: pairs (uint8 [S, S, 3] picture, row of the
-      predictions): some, the largest age errors, the labels that the network
-      contradicts most confidently.
-    details: see details.
-    saliency: tuples (picture, row, {task: float [h, w] in [0, 1]}).
-    layers: a dict a layer, in the order of the forward pass.
-    evaluations: the flat scores.json of each folder in eval/.
-    calibration: what the scores were calibrated with, as calibration.json
-      has it; {} without.
+    init: init.json, the origin of the first weights.
+    layers: layers.json, one dict per layer.
+    faces: `faces`, `worst`, `contradictory` -> pairs of image, uint8 [S, S, 3],
+      and row of the predictions.
+    saliency: tuples of image, row and {task: float [h, w] in [0, 1]}.
+    evaluations: scores.json of each folder in eval/.
     model_card: name of the model card's file, or ''.
   """
 
@@ -42,17 +46,16 @@ class Run:
   recipe: str
   metrics: list
   scores: dict
-  predictions: predictions_lib.Predictions | None
+  predictions: dict
+  details: dict
+  calibration: dict
   data: dict
   info: dict
-  faces: list
-  worst: list
-  contradictory: list
-  details: details_lib.Details
-  saliency: list
+  init: dict
   layers: list
+  faces: dict
+  saliency: list
   evaluations: list
-  calibration: dict
   model_card: str
 
   @property
@@ -77,8 +80,8 @@ class Run:
     return self.data_name, self.test_split, self.scores.get('num_examples')
 
   @property
-  def trivial(self) -> dict:
-    """Scores of the predictor that knows the training labels only."""
+  def baseline(self) -> dict:
+    """Scores of the majority baseline, which knows the training labels only."""
     return self.data.get('majority', {})
 
   @property
@@ -89,6 +92,18 @@ class Run:
   def group_names(self) -> list:
     return schema.age_group_names(self.config['data']['age_groups'])
 
+  def groups_of(self, column: str) -> list:
+    """Returns the groups of a column of details.json that are not empty."""
+    groups = self.details.get('groups', [])
+    return [row for row in groups if row['column'] == column and row['count']]
+
+  def part(self, *keys):
+    """Returns a nested entry of details.json, {} if it is absent."""
+    found = self.details
+    for key in keys:
+      found = found.get(key) or {}
+    return found
+
 
 def read_run(workdir) -> Run:
   """Reads a workdir.
@@ -97,7 +112,7 @@ def read_run(workdir) -> Run:
     workdir: folder that a training run wrote, finished or not.
 
   Returns:
-    A Run.
+    The run.
 
   Raises:
     errors.UserError: the folder has no config.json, or a file is damaged.
@@ -108,134 +123,110 @@ def read_run(workdir) -> Run:
       f'"{workdir}" has no config.json, so it is no workdir: give the '
       '--workdir of a training run'
     )
-  content = stored.read_json(folder / 'config.json')
-  config = content.get('config', {})
-  for block, field in (('data', 'name'), ('data', 'age_groups')):
-    if field not in config.get(block, {}):
-      raise errors.UserError(
-        f'{folder / "config.json"} lacks config.{block}.{field}: train again '
-        'into an empty --workdir'
-      )
-  group_names = schema.age_group_names(config['data']['age_groups'])
-  calibration = stored.read_json(folder / 'calibration.json')
-  scores, results = _results(folder, config, calibration)
-  predictions = predictions_lib.read(results / 'predictions.csv', group_names)
-  details = details_lib.read(results / 'details.json', predictions, group_names)
+  content = read_json(folder / 'config.json')
+  predictions = read_predictions(folder / 'predictions.csv')
+  details = read_json(folder / 'details.json')
+  count, faces = len(predictions.get('name', ())), _read_arrays(folder / 'faces.npz')
   return Run(
     workdir=folder,
-    config=config,
+    config=content['config'],
     versions=content.get('versions', {}),
     recipe=content.get('recipe') or '',
-    metrics=stored.read_json_lines(folder / 'metrics.jsonl'),
-    scores=scores,
+    metrics=_read_metrics(folder),
+    scores=read_json(folder / 'scores.json'),
     predictions=predictions,
-    data=stored.read_json(folder / 'data.json'),
-    info=stored.read_json(folder / 'run.json'),
     details=details,
-    layers=_read_layers(folder / 'layers.json'),
-    evaluations=[
-      stored.read_json(path) for path in sorted(folder.glob('eval/*/scores.json'))
-    ],
-    calibration=_applied(details, calibration),
+    calibration=details.get('calibration', {}).get('fitted') or {},
+    data=read_json(folder / 'data.json'),
+    info=read_json(folder / 'run.json'),
+    init=read_json(folder / 'init.json'),
+    layers=read_json(folder / 'layers.json', []),
+    faces={kind: _rows(faces, prefix, count) for kind, prefix in _FACES.items()},
+    saliency=_read_saliency(folder / 'saliency.npz', count),
+    evaluations=[read_json(path) for path in sorted(folder.glob('eval/*/scores.json'))],
     model_card='model_card.md' if (folder / 'model_card.md').is_file() else '',
-    # The rows of both folders are the same pictures.
-    saliency=_read_saliency(results / 'saliency.npz', predictions)
-    or _read_saliency(folder / 'saliency.npz', predictions),
-    **_read_faces(results / 'faces.npz', predictions),
   )
 
 
-def is_same(one, two) -> bool:
-  """Says whether two flat scores are of one step on the same pictures.
+def read_predictions(path: pathlib.Path) -> dict:
+  """Reads the columns of predictions.csv, {} if it is absent.
 
-  A calibration or a resampling may differ; other views of the pictures give
-  other scores.
+  Returns:
+    `name`: list [N]; schema.PREDICTION_COLUMNS: float64 [N], years, codes and
+    P(female), NaN where unknown; `gender_pred`: likewise, from P(female).
+
+  Raises:
+    errors.UserError: a field is not a number.
   """
-  facts = ('data', 'split', 'num_examples', 'step')
-  scores = ('age_mae', 'age_group_accuracy', 'gender_accuracy')
-  return all(one.get(key) == two.get(key) for key in facts) and all(
-    math.isclose(one.get(key) or 0, two.get(key) or 0, rel_tol=1e-4) for key in scores
-  )
-
-
-def _results(folder, config, calibration):
-  """Returns the run's scores and the folder with what is behind them.
-
-  Evaluating a run again, with the same step on the same pictures, leaves in
-  eval/ what an older version did not write, and scores by a calibration that
-  is newer than the run's own scores.
-  """
-  scores = stored.read_json(folder / 'scores.json')
-  own_path = folder / 'details.json'
-  if scores and _fitted(own_path) != calibration:
-    own = {'data': config['data']['name'], **scores}
-    for path in sorted(folder.glob('eval/*/details.json')):
-      found = stored.read_json(path.parent / 'scores.json')
-      is_newer = not own_path.is_file() or _fitted(path) == calibration
-      if is_newer and is_same(own, found):
-        return found, path.parent
-  return scores, folder
-
-
-def _fitted(path):
-  """Returns the calibration that a details.json says it was computed with."""
-  return details_lib.read(path, None, ()).fitted
-
-
-def _applied(details, calibration):
-  """Returns the calibration that details were computed with, {} for none."""
-  if details.fitted is not None:
-    return details.fitted
-  # An older version's: it tells whether there was one, but not which.
-  has_any = details.intervals or 'calibrated' in details.reliability
-  return calibration if has_any else {}
-
-
-def _pictures(path, arrays, prefix, predictions, others=()):
-  """Returns tuples (picture, row, *others' entries) of rows that exist."""
-  count = len(predictions.name) if predictions is not None else 0
+  if not path.is_file():
+    return {}
+  with path.open(newline='', encoding='utf-8') as file:
+    rows = list(csv.DictReader(file))
+  columns: dict = {'name': [row.get('name') or '' for row in rows]}
   try:
-    images, rows = arrays[f'{prefix}images'], arrays[f'{prefix}row']
-    columns = [arrays[name] for name in others]
-    found = list(zip(images, rows.tolist(), *columns, strict=True))
-  except (KeyError, ValueError) as error:
-    raise stored.damaged(path, error) from None
-  return [entry for entry in found if 0 <= entry[1] < count]
+    for key in schema.PREDICTION_COLUMNS[1:]:
+      columns[key] = np.array([float(row.get(key) or 'nan') for row in rows])
+  except ValueError as error:
+    raise _damaged(path, error) from None
+  probability = columns['gender_prob']
+  is_known = np.isfinite(probability)
+  columns['gender_pred'] = np.where(is_known, probability > 0.5, np.nan)
+  return columns
 
 
-def _read_faces(path, predictions):
-  arrays = stored.read_arrays(path)
-  result = {}
-  for name in ('faces', 'worst', 'contradictory'):
-    prefix = '' if name == 'faces' else f'{name}_'
-    there = f'{prefix}images' in arrays or (arrays and name == 'faces')
-    result[name] = _pictures(path, arrays, prefix, predictions) if there else []
-  return result
+def read_json(path: pathlib.Path, default=None):
+  """Returns the content of a JSON file; `default`, else {}, if it is absent.
+
+  Raises:
+    errors.UserError: the file is damaged.
+  """
+  default = {} if default is None else default
+  if not path.is_file():
+    return default
+  try:
+    value = json.loads(path.read_text('utf-8'))
+  except ValueError as error:
+    raise _damaged(path, error) from None
+  if type(value) is not type(default):
+    raise _damaged(path, f'not a {type(default).__name__}')
+  return value
 
 
-def _read_saliency(path, predictions):
-  arrays = stored.read_arrays(path)
-  if not arrays:
-    return []
-  tasks = [name for name in ('age', 'gender') if name in arrays]
+def _damaged(path, why):
+  return errors.UserError(
+    f'{path} is damaged ({why}): delete it and run the same command again'
+  )
+
+
+def _read_metrics(folder):
+  """Returns one dict per step; later rows of a step complete earlier ones."""
+  steps: dict = {}
+  for row in artifacts.read_metrics(folder):
+    steps.setdefault(row['step'], {}).update(row)
+  return [steps[step] for step in sorted(steps)]
+
+
+def _read_arrays(path):
+  if not path.is_file():
+    return {}
+  try:
+    with np.load(path) as arrays:
+      return dict(arrays)
+  except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    raise _damaged(path, error) from None
+
+
+def _rows(arrays, prefix, count):
+  """Returns pairs of image and row, of the rows that the predictions have."""
+  images, rows = arrays.get(f'{prefix}images', ()), arrays.get(f'{prefix}row')
+  pairs = zip(images, () if rows is None else rows.tolist(), strict=True)
+  return [(image, row) for image, row in pairs if row < count]
+
+
+def _read_saliency(path, count):
+  arrays = _read_arrays(path)
+  tasks = [task for task in ('age', 'gender') if task in arrays]
   return [
-    (image, row, dict(zip(tasks, maps, strict=True)))
-    for image, row, *maps in _pictures(path, arrays, '', predictions, tasks)
+    (image, row, {task: arrays[task][index] for task in tasks})
+    for index, (image, row) in enumerate(_rows(arrays, '', count))
   ]
-
-
-def _read_layers(path):
-  layers = stored.read_json(path, list)
-  try:
-    return [
-      {
-        'name': str(layer['name']),
-        'kind': str(layer.get('kind', '')),
-        'output': [int(size) for size in layer.get('output') or []],
-        'parameters': int(layer.get('parameters') or 0),
-        'flops': int(layer.get('flops') or 0),
-      }
-      for layer in layers
-    ]
-  except (AttributeError, KeyError, TypeError, ValueError) as error:
-    raise stored.damaged(path, error) from None

@@ -98,7 +98,7 @@ def _sheet(audit, found, pictures):
     if pictures > 1:
       note += f', {twins.bits} bit{"s" * (twins.bits != 1)} apart'
     items.append({
-      'pictures': [_picture(example) for example in shown[:pictures]],
+      'images': [_picture(example) for example in shown[:pictures]],
       'title': ' / '.join(texts),
       'note': note,
     })  # fmt: skip
@@ -107,7 +107,7 @@ def _sheet(audit, found, pictures):
 
 def _picture(example):
   image = images.decode(example.read())
-  return blocks.picture(images.prepare(image, _PIXELS))
+  return blocks.image_uri(images.prepare(image, _PIXELS))
 
 
 def _label(example):

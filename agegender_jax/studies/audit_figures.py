@@ -1,12 +1,11 @@
-"""Chooses what to draw of a data set's labels: (description, panel) pairs."""
+"""Chooses what to draw of a data set's labels."""
 
 import collections
-import functools
 
 import numpy as np
 
 from agegender_jax import schema
-from agegender_jax.report import canvas, figures
+from agegender_jax.report import plots
 from agegender_jax.studies import findings
 
 
@@ -47,17 +46,12 @@ def labels(audit, counts: dict) -> list:
     result += _ages(title, groups) + _groups(title, groups)
   years = years_of(audit.examples)
   if len(years):
-    panel = functools.partial(_draw_years, years=years)
-    result.append(('Pictures of each year of age', panel))
+    result.append(_year_bars('Images of each year of age', years))
   names = (*schema.GENDERS, 'unknown')
   shares = {
     part: [counts[part]['gender'].get(name, 0) for name in names] for part in counts
   }
-  title = 'Genders in each part'
-  panel = functools.partial(
-    figures.draw_shares, counts=shares, names=names, title=title
-  )
-  return [*result, (title, panel)]
+  return [*result, plots.shares('Genders in each part', shares, names)]
 
 
 def _ages(title, groups):
@@ -66,7 +60,7 @@ def _ages(title, groups):
           if len(years)}  # fmt: skip
   if not ages:
     return []
-  return [(title, functools.partial(figures.draw_ages, ages=ages, title=title))]
+  return [plots.ages(title, ages)]
 
 
 def _groups(title, groups):
@@ -83,46 +77,42 @@ def _groups(title, groups):
   known = sum(counts.values(), collections.Counter()).most_common(10)
   if not known:
     return []
-  title += ', groups'
-  panel = functools.partial(
-    _draw_groups,
-    counts={name: found for name, found in counts.items() if found},
-    groups=sorted(group for group, _ in known),
-    title=title,
-  )
-  return [(title, panel)]
+  found_of = {name: found for name, found in counts.items() if found}
+  groups = sorted(group for group, _ in known)
+  return [_group_steps(f'{title}, groups', found_of, groups)]
 
 
-def _draw_years(axes, years):
+@plots.figure
+def _year_bars(axes, years):
   """Draws a bar a year of age; those that end in 0 or 5 stand out."""
   values, counts = np.unique(np.floor(years), return_counts=True)
   rounded = values % 5 == 0
   for chosen, color, label in (
-    (~rounded, canvas.BLUE, 'other'),
-    (rounded, canvas.ORANGE, 'ends in 0 or 5'),
+    (~rounded, plots.BLUE, 'other'),
+    (rounded, plots.ORANGE, 'ends in 0 or 5'),
   ):
     axes.bar(values[chosen], counts[chosen], width=1, color=color, alpha=0.8,
              linewidth=0, label=label)  # fmt: skip
-  axes.set(title='Each year of age', xlabel='age (years)',
-           ylabel='pictures')  # fmt: skip
+  axes.set(xlabel='age (years)',
+           ylabel='images')  # fmt: skip
   axes.legend()
 
 
-def _draw_groups(axes, counts, groups, title):
+@plots.figure
+def _group_steps(axes, counts, groups):
   """Draws how many pictures each group has, a line a name.
 
   Args:
     axes: where to.
     counts: name -> Counter of (first, last year).
     groups: the (first, last year) to draw.
-    title: what is drawn.
   """
   edges = np.arange(len(groups) + 1) - 0.5
-  for color, (name, found) in zip(canvas.PALETTE, counts.items(), strict=False):
+  for color, (name, found) in zip(plots.PALETTE, counts.items(), strict=False):
     heights = [found[group] for group in groups]
     axes.stairs(heights, edges, color=color, linewidth=1.6, label=name)
     axes.stairs(heights, edges, color=color, alpha=0.16, fill=True)
   names = [f'{low:g}-{high:g}' for low, high in groups]
   axes.set_xticks(range(len(names)), names, fontsize=7)
-  axes.set(title=title, xlabel='age group (years)', ylabel='pictures')
+  axes.set(xlabel='age group (years)', ylabel='images')
   axes.legend()

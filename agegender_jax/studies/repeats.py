@@ -180,16 +180,16 @@ def picture_scores(run: run_lib.Run) -> dict[str, dict]:
 
   A name that is not unique is left out.
   """
-  seen = run.predictions
-  if seen is None:
+  table = run.predictions
+  if not table:
     return {}
-  table, counts = seen.table, collections.Counter(seen.name)
+  names, counts = table['name'], collections.Counter(table['name'])
   views = {m: metrics.view(table, m) for m in scoring.headlines()}
   return {
     metric.name: {
-      (run.test_split, seen.name[row], float(label)): float(value)
+      (run.test_split, names[row], float(label)): float(value)
       for row, label, value in zip(view.rows, view.columns[0], view.each(), strict=True)
-      if counts[seen.name[row]] == 1 and np.isfinite(value)
+      if counts[names[row]] == 1 and np.isfinite(value)
     }
     for metric, view in views.items()
     if view

@@ -161,7 +161,7 @@ def test_a_stand_in_is_labelled(tmp_path, monkeypatch):
     content = {'name': 'adience', 'licence': adience.StandIn.LICENCE}
     fake_workdir.write_json(tmp_path / run.folder / 'data.json', content)
   write_sweep(tmp_path, runs)
-  monkeypatch.setattr(summarise.canvas, 'save_png', lambda path, panels, *_: [
+  monkeypatch.setattr(summarise.plots, 'save_png', lambda path, panels, *_: [
     titles.append(panel.keywords['scored']) for panel in panels
   ])  # fmt: skip
   text = summarise.summarise([tmp_path], tmp_path, '')
