@@ -61,4 +61,4 @@ def shared() -> pathlib.Path:
 @pytest.fixture
 def no_figures(monkeypatch):
   """Leaves figures of a report empty: drawing them is most of a short run."""
-  monkeypatch.setattr(plots, 'png', lambda _: b'')
+  monkeypatch.setattr(plots.Figure, 'png', lambda _: b'')

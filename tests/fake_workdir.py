@@ -48,17 +48,16 @@ def create_minimal(folder, rows=None, **data):
   return folder
 
 
-def create(folder, seed=0, error=8.0, count=1000, years=True, gender=True, old=False):
+def create(folder, seed=0, error=8.0, count=1000, years=True, gender=True):
   """Writes a finished run's workdir.
 
   Args:
     folder: where to.
     seed: of labels (fixed) and errors (this one).
     error: standard deviation of the predicted years.
-    count: number of test pictures.
+    count: number of test images.
     years: whether ages in years are there, else only groups.
     gender: whether genders are there.
-    old: leave out all files but those that the first version wrote.
 
   Returns:
     The folder.
@@ -106,13 +105,11 @@ def create(folder, seed=0, error=8.0, count=1000, years=True, gender=True, old=F
   })  # fmt: skip
   images = np.stack([fake_parts.face(labels) for _ in range(24)])
   arrays = {'images': images, 'row': np.arange(24) * 7 % count}
-  if not old:
-    table = {'age': age, 'age_pred': predicted, 'gender': sex,
-             'gender_prob': female}  # fmt: skip
-    arrays |= fake_parts.chosen_faces(table, images)
-    write_extras(folder, images, years, gender)
-    details = fake_parts.details(table, years, gender)
-    write_json(folder / 'details.json', details)
+  table = {'age': age, 'age_pred': predicted, 'gender': sex, 'gender_prob': female}
+  arrays |= fake_parts.chosen_faces(table, images)
+  write_extras(folder, images, years, gender)
+  details = fake_parts.details(table, years, gender)
+  write_json(folder / 'details.json', details)
   np.savez(folder / 'faces.npz', **arrays)
   return folder
 

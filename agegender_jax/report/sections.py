@@ -389,7 +389,7 @@ def reliability(run) -> dict:
     return {}
   # scores.json is about the probabilities as they are given out: the last kind.
   scores = {kind: run.part('calibration', 'gender_scores', kind) for kind in bins}
-  scores[list(bins)[-1]] = run.scores
+  scores[list(bins)[-1]] |= run.scores
   rows = [
     [_KINDS[kind], *(blocks.score_cell(found, key) for key in _GENDER_SCORES)]
     for kind, found in scores.items()

@@ -8,10 +8,10 @@ import fake_workdir
 import pytest
 
 from agegender_jax import errors, report
-from agegender_jax.report import card
+from agegender_jax.report import model_card
 from agegender_jax.report import run as run_lib
 
-# Mitchell et al. 2019, figure 1; then two of ours.
+# Mitchell et al. 2019, figure 1; then two more.
 HEADINGS = [
   'Model details', 'Intended use', 'Factors', 'Metrics', 'Evaluation data',
   'Training data', 'Quantitative analyses', 'Ethical considerations',
@@ -71,7 +71,7 @@ def folder(tmp_path):
 
 
 def write(folder):
-  return pathlib.Path(card.write_card(folder)).read_text('utf-8')
+  return pathlib.Path(model_card.write_card(folder)).read_text('utf-8')
 
 
 def section(text, title):
@@ -82,19 +82,20 @@ def test_headings_are_those_of_the_paper(folder):
   assert re.findall(r'^## (.*)$', write(folder), re.M) == HEADINGS
 
 
-def test_scores_stand_beside_the_trivial_predictor(folder):
+def test_scores_stand_beside_the_majority_baseline(folder):
   text = section(write(folder), 'Quantitative analyses')
   assert '| 6.79 years [6.41 to 7.17] | 15.30 years |' in text
   assert '| 0.61 years | not measured |' in text.replace('+', '')
 
 
-def test_groups_gaps_and_calibration_are_listed(folder):
+def test_groups_disparity_and_calibration_are_listed(folder):
   text = section(write(folder), 'Quantitative analyses')
   assert '| age: 80+ | 26 | 17.00 years [16.00 to 18.00] | 75.0 %' in text
   assert '| age: 90+ | 3 |' in text
-  assert '| gender: female less male | Gender accuracy | -2.5 points' in text
-  assert '| 90 % | 91.0 % [89.0 to 92.5] | 27.50 years |' in text
-  assert '(ECE): 3.2 %' in text
+  assert '| gender: female minus male | Gender accuracy | -2.5 points' in text
+  assert '| Coverage of 90 % age intervals | 91.0 % [89.0 to 92.5] |' in text
+  assert '| Width of 90 % age intervals | 27.50 years |' in text
+  assert '(ECE) | 3.2 % |' in text
   assert 'Temperature of gender: not measured' in text
   # That of what the scores were computed with, not of a later one.
   update(folder / 'calibration.json', gender={'temperature': 1.3456})
@@ -110,7 +111,7 @@ def test_the_worst_groups_are_named(folder):
   assert len(lines) == 6  # Three columns by two scores.
   assert (
     '- Age error (MAE) by age is worst for 80+: 17.00 years [16.00 to 18.00], '
-    '26 pictures; 6.79 years overall.'
+    '26 images; 6.79 years overall.'
   ) in lines
   worst = [line for line in lines if 'by gender is worst' in line]
   assert all('female' in line for line in worst) and len(worst) == 2
@@ -130,7 +131,7 @@ def test_the_group_that_the_intervals_miss_is_named(folder):
   text = section(write(folder), 'Caveats and recommendations')
   assert (
     '- The 90 % age interval holds the true age least often by age for 80+: '
-    '50.0 % [40.0 to 60.0], 26 pictures.'
+    '50.0 % [40.0 to 60.0], 26 images.'
   ) in text
 
 
@@ -140,9 +141,9 @@ def test_a_name_cannot_break_the_table(folder):
 
 
 def test_near_duplicates_are_counted(folder):
-  text = section(write(folder), 'Evaluation data')
-  assert 'near-duplicate in train: 97' in text
-  assert 'without twins: 6.88 years' in text
+  text = write(folder)
+  assert 'near-duplicate in train: 97' in section(text, 'Evaluation data')
+  assert 'without twins | 6.88 years |' in section(text, 'Quantitative analyses')
 
 
 def test_the_licence_of_the_data_is_named_beside_the_weights(folder):
@@ -168,12 +169,12 @@ def test_flops_come_from_the_layers(folder):
   fake_workdir.write_json(
     folder / 'layers.json', [layer | {'flops': n} for n in (10**9, 5 * 10**8)]
   )
-  assert '- FLOPs a picture, forward: 1.5 G' in write(folder)
+  assert '- FLOPs per image, forward: 1.5 G' in write(folder)
 
 
 @pytest.mark.parametrize(
   'backbone, there, not_there',
-  [('cnn', 'Seed 001', 'He, Zhang'), ('resnet50', 'He, Zhang', 'Simonyan')],
+  [('cnn', 'multi-branch report', 'He, Zhang'), ('resnet50', 'He, Zhang', 'Simonyan')],
 )
 def test_sources_are_cited(folder, backbone, there, not_there):
   path = folder / 'config.json'
@@ -221,4 +222,4 @@ def test_the_report_finds_its_card(folder, monkeypatch):
 def test_a_damaged_file_is_named(folder):
   (folder / 'details.json').write_text('{"groups": [')
   with pytest.raises(errors.UserError, match='details.json is damaged'):
-    card.write_card(folder)
+    model_card.write_card(folder)

@@ -7,7 +7,6 @@ import fake_workdir
 import pytest
 
 from agegender_jax import report
-from agegender_jax.report import canvas
 
 FLAGS = (
   '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic',
@@ -15,9 +14,8 @@ FLAGS = (
   '--disable-component-update', '--disable-sync', '--disable-dev-shm-usage',
 )  # fmt: skip
 
-# Page -> how many pictures and figures are on it.
-SHOWN = {'report': (72, 19), 'groups': (64, 7), 'old': (20, 16),
-         'comparison': (0, 5)}  # fmt: skip
+# Page -> how many images and how many of them are figures.
+SHOWN = {'report': (91, 19), 'groups': (72, 8), 'comparison': (5, 5)}
 
 
 @pytest.fixture(scope='module')
@@ -53,17 +51,12 @@ def pages(tmp_path_factory):
     fake_workdir.create(folder / 'a run'),
     fake_workdir.create(folder / ('a_run_with_a_long_name_' * 3), seed=1),
     fake_workdir.create(folder / 'groups', years=False, gender=False),
-    fake_workdir.create(folder / 'old', old=True),
   ]
-  with pytest.MonkeyPatch.context() as patch:
-    # A page shows figures of its own, not these files.
-    patch.setattr(canvas, 'save_png', lambda *_, **__: None)
-    return {
-      'report': report.write_report(runs[0]),
-      'groups': report.write_report(runs[2]),
-      'old': report.write_report(runs[3]),
-      'comparison': report.write_comparison(runs[:3], folder / 'compare.html'),
-    }
+  return {
+    'report': report.write_report(runs[0]),
+    'groups': report.write_report(runs[2]),
+    'comparison': report.write_comparison(runs[:3], folder / 'compare.html'),
+  }
 
 
 def show(browser, path, width, theme='light'):
@@ -88,14 +81,12 @@ def test_page_shows_everything(browser, pages, name, width):
   num_images, num_figures = SHOWN[name]
   assert len(images) == num_images
   assert all(size > 0 for size in images)
-  # What is drawn inside counts: an empty svg has a size too.
   figures = browser.execute_script(
-    'return [...document.querySelectorAll("figure > svg")].map(s => '
-    '[s.getBoundingClientRect(), s.querySelector("g").getBoundingClientRect()]'
-    '.map(r => Math.min(r.width, r.height)))'
+    'return [...document.querySelectorAll("figure > img")].map(i => '
+    'Math.min(i.width, i.height))'
   )
   assert len(figures) == num_figures
-  assert all(min(sizes) > 100 for sizes in figures)
+  assert all(size > 100 for size in figures)
   overflow = browser.execute_script('return document.documentElement.scrollWidth')
   assert overflow <= width
 
@@ -103,16 +94,17 @@ def test_page_shows_everything(browser, pages, name, width):
 @pytest.mark.parametrize('theme', ['light', 'dark'])
 def test_text_contrasts_with_its_theme(browser, pages, theme):
   show(browser, pages['report'], 1280, theme)
-  page, text, tick = browser.execute_script(
+  page, text, filtered = browser.execute_script(
     'const at = (e, key) => getComputedStyle(e)[key].match(/\\d+/g)'
     '.slice(0, 3).reduce((sum, x) => sum + Number(x), 0) / 3;'
     'return [at(document.querySelector("section"), "backgroundColor"),'
     'at(document.body, "color"),'
-    'at(document.querySelector("figure svg text"), "fill")]'
+    'getComputedStyle(document.querySelector("figure img")).filter]'
   )
   assert (page > 200) == (theme == 'light')
   assert abs(page - text) > 150
-  assert abs(page - tick) > 100
+  # Figures are black on white, and inverted on a dark page.
+  assert ('invert' in filtered) == (theme == 'dark')
 
 
 def numbers(browser, table, column):

@@ -7,7 +7,7 @@ import fake_workdir
 import pytest
 
 from agegender_jax import errors, report
-from agegender_jax.report import compare
+from agegender_jax.report import comparison
 from agegender_jax.report import run as run_lib
 
 
@@ -26,7 +26,7 @@ def test_comparison(tmp_path, full):
   ]  # fmt: skip
   assert 'B minus A' in text
   runs = [run_lib.read_run(folder) for folder in (full, other)]
-  table = compare.differences(runs)['blocks'][0]
+  table = comparison.differences(runs)['blocks'][0]
   assert table['rows'][0][4]['text'] == 'B'
   assert table['rows'][0][2]['sort'] < -1
 
@@ -35,7 +35,7 @@ def test_comparison_separates_protocols(tmp_path, full):
   other = fake_workdir.create(tmp_path / 'smaller', count=200)
   unfinished = fake_workdir.create_minimal(tmp_path / 'unfinished')
   runs = [run_lib.read_run(path) for path in (full, other, unfinished)]
-  found = compare.scores(runs)['blocks']
+  found = comparison.scores(runs)['blocks']
   assert [part['kind'] for part in found] == ['table', 'table', 'note',
                                               'warning']  # fmt: skip
   assert 'C unfinished' in found[3]['text']
@@ -46,10 +46,10 @@ def test_losses_of_other_weights_share_no_axis(full):
   tasks = {'age': {'weight': 2.0}}
   other = dataclasses.replace(one, config=one.config | {'tasks': tasks})
   labels = [
-    [item['label'] for item in compare.curves(pair)['blocks'][0]['items']]
+    [item.title for item in comparison.curves(pair)['blocks'][0]['items']]
     for pair in ([one, one], [one, other])
   ]
-  assert 'Loss on validation against the epoch' in labels[0]
+  assert 'Loss on validation per epoch' in labels[0]
   assert labels[1] == labels[0][1:]
 
 

@@ -7,48 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from agegender_jax import report, scoring
-from agegender_jax.report import (
-  blocks,
-  evaluations,
-  gallery,
-  groups,
-  measures,
-  network,
-  record,
-  uncertainty,
-)
+from agegender_jax import report
+from agegender_jax.report import blocks, faces, record, sections
 from agegender_jax.report import run as run_lib
 
 
 @pytest.fixture(scope='module')
 def full(tmp_path_factory):
   return fake_workdir.create(tmp_path_factory.mktemp('full') / 'a run')
-
-
-def test_groups_of_an_old_run_closed_form(tmp_path):
-  rows = [
-    {'name': 'a', 'age': 9, 'age_pred': 12, 'gender': 0, 'gender_prob': 0.4,
-     'race': 'x'},
-    {'name': 'b', 'age': 1, 'age_pred': 0, 'gender': 1, 'gender_prob': 0.4,
-     'race': 2},
-    {'name': 'c', 'age': 80, 'age_pred': 70},
-    {'name': 'd', 'age': '', 'age_pred': 70},
-  ]  # fmt: skip
-  details = run_lib.read_run(fake_workdir.create_minimal(tmp_path, rows)).details
-  found = details.groups_of('age')
-  assert [row['name'] for row in found] == ['0-9', '80+']
-  assert [row['count'] for row in found] == [2, 1]
-  assert found[0]['age_mae']['value'] == 2
-  assert found[0]['age_bias']['value'] == 1
-  assert found[0]['gender_accuracy']['value'] == 0.5
-  assert found[1]['age_mae'] == {
-    'value': 10, 'low': 10, 'high': 10, 'count': 1
-  }  # fmt: skip
-  assert found[1]['gender_accuracy']['count'] == 0
-  # A bare code is named by its column.
-  assert [row['name'] for row in details.groups_of('race')] == ['race 2', 'x']
-  assert details.confusion['gender'][1].tolist() == [[1, 0], [1, 0]]
 
 
 def test_details_with_nulls_and_missing_parts(tmp_path):
@@ -61,15 +27,18 @@ def test_details_with_nulls_and_missing_parts(tmp_path):
     'calibration': {'gender': {'raw': [
       {'low': 0.0, 'high': 0.1, 'count': 0, 'mean_prob': None, 'share': None}]}}
   })  # fmt: skip
-  details = run_lib.read_run(folder).details
-  (group,), (gap,) = details.groups, details.gaps
-  assert group['name'] == gap['group'] == 'race 1'
-  assert group['age_mae']['count'] == 0 and np.isnan(gap['value'])
-  assert details.reliability == {}
+  run = run_lib.read_run(folder)
+  assert sections.estimates(run.groups_of('race'), 'age_mae') == []
+  assert sections.groups(run) == sections.reliability(run) == {}
   report.write_report(folder)
 
 
-def test_gap_is_clear_where_its_interval_leaves_out_zero(tmp_path):
+def test_bare_codes_are_named_by_their_column():
+  assert sections.group_name('race', 1) == 'race 1'
+  assert sections.group_name('race', 'White') == 'White'
+
+
+def test_disparity_is_clear_where_its_interval_excludes_zero(tmp_path):
   folder = fake_workdir.create_minimal(tmp_path)
   fake_workdir.write_json(folder / 'details.json', {'disparities': [
     {'column': 'gender', 'metric': metric, 'group': 'female',
@@ -78,18 +47,18 @@ def test_gap_is_clear_where_its_interval_leaves_out_zero(tmp_path):
       ('age_mae', 1.5, 0.5, 2.5), ('gender_accuracy', -0.031, -0.07, 0.01))
   ]})  # fmt: skip
   run = run_lib.read_run(folder)
-  table = groups.groups(run)['blocks'][1]
+  table = sections.groups(run)['blocks'][1]
   texts = [[cell['text'] for cell in row] for row in table['rows']]
   assert texts == [
-    ['female against male', 'Age error (MAE) (years)', '+1.50', 'yes'],
-    ['female against male', 'Gender accuracy (% points)', '-3.1', 'no'],
+    ['female minus male', 'Age error (MAE), years', '+1.50', 'yes'],
+    ['female minus male', 'Gender accuracy, % points', '-3.1', 'no'],
   ]
   assert table['rows'][1][2]['small'] == '-7.0 to +1.0'
 
 
 def test_intervals_table(full):
   run = run_lib.read_run(full)
-  found = uncertainty.intervals(run)['blocks']
+  found = sections.intervals(run)['blocks']
   cells = [cell['text'] for cell in found[1]['rows'][0]]
   assert cells == ['all', '1,000', '49.0', '20.00', '79.0', '32.00', '89.0',
                    '36.00']  # fmt: skip
@@ -98,7 +67,7 @@ def test_intervals_table(full):
 
 
 def test_reliability_names_both_kinds(full):
-  found = uncertainty.reliability(run_lib.read_run(full))['blocks']
+  found = sections.reliability(run_lib.read_run(full))['blocks']
   rows = [[cell['text'] for cell in row] for row in found[1]['rows']]
   assert rows == [
     ['as predicted', '4.3', '0.110', '0.310'],
@@ -115,7 +84,7 @@ def test_reliability_names_both_kinds(full):
   ('dense', 'dense'),
 ])  # fmt: skip
 def test_block_of_a_layer(name, block):
-  assert network.block_of(name) == block
+  assert record.block_of(name) == block
 
 
 def test_deep_network_is_summed_by_block(tmp_path):
@@ -127,7 +96,7 @@ def test_deep_network_is_summed_by_block(tmp_path):
   ] + [{'name': 'branch_age/logits', 'kind': 'Dense', 'output': [1],
         'parameters': 400, 'flops': 0}]  # fmt: skip
   fake_workdir.write_json(folder / 'layers.json', layers)
-  drawing, table, _, fold = network.layers(run_lib.read_run(folder))['blocks']
+  table, fold, _ = record.network(run_lib.read_run(folder))['blocks']
   texts = [[cell['text'] for cell in row] for row in table['rows']]
   assert texts[0][:2] == ['backbone/layer1', '60 layers']
   assert texts[0][3:] == ['600', '60 k'] and table['rows'][0][3]['small'] == (
@@ -135,23 +104,21 @@ def test_deep_network_is_summed_by_block(tmp_path):
   assert [cell['text'] for cell in table['total']][3:] == ['1,000', '60 k']
   assert fold['summary'] == 'All 61 layers'
   assert len(fold['blocks'][0]['rows']) == 61
-  parts = [part['name'] for part in drawing['items']]
-  assert parts == ['backbone', 'branch age']
 
 
-def test_overlay_leaves_the_greys_where_there_is_no_heat():
+def test_overlay_keeps_the_grey_values_where_there_is_no_heat():
   image = np.full((4, 4, 3), (10, 200, 90), np.uint8)
   grey = int(Image.fromarray(image).convert('L').getpixel((0, 0)))
-  cold = gallery.overlay(image, np.zeros((2, 2), np.float16))
+  cold = faces.overlay(image, np.zeros((2, 2), np.float16))
   assert (cold == grey).all()
-  warm = gallery.overlay(image, np.ones((2, 2), np.float16)).astype(int)
+  warm = faces.overlay(image, np.ones((2, 2), np.float16)).astype(int)
   assert warm.shape == image.shape
   # The hot end is a light yellow: red and green well above blue.
   assert (warm[..., 0] > 200).all() and (warm[..., 0] - warm[..., 2] > 40).all()
-  assert np.isfinite(gallery.overlay(image, np.full((2, 2), np.nan))).all()
+  assert np.isfinite(faces.overlay(image, np.full((2, 2), np.nan))).all()
 
 
-def test_contradicted_tag_says_how_sure_the_network_is(tmp_path):
+def test_contradicted_tag_is_the_confidence_in_the_other_gender(tmp_path):
   rows = [
     {'name': 'a', 'age': 28, 'age_pred': 31, 'gender': 0,
      'gender_prob': 0.9996},
@@ -162,9 +129,9 @@ def test_contradicted_tag_says_how_sure_the_network_is(tmp_path):
   np.savez(folder / 'faces.npz', images=images, row=[0, 1],
            contradictory_images=images, contradictory_row=[0, 1])  # fmt: skip
   run = run_lib.read_run(folder)
-  items = gallery.contradictory(run)['blocks'][0]['items']
+  items = faces.contradictory(run)['blocks'][0]['items']
   assert [item['tag'] for item in items] == ['99 %', '-40']
-  assert gallery.worst(run) == {}
+  assert faces.worst(run) == {}
 
 
 def test_other_data_lists_each_evaluation_once(tmp_path, full):
@@ -173,7 +140,7 @@ def test_other_data_lists_each_evaluation_once(tmp_path, full):
   twice = folder / 'eval' / 'same'
   twice.mkdir()
   fake_workdir.write_json(twice / 'scores.json', {'data': 'utkface', **own})
-  table = evaluations.others(run_lib.read_run(folder))['blocks'][0]
+  table = sections.others(run_lib.read_run(folder))['blocks'][0]
   texts = [[cell['text'] for cell in row] for row in table['rows']]
   assert [row[0] for row in texts] == ['utkface', 'adience']
   assert texts[1][4:] == [blocks.MISSING] * 2 + ['41.2'] + [blocks.MISSING] * 3
@@ -181,12 +148,12 @@ def test_other_data_lists_each_evaluation_once(tmp_path, full):
 
 @pytest.mark.parametrize('key, value, pair', [
   ('peak_memory_bytes', 2**30, ('Peak memory', '1.00 GiB')),
-  ('input_wait_seconds', 0.0123, ('Waiting for input', '12.3 ms')),
-  ('mfu', 0.412, ('Share of the peak (MFU)', '41.2 %')),
+  ('input_wait_seconds', 0.0123, ('Waiting for input per step', '12.3 ms')),
+  ('mfu', 0.412, ('Model FLOPs utilization (MFU)', '41.2 %')),
   ('images_per_second', 1234.5, ('Training speed', '1,234 images/s')),
   ('train_flops_per_step', 123456, ('Train flops per step', '123,456')),
   ('paused', True, ('Paused', 'yes')),
-  ('tflops', float('nan'), ('Arithmetic', '')),
+  ('tflops', float('nan'), ('Arithmetic (TFLOP/s)', '')),
 ])  # fmt: skip
 def test_fact_of_run_json(key, value, pair):
   assert record.fact(key, value) == pair
@@ -199,10 +166,10 @@ def test_fact_of_run_json(key, value, pair):
   ('age_width50', 'Width of 50 % age intervals', 'years'),
   ('gender_auc', 'Gender AUC', ''),
   ('gender_accuracy_without_twins', 'Gender accuracy, without twins', '%'),
-  ('anything_new', 'anything new', ''),
+  ('anything_new', 'Anything new', ''),
 ])  # fmt: skip
 def test_names_and_units_of_scores(key, name, unit):
-  assert (measures.name(key), measures.unit(key)) == (name, unit)
+  assert (blocks.title(key), blocks.unit_of(key)) == (name, unit)
 
 
 def test_face_text_falls_back_to_groups(tmp_path):
@@ -211,14 +178,18 @@ def test_face_text_falls_back_to_groups(tmp_path):
     {'name': 'b', 'age_group': 2, 'age_group_pred': 7, 'gender_prob': 0.1},
   ]
   run = run_lib.read_run(fake_workdir.create_minimal(tmp_path, rows))
-  assert gallery.face_texts(run, 0) == ('31 F', '28 F')
-  assert gallery.face_texts(run, 1) == ('60+ M', '8-12')
+  assert faces.texts(run, 0) == ('31 F', '28 F')
+  assert faces.texts(run, 1) == ('60+ M', '8-12')
 
 
-def test_card_places_on_its_scale():
+def test_card_places_on_its_scale(tmp_path):
+  folder = fake_workdir.create_minimal(tmp_path)
   scores = {'age_mae': 5.0, 'age_mae_low': 4.0, 'age_mae_high': 6.0}
-  card = blocks.card(scoring.METRICS['age_mae'], scores, {'age_mae': 10.0})
-  places = {'value': 5 / 11, 'low': 4 / 11, 'high': 6 / 11, 'trivial': 10 / 11}
+  fake_workdir.write_json(folder / 'scores.json', scores)
+  fake_workdir.write_json(folder / 'data.json', {'majority': {'age_mae': 10.0}})
+  cards, *_ = sections.headlines(run_lib.read_run(folder))['blocks']
+  (card,) = cards['items']
+  places = {'value': 5 / 11, 'low': 4 / 11, 'high': 6 / 11, 'baseline': 10 / 11}
   assert card['places'] == pytest.approx(
     {key: 100 * place for key, place in places.items()}, abs=0.01
   )

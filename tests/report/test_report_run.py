@@ -1,4 +1,4 @@
-"""What is read of a workdir: damaged files, old runs, later evaluations."""
+"""What is read of a workdir: its own scores, damaged files."""
 
 import json
 import re
@@ -8,34 +8,8 @@ import numpy as np
 import pytest
 
 from agegender_jax import errors, report, schema
-from agegender_jax.report import evaluations, panels
 from agegender_jax.report import run as run_lib
-
-
-def test_evaluating_an_old_run_again_fills_its_page(tmp_path):
-  folder = fake_workdir.create(tmp_path / 'old', old=True)
-  again = fake_workdir.create(tmp_path / 'new')
-  scores = json.loads((folder / 'scores.json').read_text())
-  target = folder / 'eval' / 'utkface_seed5k_test_11000'
-  target.parent.mkdir()
-  again.rename(target)
-  written = {'data': 'utkface', **scores, 'gender_auc': 0.97}
-  fake_workdir.write_json(target / 'scores.json', written)
-  config = fake_workdir.config(name='utkface', train_split='seed5k_trainval')
-  fake_workdir.write_json(folder / 'config.json', {'config': config})
-  run = run_lib.read_run(folder)
-  assert run.scores['gender_auc'] == 0.97
-  assert len(run.worst) == len(run.contradictory) == 20
-  assert run.details.intervals
-  # Other views of the same pictures are another evaluation.
-  fake_workdir.write_json(target / 'scores.json',
-                          written | {'age_mae': 1.5})  # fmt: skip
-  run = run_lib.read_run(folder)
-  assert (run.worst, run.details.intervals) == ([], [])
-  titles = [cell['text'] for cell in evaluations.others(run)['blocks'][0][
-    'rows'][1]]  # fmt: skip
-  assert titles[:2] == ['utkface', 'seed5k_test'] and titles[4] == '1.50'
-
+from agegender_jax.report import sections
 
 RAW = {}
 FIRST, SINCE = (
@@ -51,54 +25,35 @@ def create_calibrated(folder, fitted, gender_ece):
   details['calibration']['fitted'] = fitted
   fake_workdir.write_json(folder / 'details.json', details)
   scores = json.loads((folder / 'scores.json').read_text())
-  scores |= {'data': 'utkface', 'gender_ece': gender_ece}
-  fake_workdir.write_json(folder / 'scores.json', scores)
+  fake_workdir.write_json(folder / 'scores.json', scores | {'gender_ece': gender_ece})
   return folder
 
 
-@pytest.mark.parametrize('own, again, shown, gender_ece', [
-  (RAW, None, RAW, 0.1), (RAW, SINCE, SINCE, 0.2), (FIRST, SINCE, SINCE, 0.2),
-  (FIRST, None, FIRST, 0.1), (FIRST, FIRST, FIRST, 0.1),
-  (SINCE, SINCE, SINCE, 0.1),
-])  # fmt: skip
-def test_a_calibration_is_shown_beside_the_scores_computed_with_it(
-  tmp_path, no_figures, own, again, shown, gender_ece
-):
+@pytest.mark.parametrize('own', [RAW, FIRST, SINCE])
+def test_a_page_shows_its_own_scores_and_no_other_evaluation(tmp_path, no_figures, own):
   folder = create_calibrated(tmp_path / 'run', own, 0.1)
-  if again is not None:
-    other = create_calibrated(tmp_path / 'again', again, 0.2)
-    other.rename(folder / 'eval' / 'utkface_seed5k_test_11000')
+  # The same step on the same images, with a calibration fitted since.
+  other = create_calibrated(tmp_path / 'again', SINCE, 0.2)
+  other.rename(folder / 'eval' / 'utkface_seed5k_test_11000')
   fake_workdir.write_json(folder / 'calibration.json', SINCE)
   run = run_lib.read_run(folder)
-  assert run.calibration == shown and run.scores['gender_ece'] == gender_ece
+  assert run.scores == json.loads((folder / 'scores.json').read_text())
+  assert run.details == json.loads((folder / 'details.json').read_text())
+  assert run.calibration == own and run.scores['gender_ece'] == 0.1
   report.write_report(folder)
-  temperature = shown['gender']['temperature'] if shown else None
-  said = re.findall(r'temperature of ([0-9.]+\d)',
-                    (folder / 'report.html').read_text('utf-8'))  # fmt: skip
-  assert said == ([f'{temperature:.2f}'] if shown else [])
+  temperature = own['gender']['temperature'] if own else None
+  page = (folder / 'report.html').read_text('utf-8')
+  shown = re.findall(r'temperature of ([0-9.]+\d)', page)
+  assert shown == ([f'{temperature:.2f}'] if own else [])
   card = (folder / 'model_card.md').read_text('utf-8')
   assert f'Temperature of gender: {temperature or "not measured"}' in card
-
-
-def test_older_details_were_computed_with_the_stored_calibration_or_none(
-  tmp_path,
-):
-  folder = create_calibrated(tmp_path / 'run', SINCE, 0.1)
-  fake_workdir.write_json(folder / 'calibration.json', SINCE)
-  details = json.loads((folder / 'details.json').read_text())
-  del details['calibration']['fitted']
-  fake_workdir.write_json(folder / 'details.json', details)
-  assert run_lib.read_run(folder).calibration == SINCE
-  del details['calibration']['intervals']
-  del details['calibration']['gender']['calibrated']
-  fake_workdir.write_json(folder / 'details.json', details)
-  assert run_lib.read_run(folder).calibration == RAW
+  assert '10.0 %' in card and '20.0 %' not in card
 
 
 @pytest.mark.parametrize('name, content', [
   ('scores.json', '{"a": '), ('scores.json', '[]'), ('faces.npz', 'PK'),
-  ('predictions.csv', 'name,age\na,old\n'), ('details.json', '{"groups": [1]}'),
-  ('layers.json', '[3]'), ('layers.json', '{}'), ('saliency.npz', 'PK'),
+  ('predictions.csv', 'name,age\na,old\n'), ('details.json', '{"groups": [1}'),
+  ('layers.json', '{}'), ('saliency.npz', 'PK'),
 ])  # fmt: skip
 def test_damaged_file_is_named(tmp_path, name, content):
   fake_workdir.create_minimal(tmp_path, [{'name': 'a', 'age': 3}])
@@ -117,24 +72,22 @@ def test_read_run_merges_rows_of_a_step(tmp_path):
   assert run.metrics == [rows[2], rows[1]]
 
 
-def test_read_run_codes_unknowns(tmp_path):
+def test_read_run_knows_unknowns(tmp_path):
   rows = [
-    {'name': 'a', 'age': -1, 'gender': '', 'age_group': '60+'},
-    {'name': 'b', 'age': 3.5, 'gender': 'female', 'age_group': 2, 'race': 4},
+    {'name': 'a', 'age': '', 'gender': '', 'age_group': '7'},
+    {'name': 'b', 'age': 3.5, 'gender': 1, 'age_group': 2, 'gender_prob': 0.7},
   ]
-  predictions = run_lib.read_run(
-    fake_workdir.create_minimal(tmp_path, rows)
-  ).predictions
-  np.testing.assert_array_equal(predictions.age, [np.nan, 3.5])
-  assert predictions.gender.tolist() == [schema.UNKNOWN, schema.FEMALE]
-  assert predictions.age_group.tolist() == [7, 2]
-  assert predictions.gender_pred.tolist() == [schema.UNKNOWN] * 2
-  assert predictions.extra == {'race': ['', '4']}
+  folder = fake_workdir.create_minimal(tmp_path, rows)
+  predictions = run_lib.read_run(folder).predictions
+  np.testing.assert_array_equal(predictions['age'], [np.nan, 3.5])
+  np.testing.assert_array_equal(predictions['gender'], [np.nan, schema.FEMALE])
+  np.testing.assert_array_equal(predictions['age_group'], [7, 2])
+  np.testing.assert_array_equal(predictions['gender_pred'], [np.nan, schema.FEMALE])
 
 
-def test_series_averages_many_points(tmp_path):
+def test_series_is_the_mean_since_the_last_evaluation(tmp_path):
   run = run_lib.read_run(fake_workdir.create(tmp_path / 'run'))
-  epochs, values = panels.series(run, 'validation', 'loss')
+  epochs, values = sections.series(run, 'train', 'loss')
   assert len(epochs) == len(values) == 60
   assert epochs[-1] == 60
-  assert panels.scored_epoch(run) == 55
+  assert sections.scored_epoch(run) == 55
