@@ -48,7 +48,7 @@ class Figure(typing.NamedTuple):
 
   def titled(self, axes):
     self.draw(axes)
-    axes.set_title(textwrap.fill(ascii_text(self.title), 48))
+    axes.set_title(textwrap.fill(short(self.title, 90), 40))
 
 
 def figure(draw: Callable) -> Callable:
@@ -98,7 +98,7 @@ def curves(axes, lines: Mapping[str, tuple], unit: str, marked=None):
     style = {'linestyle': ('-', '--', ':')[index // len(PALETTE) % 3]}
     style['marker'] = 'o' if len(x) < 3 else None
     axes.plot(
-      x, y, color=PALETTE[index % len(PALETTE)], label=ascii_text(name), **style
+      x, y, color=PALETTE[index % len(PALETTE)], label=short(name), **style
     )
   if marked is not None:
     axes.axvline(marked, color=MUTED, linewidth=1, linestyle=':', label='scored')
@@ -151,7 +151,7 @@ def ages(axes, found: Mapping[str, tuple]):
   edges = np.arange(0, max(years.max() for years, _ in found.values()) + 6, 5)
   for color, (name, (years, numbers)) in zip(PALETTE, found.items(), strict=False):
     counts, _ = np.histogram(years, edges, weights=numbers)
-    axes.stairs(counts, edges, color=color, linewidth=1.6, label=ascii_text(name))
+    axes.stairs(counts, edges, color=color, linewidth=1.6, label=short(name))
     axes.stairs(counts, edges, color=color, alpha=0.16, fill=True)
   axes.set(xlabel='age (years)', ylabel='images in 5 years')
   axes.legend()
@@ -179,7 +179,7 @@ def shares(axes, counts: Mapping[str, Sequence], names: Sequence[str]):
       middle = start[place] + part[place] / 2
       axes.text(middle, place, f'{number[place]:,.0f}', **style)
     start = start + part
-  axes.set_yticks(places, [ascii_text(name) for name in counts])
+  axes.set_yticks(places, [short(name) for name in counts])
   axes.grid(False)
   axes.set(xlabel='share (%)', xlim=(0, 100), ylim=(len(counts) - 0.4, -1.1))
   axes.legend(loc='upper left', ncols=3)
@@ -207,7 +207,7 @@ def by_age(axes, series: Mapping[str, Sequence[dict]], label: str, scale=1.0):
     value, spread = _whiskers(rows, scale)
     top = max(top, float(np.nanmax(value + spread[1])))
     places += (index - (len(series) - 1) / 2) * step
-    _dots(axes, places, value, index, yerr=spread, label=ascii_text(name))
+    _dots(axes, places, value, index, yerr=spread, label=short(name))
   axes.set_xticks(range(len(names)), names, fontsize=7 if len(names) > 6 else 9)
   # The legend lies above what is drawn.
   room = 1.06 if len(series) == 1 else 1.1 + 0.14 * -(-len(series) // 3)
@@ -235,7 +235,7 @@ def groups(axes, rows: Sequence[dict], label: str, scale=1.0, line=None):
   places = [i + 0.6 * columns.index(row['column']) for i, row in enumerate(rows)]
   value, spread = _whiskers(rows, scale)
   _dots(axes, value, places, xerr=spread)
-  axes.set_yticks(places, [ascii_text(row['name']) for row in rows])
+  axes.set_yticks(places, [short(row['name']) for row in rows])
   axes.set(xlabel=label, ylim=(places[-1] + 0.6, -0.6 - 0.7 * bool(line)))
   axes.margins(x=0.12)
   if line:
@@ -291,9 +291,10 @@ def coverage(axes, rows: Sequence[dict]):
   axes.legend(loc='lower right')
 
 
-def ascii_text(text: str) -> str:
+def short(text: str, width=30) -> str:
   """Returns a name in characters that matplotlib's font has, not too long."""
-  return textwrap.shorten(text.encode('ascii', 'replace').decode(), 96)
+  text = text.encode('ascii', 'replace').decode()
+  return text if len(text) <= width else f'{text[: width - 3]}...'
 
 
 def _dots(axes, x, y, index=0, **style):
