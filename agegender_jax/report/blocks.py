@@ -155,16 +155,6 @@ def fold(summary: str, *parts) -> dict:
   return {'kind': 'fold', 'summary': summary, 'blocks': blocks} if blocks else {}
 
 
-def heading(text: str) -> dict:
-  """Returns a heading within a section."""
-  return {'kind': 'heading', 'text': text}
-
-
-def link(text: str, target: str) -> dict:
-  """Returns a paragraph that links to a file beside the page."""
-  return {'kind': 'link', 'text': text, 'target': target}
-
-
 def facts(pairs: Iterable[tuple[str, str]]) -> dict:
   """Returns a list of (name, value); empty values are left out."""
   items = [(name, value) for name, value in pairs if value not in ('', None)]
@@ -188,8 +178,10 @@ def code(text: str, summary='') -> dict:
 
 def section(key: str, title: str, *parts) -> dict:
   """Returns a section of the parts that are not empty, {} of none."""
-  makers = {str: note, list: figures}
-  blocks = [makers.get(type(part), dict)(part) for part in parts if part]
+  blocks = []
+  for part in filter(None, parts):
+    made = note(part) if isinstance(part, str) else part
+    blocks.append(figures(made) if isinstance(made, list) else made)
   return {'id': key, 'title': title, 'blocks': blocks} if blocks else {}
 
 

@@ -21,7 +21,7 @@ def _letter(index):
 
 def _by_protocol(runs, protocol_fn):
   """Returns protocol -> {label: run}."""
-  result = {}
+  result: dict = {}
   for name, run in zip(labels(runs), runs, strict=True):
     result.setdefault(protocol_fn(run), {})[name] = run
   return result
@@ -66,8 +66,8 @@ def curves(runs) -> dict:
     # Sums of other terms or weights do not belong on one axis.
     if metric == 'loss' and any(other != tasks[0] for other in tasks):
       continue
-    lines = [sections.series(run, 'validation', metric) for run in runs]
-    lines = {name: x for name, x in zip(names, lines, strict=True) if len(x[0])}
+    every = [sections.series(run, 'validation', metric) for run in runs]
+    lines = {name: x for name, x in zip(names, every, strict=True) if len(x[0])}
     if lines:
       title = f'{blocks.title(metric)} on validation per epoch'
       found.append(plots.curves(title, lines, blocks.axis(metric)))
@@ -90,10 +90,10 @@ def differences(runs) -> dict:
       found = scoring.paired_difference(first.predictions, second.predictions, key)
       if not found['count']:
         continue
-      cells = [f'{letters[1]} minus {letters[0]}']
-      cells += [blocks.header(key).replace('%', '% points')]
-      cells += [blocks.estimate_cell(found, key, signed=True), found['count']]
-      rows.append([*cells, _better(found, key, letters)])
+      names = f'{letters[1]} minus {letters[0]}', blocks.header(key)
+      cell = blocks.estimate_cell(found, key, signed=True)
+      cells = [cell, found['count'], _better(found, key, letters)]
+      rows.append([names[0], names[1].replace('%', '% points'), *cells])
   header = ['Runs', 'Score', 'Difference', 'Shared images', 'Better']
   caption = 'On the same images, with 95 % bootstrap intervals'
   text = (

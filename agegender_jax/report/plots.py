@@ -18,7 +18,7 @@ INK, MUTED, LINE = '#1b2027', '#5d6671', '#d9dde2'
 MARKERS = ('o', 's', '^', 'D', 'v', 'P')
 PANEL = (4.0, 2.9)  # Inches; the text stays readable on a phone.
 _DASHED = {'linestyle': (0, (4, 2)), 'linewidth': 1.2}
-_STYLE = {
+_STYLE: dict = {
   'font.size': 9, 'axes.titlesize': 10, 'axes.titlelocation': 'left',
   'axes.titleweight': 'bold', 'axes.spines.top': False,
   'axes.spines.right': False, 'axes.grid': True, 'axes.axisbelow': True,
@@ -95,11 +95,9 @@ def curves(axes, lines: Mapping[str, tuple], unit: str, marked=None):
     marked: epoch of the scored checkpoint, or None.
   """
   for index, (name, (x, y)) in enumerate(lines.items()):
-    style = {'linestyle': ('-', '--', ':')[index // len(PALETTE) % 3]}
+    style: dict = {'linestyle': ('-', '--', ':')[index // len(PALETTE) % 3]}
     style['marker'] = 'o' if len(x) < 3 else None
-    axes.plot(
-      x, y, color=PALETTE[index % len(PALETTE)], label=short(name), **style
-    )
+    axes.plot(x, y, color=PALETTE[index % len(PALETTE)], label=short(name), **style)
   if marked is not None:
     axes.axvline(marked, color=MUTED, linewidth=1, linestyle=':', label='scored')
   axes.set(xlabel='epoch', ylabel=unit)

@@ -103,7 +103,7 @@ def block_of(name: str) -> str:
 
 def _by_block(layers):
   """Sums layers up by block, in the order of the forward pass."""
-  found = {}
+  found: dict[str, list] = {}
   for layer in layers:
     found.setdefault(block_of(layer['name']), []).append(layer)
   result = []
@@ -252,7 +252,7 @@ def reproduce(run) -> dict:
     'The first command trains the configuration below again, the second scores the '
     'checkpoint again. Run both in the folder of the package.'
   )
-  card = 'Model card: data, intended use, limits, licence'
+  card = {'text': 'Model card: data, intended use, limits, licence'}
   return blocks.section(
     'reproduce',
     'How to reproduce',
@@ -260,5 +260,5 @@ def reproduce(run) -> dict:
     text,
     blocks.code(json.dumps(run.config, indent=2), 'Resolved configuration'),
     blocks.code(versions, 'Library versions') if versions else None,
-    blocks.link(card, run.model_card) if run.model_card else None,
+    {'kind': 'link', 'target': run.model_card} | card if run.model_card else None,
   )

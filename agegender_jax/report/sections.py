@@ -263,7 +263,8 @@ def groups(run) -> dict:
   """Returns the scores of each group and the disparities between them."""
   names = dict.fromkeys(row['column'] for row in run.details.get('groups', []))
   columns = {name: run.groups_of(name) for name in names if name != 'age'}
-  simple, crossed, tables = [], {}, []
+  simple, tables = [], []
+  crossed: dict[str, list] = {}
   for column, rows in columns.items():
     table = _group_table(f'By {column}', rows)
     if len(rows) > _MOST_ROWS:
@@ -317,7 +318,7 @@ def _disparity(run):
   text = (
     'Of twenty groups that do not differ, the interval of one excludes zero by chance.'
   )
-  return [blocks.heading('Disparity'), table, text] if rows else []
+  return [{'kind': 'heading', 'text': 'Disparity'}, table, text] if rows else []
 
 
 def intervals(run) -> dict:
