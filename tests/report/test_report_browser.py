@@ -15,7 +15,7 @@ FLAGS = (
 )  # fmt: skip
 
 # Page -> how many images and how many of them are figures.
-SHOWN = {'report': (91, 19), 'groups': (72, 8), 'comparison': (5, 5)}
+SHOWN = {'report': (91, 19), 'groups': (71, 7), 'comparison': (5, 5)}
 
 
 @pytest.fixture(scope='module')
