@@ -20,8 +20,21 @@ def default_config() -> config_dict.ConfigDict:
   config.seed = 0
 
   data = config.data = config_dict.ConfigDict()
-  data.name = 'utkface'  # Key of data.sources.SOURCES.
+  # Key of datasets.DATASETS, or several joined by `+`: a mixture. Its splits
+  # are named once for all or once each, joined by `+`, its source_dir by `:`.
+  data.name = 'utkface'
   data.source_dir = ''  # Raw data as their owners distribute them.
+  # Of a mixture: how often an epoch takes the rows of each data set, such as
+  # `utkface=2 fairface=0.5`; where not named, once.
+  data.mix_weights = ''
+  # Splits such as `utkface:test fairface:test`: images within 3 bits of
+  # difference hash of one of theirs are not trained on. A mixture always leaves
+  # out those of its own validation and test split.
+  data.hold_out = ''
+  # Go on where over 1 % of a column's labels cannot be read, or where a task
+  # has one class only in the training split.
+  data.allow_unread_labels = False
+  data.max_megapixels = 100.0  # A larger image is refused before decoding.
   data.data_dir = ''  # Prepared data; '' = $TFDS_DATA_DIR, then TFDS's own.
   data.train_split = 'train'
   data.validation_split = 'validation'  # Scored every evaluation.

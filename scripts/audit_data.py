@@ -69,7 +69,7 @@ def main(argv) -> None:
     process.set_up_logging()
     data = _CONFIG.value.data
     start = time.perf_counter()
-    builder = source.create_builder(data)
+    builder = source.create_builders(data)
     # Said before the long work.
     output = cli.create_folder('--output', _OUTPUT.value)
     audit = audit_lib.audit(builder, _BITS.value)

@@ -1,8 +1,12 @@
-"""Pixels by row: decoded once to a memory-mapped file, or every time."""
+"""Pixels by row: decoded once to a memory-mapped file, or every time.
+
+What is written is sealed with its digest: a damaged file is made again.
+"""
 
 import concurrent.futures
 import contextlib
 import fcntl
+import hashlib
 import json
 import math
 import os
@@ -12,11 +16,12 @@ from collections.abc import Callable
 
 import numpy as np
 import tqdm
+from absl import logging
 
-from agegender_jax import errors
-from agegender_jax.data import images
+from agegender_jax import errors, files
+from agegender_jax.data import images, raw
 
-_CHUNK = 64  # Pictures a thread takes at once.
+_CHUNK = 64  # Images that a thread takes at once.
 _ALIGNMENT = 64  # Bytes; what begins at a multiple JAX takes as it is on a CPU.
 
 
@@ -29,28 +34,29 @@ class MemmapPixels:
     Args:
       paths: .npy files, each uint8 [N_i, S, S, 3].
     """
-    self._paths = paths
+    self.paths = paths
     # A plain view: slicing np.memmap itself costs more than the copy.
     self._arrays = [np.load(path, mmap_mode='r').view(np.ndarray) for path in paths]
     self._starts, self._ends = _bounds(self._arrays)
     self._largest = int(np.argmax([len(array) for array in self._arrays]))
 
+  def __len__(self) -> int:
+    return int(self._ends[-1])
+
   def __reduce__(self):
     # A worker process maps the files again: pickling would copy the pixels.
-    return MemmapPixels, (self._paths,)
+    return MemmapPixels, (self.paths,)
+
+  @classmethod
+  def join(cls, parts: 'list[MemmapPixels]') -> 'MemmapPixels':
+    """Returns the rows of all parts, one after the other."""
+    return cls([path for part in parts for path in part.paths])
 
   def gather(self, rows: np.ndarray) -> np.ndarray:
-    """Copies rows into a fresh array.
-
-    Args:
-      rows: int [B].
-
-    Returns:
-      uint8 [B, S, S, 3].
-    """
+    """Copies rows, int [B], into a fresh uint8 [B, S, S, 3]."""
     result = _empty_pixels(len(rows), self._arrays[0].shape[1])
-    # One call for the largest file: a call a row lets go of the interpreter
-    # each time, and the thread that reads ahead waits for it. Rows of other
+    # One call for the largest file: a call per row lets go of the interpreter
+    # each time, and the thread that prefetches waits for it. Rows of other
     # files, clipped for now, follow.
     array, start = self._arrays[self._largest], self._starts[self._largest]
     np.take(array, rows - start, axis=0, out=result, mode='clip')
@@ -78,18 +84,20 @@ class RecordPixels:
     self._starts, self._ends = _bounds(records)
     self._pool = None
 
+  def __len__(self) -> int:
+    return int(self._ends[-1])
+
   def __reduce__(self):
     return RecordPixels, (self._records, *self._options)
 
+  @classmethod
+  def join(cls, parts: 'list[RecordPixels]') -> 'RecordPixels':
+    """Returns the rows of all parts, one after the other."""
+    records = [record for part in parts for record in part._records]
+    return cls(records, *parts[0]._options)
+
   def gather(self, rows: np.ndarray) -> np.ndarray:
-    """Decodes rows into a fresh array.
-
-    Args:
-      rows: int [B].
-
-    Returns:
-      uint8 [B, S, S, 3].
-    """
+    """Decodes rows, int [B], into a fresh uint8 [B, S, S, 3]."""
     if self._pool is None:
       self._pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
     result = _empty_pixels(len(rows), self._options[0])
@@ -100,7 +108,7 @@ class RecordPixels:
   def _decode(self, row):
     part = int(np.searchsorted(self._ends, row, side='right'))
     local = int(row) - self._starts[part]
-    return decode_record(self._records[part], local, *self._options)
+    return _decode_record(self._records[part], local, *self._options)
 
 
 def _bounds(parts):
@@ -118,42 +126,17 @@ def _empty_pixels(count, size):
   return memory[start : start + math.prod(shape)].reshape(shape)
 
 
-def decode_record(
-  records, row: int, size: int, crop: float, filter_name: str
-) -> np.ndarray:
-  """Decodes one record's picture to uint8 [size, size, 3]."""
-  image = images.decode(records[row]['image'])
+def _decode_record(records, row, size, crop, filter_name):
+  """Decodes one record's image to uint8 [size, size, 3]."""
+  # Its size was checked when it was prepared.
+  image = images.decode(records[row]['image'], max_megapixels=math.inf)
   return images.prepare(image, size, crop, filter_name)
-
-
-def decode_once(
-  paths: list[pathlib.Path],
-  records: list,
-  size: int,
-  crop: float,
-  filter_name: str = '',
-) -> MemmapPixels:
-  """Opens the decoded pictures of several splits, written where need be.
-
-  Args:
-    paths: of a .npy file a split.
-    records: a data source a split.
-    size: height and width, pixels.
-    crop: fraction of the side cut from each edge.
-    filter_name: key of images.FILTERS.
-
-  Raises:
-    errors.UserError: the disk is too small or cannot be written.
-  """
-  for path, part in zip(paths, records, strict=True):
-    write_pixels(path, part, size, crop, filter_name)
-  return MemmapPixels(paths)
 
 
 def write_pixels(
   path: pathlib.Path, records, size: int, crop: float, filter_name: str = ''
 ) -> None:
-  """Writes the decoded pictures of a split to a .npy file, unless it is there.
+  """Writes the decoded images of a split to a .npy file, unless it is there.
 
   Args:
     path: of the .npy file, uint8 [N, size, size, 3].
@@ -176,12 +159,12 @@ def write_pixels(
     def fill(start):
       rows = range(start, min(start + _CHUNK, len(records)))
       for row in rows:
-        pixels[row] = decode_record(records, row, size, crop, filter_name)
+        pixels[row] = _decode_record(records, row, size, crop, filter_name)
       return len(rows)
 
     title = f'{path.stem}: decoding at {size} px'
     with (
-      tqdm.tqdm(total=len(records), desc=title, unit=' pictures', disable=None) as bar,
+      tqdm.tqdm(total=len(records), desc=title, unit=' images', disable=None) as bar,
       concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool,
     ):
       for count in pool.map(fill, range(0, len(records), _CHUNK)):
@@ -192,7 +175,7 @@ def write_pixels(
 
 
 def read_columns(path: pathlib.Path, records) -> dict[str, list]:
-  """Reads every column of a split but the pictures, kept in a JSON file.
+  """Reads every column of a split but the images, kept in a JSON file.
 
   Args:
     path: of the JSON file, written unless it is there.
@@ -216,23 +199,71 @@ def read_columns(path: pathlib.Path, records) -> dict[str, list]:
 
 
 def write_once(path: pathlib.Path, write: Callable[[pathlib.Path], None]) -> None:
-  """Writes a file that is either there and whole, or not there.
+  """Writes a file that is either there and whole, or made.
 
   Args:
-    path: of the file; nothing is done where it exists.
+    path: of the file; nothing is done where it is whole.
     write: writes the file to the path that it is given.
 
   Raises:
     errors.UserError: the folder cannot be written.
   """
-  if path.exists():
+  if is_whole(path):
     return
   with exclusive(path):
-    if path.exists():  # Another process wrote it while this one waited.
+    if is_whole(path):  # Another process wrote it while this one waited.
       return
     temporary = path.with_name(f'{path.name}.unfinished')
     write(temporary)
     os.replace(temporary, path)
+    seal(path)
+
+
+def is_whole(path: pathlib.Path) -> bool:
+  """Returns True if a file or folder is what was sealed.
+
+  A file whose size and times are those of its seal is not read again. Damage
+  is logged.
+  """
+  if not path.exists():
+    return False
+  sealed = _seal_path(path)
+  try:
+    kept = json.loads(sealed.read_text())
+    found = {name: _stamp(path, name) for name in kept}
+    if all(found[name] == kept[name][:3] for name in kept):
+      return True
+    sizes = [found[name][0] == kept[name][0] for name in kept]
+    if all(sizes) and all(_digest(path, name) == kept[name][3] for name in kept):
+      seal(path)  # Copied or touched: only the times are others.
+      return True
+  except (OSError, ValueError, LookupError, TypeError, AttributeError):
+    pass
+  logging.warning('"%s" is damaged or unfinished and is made again', path)
+  return False
+
+
+def seal(path: pathlib.Path) -> None:
+  """Keeps sizes, times and digests of a file, or of a folder's files."""
+  names = [''] if path.is_file() else [p.name for p in path.iterdir() if p.is_file()]
+  found = {name: [*_stamp(path, name), _digest(path, name)] for name in names}
+  try:
+    files.write_whole(_seal_path(path), json.dumps(found))
+  except OSError:
+    pass  # The next start reads the files again.
+
+
+def _seal_path(path):
+  return path.with_name(f'.{path.name}.seal')
+
+
+def _stamp(path, name):
+  return raw.stamp_of(path / name if name else path)
+
+
+def _digest(path, name):
+  with (path / name if name else path).open('rb') as stream:
+    return hashlib.file_digest(stream, 'sha256').hexdigest()
 
 
 @contextlib.contextmanager
@@ -255,7 +286,11 @@ def exclusive(path: pathlib.Path):
     ) from error
   with stream:
     # The system releases it when the process ends, however it ends.
-    fcntl.flock(stream, fcntl.LOCK_EX)
+    try:
+      fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      logging.warning('another process makes "%s": waiting for it', path)
+      fcntl.flock(stream, fcntl.LOCK_EX)
     yield
 
 
@@ -263,7 +298,7 @@ def _check_space(folder, needed):
   free = shutil.disk_usage(folder).free
   if needed > free:
     raise errors.UserError(
-      f'the decoded pictures take {needed / 1e9:.1f} GB, "{folder}" has '
+      f'the decoded images take {needed / 1e9:.1f} GB, "{folder}" has '
       f'{free / 1e9:.1f} GB free; give another config.data.data_dir, a '
       f'smaller image_size or --config.data.cache=none'
     )

@@ -1,4 +1,4 @@
-"""Finds pictures that are there twice: byte by byte, or nearly."""
+"""Finds images that are there more than once: byte by byte, or nearly."""
 
 import collections
 from collections.abc import Sequence
@@ -21,13 +21,33 @@ def identical_groups(digests: Sequence[bytes]) -> list[list[int]]:
     digests: of N files.
 
   Returns:
-    A list of rows a digest, also of those that are there once; ascending, in
+    A list of rows per digest, also of those that are there once; ascending, in
     the order of the first rows.
   """
   groups = collections.defaultdict(list)
   for row, digest in enumerate(digests):
     groups[digest].append(row)
   return list(groups.values())
+
+
+def has_duplicate(hashes: np.ndarray, others: np.ndarray, bits: int = 3) -> np.ndarray:
+  """Finds images with a near-duplicate elsewhere.
+
+  Args:
+    hashes: uint64 [N], see splits.difference_hash.
+    others: uint64 [M], those of the images to compare with.
+    bits: the most in which near-duplicates differ.
+
+  Returns:
+    bool [N].
+  """
+  others, result = np.unique(others), np.zeros(len(hashes), bool)
+  for start in range(0, len(hashes), _BLOCK):
+    block = hashes[start : start + _BLOCK, None]
+    result[start : start + _BLOCK] = (
+      np.bitwise_count(block ^ others[None]) <= bits
+    ).any(1)
+  return result
 
 
 def near_pairs(hashes: np.ndarray, bits: int = 3) -> tuple[np.ndarray, np.ndarray]:
@@ -54,10 +74,10 @@ def near_pairs(hashes: np.ndarray, bits: int = 3) -> tuple[np.ndarray, np.ndarra
 
 
 def thumbnail(image: Image.Image) -> np.ndarray:
-  """Returns the grey levels of a picture's middle.
+  """Returns the grey levels of an image's middle.
 
   Corners that turning a face upright has left black, captions and the
-  background say little about whether two pictures are the same.
+  background say little about whether two images are the same.
 
   Args:
     image: an upright RGB image.
@@ -77,7 +97,7 @@ def likeness(thumbnails: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     pairs: int [K, 2], rows of them.
 
   Returns:
-    float32 [K], 1 for the same picture; 0 where one has no contrast at all.
+    float32 [K], 1 for the same image; 0 where one has no contrast at all.
   """
   flat = thumbnails.reshape(len(thumbnails), -1).astype(np.float32)
   flat -= flat.mean(axis=1, keepdims=True)

@@ -1,7 +1,8 @@
-"""Pictures to pixels: the same steps for training and for own photos."""
+"""Images to pixels: the same steps for training and for own photos."""
 
 import io
 import os
+import threading
 
 import numpy as np
 from PIL import Image, ImageFilter, ImageOps
@@ -10,29 +11,43 @@ from agegender_jax import errors
 
 # Part of the cache's key: raise it when the pixels of `prepare` change.
 VERSION = 1
+# A larger image is refused before it is decoded; 3 bytes per pixel and reader.
+MAX_MEGAPIXELS = 100.0
+_HEADER_LOCK = threading.Lock()
 
 
 class UnreadableError(ValueError):
-  """A picture that cannot be decoded."""
+  """An image that cannot be decoded."""
 
 
-def load(picture: bytes | str | os.PathLike, at_least: int = 0) -> Image.Image:
-  """Reads a picture's stored pixels, of an animation the first frame.
+def load(
+  picture: bytes | str | os.PathLike,
+  at_least: int = 0,
+  max_megapixels: float = MAX_MEGAPIXELS,
+) -> Image.Image:
+  """Reads an image's stored pixels, of an animation the first frame.
 
   Args:
-    picture: an encoded picture, or the path of one.
+    picture: an encoded image, or the path of one.
     at_least: pixels that either side keeps where a large JPEG is decoded at
       1/2, 1/4 or 1/8 of its size, which is faster; 0 = in full.
+    max_megapixels: a larger image is refused.
 
   Returns:
-    The picture in its own mode, not yet turned upright.
+    The image in its own mode, not yet turned upright.
 
   Raises:
-    UnreadableError: not a picture that Pillow can decode.
+    UnreadableError: not an image that Pillow can decode, or too large.
   """
   try:
     stream = io.BytesIO(picture) if isinstance(picture, bytes) else picture
-    with Image.open(stream) as image:
+    with _open(stream) as image:
+      megapixels = image.width * image.height / 1e6
+      if megapixels > max_megapixels:
+        raise ValueError(
+          f'{megapixels:.0f} megapixels, more than data.max_megapixels = '
+          f'{max_megapixels:g}'
+        )
       if at_least and image.mode in ('L', 'RGB'):
         image.draft(image.mode, (at_least, at_least))
       image.load()
@@ -42,30 +57,45 @@ def load(picture: bytes | str | os.PathLike, at_least: int = 0) -> Image.Image:
     raise UnreadableError(f'{type(error).__name__}: {error}') from error
 
 
-def decode(picture: bytes | str | os.PathLike, at_least: int = 0) -> Image.Image:
-  """Decodes a picture to upright RGB.
+def _open(stream):
+  """Opens an image without Pillow's own limit, which warns from 89 megapixels."""
+  with _HEADER_LOCK:
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+      return Image.open(stream)  # Reads the header only.
+    finally:
+      Image.MAX_IMAGE_PIXELS = limit
 
-  Grey, palette, CMYK and 16-bit pictures are converted, transparency is laid
+
+def decode(
+  picture: bytes | str | os.PathLike,
+  at_least: int = 0,
+  max_megapixels: float = MAX_MEGAPIXELS,
+) -> Image.Image:
+  """Decodes an image to upright RGB.
+
+  Grey, palette, CMYK and 16-bit images are converted, transparency is laid
   on white, the EXIF orientation is applied.
 
   Args:
-    picture: an encoded picture, or the path of one.
+    picture: an encoded image, or the path of one.
     at_least: see `load`.
+    max_megapixels: a larger image is refused.
 
   Returns:
     An RGB image.
 
   Raises:
-    UnreadableError: not a picture that Pillow can decode.
+    UnreadableError: not an image that Pillow can decode, or too large.
   """
-  image = load(picture, at_least)
+  image = load(picture, at_least, max_megapixels)
   try:
     image = ImageOps.exif_transpose(image)
   except Exception:  # A broken EXIF block says nothing about orientation.
     pass
   if image.mode == 'RGB':
     return image
-  if image.mode.startswith('I'):  # 16 bits a pixel: keep the upper eight.
+  if image.mode.startswith('I'):  # 16 bits per pixel: keep the upper eight.
     grey = np.clip(np.asarray(image, np.int64) >> 8, 0, 255)
     return Image.fromarray(grey.astype(np.uint8)).convert('RGB')
   if image.has_transparency_data:
@@ -86,7 +116,7 @@ def otsu_threshold(grey: np.ndarray) -> int:
 
   Returns:
     The threshold t in [0, 255]: dark is <= t. Of equally good ones the least;
-    a picture of one value is all dark.
+    an image of one value is all dark.
   """
   shares = np.bincount(grey.ravel(), minlength=256) / grey.size
   dark = shares.cumsum()  # Omega(t) in the paper.
@@ -100,13 +130,14 @@ def otsu_threshold(grey: np.ndarray) -> int:
 
 
 def _otsu(image):
-  """Returns black and white, in RGB, by the picture's own threshold."""
+  """Returns black and white, in RGB, by the image's own threshold."""
   grey = np.asarray(image.convert('L'))
   white = 255 * (grey > otsu_threshold(grey)).astype(np.uint8)
   return Image.fromarray(white).convert('RGB')
 
 
-# Name in config.data.filter -> RGB image to RGB image (seed 003's proposals).
+# Name in config.data.filter -> RGB image to RGB image, as the Levi-Hassner report
+# proposes them.
 FILTERS = {
   '': lambda image: image,
   # Standard deviation 1 pixel of what the network sees.

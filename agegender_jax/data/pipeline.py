@@ -1,4 +1,4 @@
-"""Batches for training and evaluation, read ahead by Grain.
+"""Batches for training and evaluation, prefetched by Grain.
 
 An element of the Grain data set is a whole batch: gathering rows one by one
 costs ten times as much. `MapDataset.source` around what we have would keep
@@ -57,12 +57,17 @@ class Order:
   The stream is a function of (seed, step): epoch after epoch in a new order,
   nothing dropped between them.
 
+  Of a mixture, an epoch takes each data set's rows as often as its weight
+  says: with 0.5 half of them, other ones each time, with 2 each row twice.
+
   Attributes:
     size: number of examples, N.
     batch_size: of a step, over all processes.
     seed: of the order.
     process_index: which contiguous part of each batch is wanted.
     process_count: into how many parts each batch is cut.
+    sizes: of the data sets of a mixture, how many of the N rows each has.
+    weights: of each; () = every row once.
   """
 
   size: int
@@ -70,9 +75,20 @@ class Order:
   seed: int
   process_index: int = 0
   process_count: int = 1
+  sizes: tuple[int, ...] = ()
+  weights: tuple[float, ...] = ()
 
   def __post_init__(self):
     self._local()  # Raises errors.UserError where processes cannot share.
+
+  @property
+  def epoch_size(self) -> int:
+    """The number of examples of an epoch."""
+    return sum(self._taken()) if self.weights else self.size
+
+  def _taken(self):
+    pairs = zip(self.sizes, self.weights, strict=True)
+    return [round(size * weight) for size, weight in pairs]
 
   def _local(self):
     return _local_part(self.batch_size, self.process_index, self.process_count)
@@ -80,16 +96,65 @@ class Order:
   def rows(self, steps: range) -> np.ndarray:
     """Returns int64 [steps * B / process_count], step after step.
 
-    Position p of the stream is row permutation(seed, p // N)[p % N].
+    Position p of the stream is row permutation(seed, p // N)[p % N], with N
+    the epoch's size; of a mixture it is what `_mixed` has at that place.
     """
     positions = np.array(steps)[:, None] * self.batch_size
     positions = positions + np.arange(self.batch_size)[self._local()]
-    epochs, places = np.divmod(positions.reshape(-1), self.size)
+    epochs, places = np.divmod(positions.reshape(-1), self.epoch_size)
     rows = np.empty(len(epochs), np.int64)
     for epoch in range(epochs[0], epochs[-1] + 1):
       here = epochs == epoch
-      rows[here] = _permutation(self.seed, epoch, self.size)[places[here]]
+      order = _permutation(self.seed, epoch, self.epoch_size)[places[here]]
+      rows[here] = self._mixed(epoch)[order] if self.weights else order
     return rows
+
+  def _mixed(self, epoch):
+    """Returns the rows of an epoch, int64 [epoch_size], by data set."""
+    starts = np.cumsum([0, *self.sizes[:-1]])
+    return np.concatenate([
+      start + np.resize(_permutation(self.seed, epoch, size), taken)
+      for start, size, taken in zip(starts, self.sizes, self._taken(), strict=True)
+    ])  # fmt: skip
+
+
+def create_order(
+  config, source: source_lib.Source, process_index: int = 0, process_count: int = 1
+) -> Order:
+  """Creates the order of a run's training split.
+
+  Args:
+    config: the run's configuration.
+    source: the split.
+    process_index: see Order.
+    process_count: see Order.
+
+  Raises:
+    errors.UserError: data.mix_weights that are none.
+  """
+  names = config.data.name.split('+') if source.sizes else []
+  weights = dict.fromkeys(names, 1.0)
+  for item in config.data.mix_weights.split():
+    name, _, text = item.partition('=')
+    if name not in weights:
+      raise errors.unknown('data set in data.mix_weights', name, names)
+    try:
+      weights[name] = float(text)
+    except ValueError:
+      weights[name] = -1.0
+    if not 0 < weights[name] < 1000:
+      raise errors.UserError(
+        f'data.mix_weights has "{item}"; give a number above 0, such as {name}=0.5'
+      )
+  return Order(
+    len(source),
+    config.train.batch_size,
+    config.seed,
+    process_index,
+    process_count,
+    sizes=source.sizes,
+    weights=tuple(weights.values()),
+  )
 
 
 class _TrainCalls(grain.MapDataset):

@@ -1,10 +1,10 @@
-"""Opens a split of a data set, preparing it first where that is needed."""
+"""Opens a split of one or several data sets, which it prepares once."""
 
 import contextlib
 import dataclasses
+import functools
 import io
 import os
-import pathlib
 import shutil
 
 import numpy as np
@@ -12,29 +12,11 @@ import tensorflow_datasets as tfds
 from absl import logging
 
 from agegender_jax import errors, schema
+from agegender_jax.data import datasets, duplicates, images
 from agegender_jax.data import decoded_cache as cache_lib
-from agegender_jax.data import images
-from agegender_jax.data.datasets import (
-  adience,
-  celeb_a,
-  common,
-  fairface,
-  folder,
-  imdb_wiki,
-  synthetic,
-  utkface,
-)
+from agegender_jax.data import labels as labels_lib
+from agegender_jax.data.datasets import base
 
-# Name in config.data.name -> creates the TFDS builder.
-SOURCES = {
-  'adience': adience.create_builder,
-  'celeb_a': celeb_a.create_builder,
-  'fairface': fairface.create_builder,
-  'folder': folder.create_builder,
-  'imdb_wiki': imdb_wiki.create_builder,
-  'synthetic': synthetic.create_builder,
-  'utkface': utkface.create_builder,
-}
 CACHES = ('memmap', 'none', 'device')
 _INTERVAL = ('age_low', 'age_high')
 _COMMON_COLUMNS = ('name', 'age', 'gender', 'hash', 'conflict', *_INTERVAL)
@@ -47,18 +29,20 @@ class Source:
   Attributes:
     labels: the columns of schema.LABELS, [N] each. The group is that of the
       years, or of the interval where only that is known.
-    names: of the pictures, by row.
+    names: of the images, by row; in a mixture after `<data set>/`.
     hashes: uint64 [N], see splits.difference_hash.
     intervals: int32 [N, 2], first and last year of an age that is given as a
       group; UNKNOWN elsewhere.
-    conflicts: bool [N], whether an identical picture of the data set has
-      another age or gender.
-    extras: further columns of the data, by row, codes by their names.
-    preparation: reason -> number of pictures, from preparing the data set.
+    conflicts: bool [N], whether an identical image of the data set has another
+      age or gender.
+    extras: further columns of the data, by row, codes by their names; in a
+      mixture `data` is the data set.
+    preparation: reason -> number of images, from preparing the data set.
     fingerprint: of the raw data.
-    licence: the terms of the data set.
+    licence: the terms of the data set, of a mixture all of them.
     pixels: gathers uint8 [B, S, S, 3] by row of the whole split.
     kept: int64 [N], which rows of the whole split these are.
+    sizes: of the data sets of a mixture, how many of the N rows each has.
   """
 
   labels: dict[str, np.ndarray]
@@ -72,6 +56,7 @@ class Source:
   licence: str
   pixels: cache_lib.MemmapPixels | cache_lib.RecordPixels
   kept: np.ndarray
+  sizes: tuple[int, ...] = ()
 
   def __len__(self) -> int:
     return len(self.names)
@@ -79,6 +64,88 @@ class Source:
   def gather(self, rows: np.ndarray) -> np.ndarray:
     """Returns the pixels of rows, int [B], as a fresh uint8 [B, S, S, 3]."""
     return self.pixels.gather(self.kept[rows])
+
+  def take(self, rows: np.ndarray) -> 'Source':
+    """Returns the source of some rows, int [M], ascending."""
+    ends = np.cumsum(self.sizes)
+    return dataclasses.replace(
+      self,
+      labels={key: values[rows] for key, values in self.labels.items()},
+      names=[self.names[row] for row in rows],
+      hashes=self.hashes[rows],
+      intervals=self.intervals[rows],
+      conflicts=self.conflicts[rows],
+      extras={k: [values[row] for row in rows] for k, values in self.extras.items()},
+      kept=self.kept[rows],
+      sizes=tuple(np.diff(np.searchsorted(rows, ends), prepend=0).tolist()),
+    )
+
+  def without_duplicates_of(self, others: 'list[Source]', bits: int = 3) -> 'Source':
+    """Leaves out images at most some bits of hash from one of other sources.
+
+    Other crops of one photo have other hashes and stay. The number that is
+    left out is logged and kept in `preparation`.
+    """
+    hashes = np.concatenate([other.hashes for other in others])
+    near = duplicates.has_duplicate(self.hashes, hashes, bits)
+    logging.info('%d of %d training images are duplicates of scored ones and left out',
+                 near.sum(), len(near))  # fmt: skip
+    kept = self.take(np.flatnonzero(~near))
+    kept.preparation = self.preparation | {'duplicates_of_scored': int(near.sum())}
+    return kept
+
+
+def create_source(data, split: str) -> Source:
+  """Opens a split of a run's data, preparing them if needed.
+
+  The split that is trained on, and it alone, lacks what `data.drop_conflicts`
+  and `data.hold_out` leave out; a split that is also the validation or the
+  test split keeps all, so that no score leaves any out.
+
+  Args:
+    data: the block `config.data`.
+    split: name of the split.
+
+  Raises:
+    errors.UserError: unknown data set or split, or unusable raw data.
+  """
+  is_trained = split == data.train_split
+  is_trained = is_trained and split not in (data.validation_split, data.test_split)
+  folders = {
+    name: folder for name, _, folder in split_names(data.name, '', data.source_dir)
+  }
+
+  def open_one(name, split, source_dir, drop_conflicts=False):
+    return open_source(
+      name,
+      split,
+      source_dir=source_dir,
+      data_dir=data.data_dir,
+      image_size=data.image_size,
+      crop=data.crop,
+      filter_name=data.filter,
+      cache=data.cache,
+      age_groups=data.age_groups,
+      drop_conflicts=drop_conflicts,
+      synthetic_examples=data.synthetic_examples,
+      synthetic_seed=data.synthetic_seed,
+      allow_unread_labels=data.allow_unread_labels,
+      max_megapixels=data.max_megapixels,
+    )
+
+  source = open_one(
+    data.name, split, data.source_dir, is_trained and data.drop_conflicts
+  )
+  if not is_trained:
+    return source
+  scored = []
+  for item in data.hold_out.split():
+    name, _, held = item.partition(':')
+    scored.append(open_one(name, held or 'test', folders.get(name, '')))
+  if source.sizes:
+    for held in (data.validation_split, data.test_split):
+      scored.append(open_one(data.name, held, data.source_dir))
+  return source.without_duplicates_of(scored) if scored else source
 
 
 def open_source(
@@ -95,138 +162,199 @@ def open_source(
   drop_conflicts: bool = False,
   synthetic_examples: int = 6000,
   synthetic_seed: int = 0,
+  allow_unread_labels: bool = False,
+  max_megapixels: float = images.MAX_MEGAPIXELS,
 ) -> Source:
-  """Opens a split of a data set.
+  """Opens a split of a data set, or of several joined by `+`.
 
   Args:
-    name: key of SOURCES.
-    split: public name of a split of that data set.
-    source_dir: the raw data as their owners distribute them.
+    name: key of datasets.DATASETS, or several.
+    split: public name of a split of that data set; of several one for all, or
+      one each joined by `+`.
+    source_dir: the raw data as their owners distribute them; of several one
+      each joined by `:`.
     data_dir: of prepared data; '' = $TFDS_DATA_DIR, then TFDS's own.
     image_size: height and width, pixels.
     crop: fraction of the side cut from each edge before resizing.
     filter_name: key of images.FILTERS.
     cache: none (decode every time); else decode once, to disk.
     age_groups: key of schema.AGE_GROUPS.
-    drop_conflicts: leave out pictures that an identical one contradicts.
+    drop_conflicts: leave out images that an identical one contradicts.
     synthetic_examples: faces that `synthetic` draws.
     synthetic_seed: of the drawing.
+    allow_unread_labels: go on where over 1 % of the labels cannot be read.
+    max_megapixels: a larger image is unreadable.
 
   Raises:
-    errors.UserError: something of this that the user can mend.
+    errors.UserError: what the user can correct.
   """
-  _check_known('config.data.cache', cache, CACHES)
-  _check_known('config.data.age_groups', age_groups, schema.AGE_GROUPS)
-  _check_known('config.data.filter', filter_name, images.FILTERS)
+  for what, key, known in (
+    ('config.data.cache', cache, CACHES),
+    ('config.data.age_groups', age_groups, schema.AGE_GROUPS),
+    ('config.data.filter', filter_name, images.FILTERS),
+  ):
+    if key not in known:
+      raise errors.unknown(what, key, sorted(known))
   images.check_size(image_size, crop)
-  builder = prepared_builder(
-    name,
-    split,
-    source_dir=source_dir,
-    data_dir=data_dir,
-    num_examples=synthetic_examples,
-    seed=synthetic_seed,
-  )
-  atoms = common.atoms_of(split, builder.SPLITS[split], builder.info.splits)
-  records = [_records(builder, atom) for atom in atoms]
-  cache_dir = builder.data_path / 'cache'
-  columns = {}
-  for atom, part in zip(atoms, records, strict=True):
-    path = cache_dir / f'{atom}.json'
-    for key, values in cache_lib.read_columns(path, part).items():
-      columns.setdefault(key, []).extend(values)
-  if cache != 'none':
-    key = f'{image_size}px_crop{crop:g}{filter_name}_v{images.VERSION}'
-    paths = [cache_dir / key / f'{atom}.npy' for atom in atoms]
-    pixels = cache_lib.decode_once(paths, records, image_size, crop, filter_name)
-  else:
-    pixels = cache_lib.RecordPixels(records, image_size, crop, filter_name)
-  kept = np.arange(len(columns['name']))
-  if drop_conflicts:
-    kept = kept[np.asarray(columns['conflict']) == 0]
-    dropped = len(columns['name']) - len(kept)
-    logging.info('%s: %d contradictory pictures left out', split, dropped)
-    columns = {k: [v[row] for row in kept] for k, v in columns.items()}
-  return _create_source(builder, columns, pixels, kept, age_groups)
+  options = {
+    'data_dir': data_dir,
+    'num_examples': synthetic_examples,
+    'seed': synthetic_seed,
+    'allow_unread_labels': allow_unread_labels,
+    'max_megapixels': max_megapixels,
+  }
+  parts = [
+    _open(
+      prepared_builder(each, part, source_dir=folder, **options),
+      part, image_size, crop, filter_name, cache, age_groups, drop_conflicts,
+    )
+    for each, part, folder in split_names(name, split, source_dir)
+  ]  # fmt: skip
+  return parts[0] if len(parts) == 1 else _join(name.split('+'), parts)
 
 
-def create_builder(data) -> tfds.core.DatasetBuilder:
-  """Creates the builder of the raw data that `config.data` names.
+def split_names(name: str, split: str, source_dir: str) -> list[tuple[str, str, str]]:
+  """Returns (data set, split, source_dir) of each data set of a mixture.
 
-  Nothing is prepared. Its `builder_config.name` is the data's fingerprint.
+  Raises:
+    errors.UserError: the numbers of names differ.
+  """
+  names = name.split('+')
+  if len(names) == 1:
+    return [(name, split, source_dir)]
+  columns = []
+  for field, texts in (('split', split.split('+')),
+                       ('source_dir', source_dir.split(os.pathsep))):  # fmt: skip
+    texts = texts * len(names) if len(texts) == 1 and field == 'split' else texts
+    texts = [''] * len(names) if texts == [''] else texts
+    if len(texts) != len(names):
+      raise errors.UserError(
+        f'data.name = "{name}" mixes {len(names)} data sets, but {field} names '
+        f'{len(texts)}: give one each, joined by '
+        f'"{"+" if field == "split" else os.pathsep}"'
+      )
+    columns.append(texts)
+  return list(zip(names, *columns, strict=True))
+
+
+def create_builders(data) -> list[base.FaceBuilder]:
+  """Creates the builders of the raw data that `config.data` names.
+
+  Nothing is prepared. A `builder_config.name` is the data's fingerprint.
 
   Raises:
     errors.UserError: unknown data set, or absent raw data.
   """
-  return _create_builder(
-    data.name,
-    source_dir=data.source_dir,
-    data_dir=data.data_dir,
-    num_examples=data.synthetic_examples,
-    seed=data.synthetic_seed,
-  )
+  return [
+    _create_builder(
+      name,
+      source_dir=source_dir,
+      data_dir=data.data_dir,
+      num_examples=data.synthetic_examples,
+      seed=data.synthetic_seed,
+      allow_unread_labels=data.allow_unread_labels,
+      max_megapixels=data.max_megapixels,
+    )
+    for name, _, source_dir in split_names(data.name, '', data.source_dir)
+  ]
 
 
-def prepared_builder(name: str, split: str, **options) -> tfds.core.DatasetBuilder:
+def find_fingerprint(data) -> str:
+  """Returns the fingerprint of the raw data that `config.data` names."""
+  return '+'.join(builder.builder_config.name for builder in create_builders(data))
+
+
+def prepared_builder(name: str, split: str, **options) -> base.FaceBuilder:
   """Returns the builder of a data set, which it prepares if need be.
 
   Args:
-    name: key of SOURCES.
+    name: key of datasets.DATASETS.
     split: public name of a split, checked before the long work.
-    **options: of the builders' `create_builder`.
+    **options: of base.FaceBuilder.create.
   """
   builder = _create_builder(name, **options)
-  _check_known(f'split of {name}', split, builder.SPLITS)
+  if split not in builder.SPLITS:
+    raise errors.unknown(f'split of {name}', split, sorted(builder.SPLITS))
   # TFDS renames the folder into place when all is written.
-  if builder.data_path.exists():
-    return builder
-  with cache_lib.exclusive(builder.data_path):
-    # Another process may have prepared it while this one waited.
+  if not cache_lib.is_whole(builder.data_path):
+    with cache_lib.exclusive(builder.data_path):
+      # Another process may have prepared it while this one waited.
+      if not cache_lib.is_whole(builder.data_path):
+        _prepare(builder)
     builder = _create_builder(name, **options)
-    if not builder.data_path.exists():
-      for leftover in builder.data_path.parent.glob('incomplete.*'):
-        shutil.rmtree(leftover)  # Of a run that was killed.
-      tfds.disable_progress_bar()
-      # TFDS prints what it would download; the builder's bar says enough.
-      with contextlib.redirect_stdout(io.StringIO()):
-        try:
-          builder.download_and_prepare()
-        except OSError as error:  # A full disk, or one that is read-only.
-          raise errors.UserError(
-            f'{name} cannot be prepared in {builder.data_path}: {error}; '
-            'choose another config.data.data_dir'
-          ) from None
+  summary = builder.info.metadata['labels']
+  builder.check_labels(summary)
+  _log_labels(builder.name, builder.builder_config.name, tuple(
+    labels_lib.describe(summary)))  # fmt: skip
   return builder
 
 
-def find_source_dir(name: str, source_dir: str) -> str:
-  """Returns where the raw data of a data set lie, '' where no place is known.
-
-  That is `source_dir`, else $AGEGENDER_DATA/<name>, else data/<name>.
-  """
-  if source_dir:
-    return source_dir
-  root = os.environ.get('AGEGENDER_DATA')
-  places = [pathlib.Path(root, name)] if root else []
-  places.append(pathlib.Path('data', name))
-  return next((str(path) for path in places if path.expanduser().exists()), '')
-
-
-def _create_builder(name, *, source_dir, data_dir, **options):
-  _check_known('data set', name, SOURCES)
+def _create_builder(name, *, data_dir, **options):
   data_dir = data_dir or os.environ.get('TFDS_DATA_DIR') or ''
-  return SOURCES[name](
-    source_dir=find_source_dir(name, source_dir),
-    data_dir=os.path.expanduser(data_dir) or None,
-    **options,
-  )
+  data_dir = os.path.expanduser(data_dir) or None
+  return datasets.create_builder(name, data_dir=data_dir, **options)
 
 
-def _create_source(builder, columns, pixels, kept, age_groups):
+def _prepare(builder):
+  for leftover in builder.data_path.parent.glob('incomplete.*'):
+    shutil.rmtree(leftover)  # Of a run that was killed.
+  if builder.data_path.exists():
+    shutil.rmtree(builder.data_path)  # Damaged.
+    builder = type(builder)(
+      data_dir=builder.data_dir, config=builder.builder_config,
+      file_format='array_record',
+    )  # fmt: skip
+  tfds.disable_progress_bar()
+  # TFDS prints what it would download; the builder's bar says enough.
+  with contextlib.redirect_stdout(io.StringIO()):
+    try:
+      builder.download_and_prepare()
+    except OSError as error:  # A full disk, or one that is read-only.
+      raise errors.UserError(
+        f'{builder.name} cannot be prepared in {builder.data_path}: {error}; '
+        'choose another config.data.data_dir'
+      ) from None
+  cache_lib.seal(builder.data_path)
+
+
+@functools.cache  # Once per process and data set.
+def _log_labels(name, fingerprint, lines):
+  del fingerprint
+  for line in lines:
+    logging.info('%s: labels of %s', name, line)
+
+
+def _open(builder, split, image_size, crop, filter_name, cache, age_groups, drop):
+  atoms = base.atoms_of(split, builder.SPLITS[split], builder.info.splits)
+  decoders = {'image': tfds.decode.SkipDecoding()}
+  records = [builder.as_data_source(atom, decoders=decoders) for atom in atoms]
+  folder = builder.data_path / 'cache'
+  columns = {}
+  for atom, part in zip(atoms, records, strict=True):
+    for key, values in cache_lib.read_columns(folder / f'{atom}.json', part).items():
+      columns.setdefault(key, []).extend(values)
+  if cache == 'none':
+    pixels = cache_lib.RecordPixels(records, image_size, crop, filter_name)
+  else:
+    key = f'{image_size}px_crop{crop:g}{filter_name}_v{images.VERSION}'
+    paths = [folder / key / f'{atom}.npy' for atom in atoms]
+    for path, part in zip(paths, records, strict=True):
+      cache_lib.write_pixels(path, part, image_size, crop, filter_name)
+    pixels = cache_lib.MemmapPixels(paths)
+  source = _create_source(builder, columns, pixels, age_groups)
+  if drop:
+    logging.info('%s: %d contradictory images left out', split, source.conflicts.sum())
+    source = source.take(np.flatnonzero(~source.conflicts))
+  return source
+
+
+def _create_source(builder, columns, pixels, age_groups):
   age = np.asarray(columns['age'], np.float32)
-  unknown = np.full(len(kept), schema.UNKNOWN)
+  unknown = np.full(len(age), schema.UNKNOWN)
   intervals = [np.asarray(columns.get(key, unknown)) for key in _INTERVAL]
   age_low, age_high = schema.years_of_label(age, np.stack(intervals, axis=-1))
+  metadata = dict(builder.info.metadata)
+  del metadata['labels']
   return Source(
     labels={
       'age': age,
@@ -248,22 +376,47 @@ def _create_source(builder, columns, pixels, kept, age_groups):
       for key, values in columns.items()
       if key not in _COMMON_COLUMNS
     },
-    preparation=dict(builder.info.metadata),
+    preparation=metadata,
     fingerprint=builder.builder_config.name,
-    licence=builder.LICENCE,
+    licence=builder.licence,
     pixels=pixels,
-    kept=kept,
+    kept=np.arange(len(age)),
   )
 
 
-def _records(builder, atom):
-  decoders = {'image': tfds.decode.SkipDecoding()}
-  return builder.as_data_source(atom, decoders=decoders)
-
-
-def _check_known(what, key, known):
-  if key not in known:
-    raise errors.UserError(
-      f'unknown {what} "{key}"{errors.nearest(key, known)}; '
-      f'known: {", ".join(sorted(known))}'
-    )
+def _join(names, parts):
+  """Returns the rows of several data sets, one after the other."""
+  whole = [len(part.pixels) for part in parts]
+  starts = np.cumsum([0, *whole[:-1]])
+  columns = sorted({key for part in parts for key in part.extras})
+  return Source(
+    labels={
+      key: np.concatenate([part.labels[key] for part in parts])
+      for key in parts[0].labels
+    },
+    names=[
+      f'{n}/{image}' for n, p in zip(names, parts, strict=True) for image in p.names
+    ],
+    hashes=np.concatenate([part.hashes for part in parts]),
+    intervals=np.concatenate([part.intervals for part in parts]),
+    conflicts=np.concatenate([part.conflicts for part in parts]),
+    extras={'data': np.repeat(names, [len(part) for part in parts]).tolist()}
+    | {
+      key: [v for part in parts for v in part.extras.get(key, [''] * len(part))]
+      for key in columns
+    },
+    preparation={
+      f'{name} {reason}': count
+      for name, part in zip(names, parts, strict=True)
+      for reason, count in part.preparation.items()
+    },
+    fingerprint='+'.join(part.fingerprint for part in parts),
+    licence='; '.join(
+      f'{name}: {part.licence}' for name, part in zip(names, parts, strict=True)
+    ),
+    pixels=type(parts[0].pixels).join([part.pixels for part in parts]),
+    kept=np.concatenate(
+      [start + part.kept for start, part in zip(starts, parts, strict=True)]
+    ),
+    sizes=tuple(len(part) for part in parts),
+  )

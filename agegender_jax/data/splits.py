@@ -1,6 +1,6 @@
-"""The published split rule: a function of the picture alone.
+"""The published split rule: a function of the image alone.
 
-Equal pictures stay on one side, and no list of files is needed.
+Equal images stay on one side, and no list of files is needed.
 """
 
 import hashlib
@@ -10,13 +10,13 @@ from PIL import Image
 
 
 def difference_hash(image: Image.Image) -> bytes:
-  """Hashes a picture by the signs of its horizontal differences.
+  """Hashes an image by the signs of its horizontal differences.
 
   Args:
     image: the stored pixels, not turned upright.
 
   Returns:
-    8 bytes: bit [r, c] says that grey[r, c + 1] > grey[r, c] on an 8 x 9 grid,
+    8 bytes: bit [r, c] is 1 where grey[r, c + 1] > grey[r, c] on an 8 x 9 grid,
     row by row, the most significant bit first.
   """
   small = image.convert('L').resize((9, 8), Image.Resampling.BILINEAR)
@@ -35,20 +35,3 @@ def split_of(value: int) -> str:
   if value < 20:
     return 'test'
   return 'validation' if value < 30 else 'train'
-
-
-def has_twin(hashes: np.ndarray, others: np.ndarray, bits: int = 3) -> np.ndarray:
-  """Finds pictures with a near-duplicate elsewhere.
-
-  Args:
-    hashes: uint64 [N], difference hashes.
-    others: uint64 [M], those of the pictures to compare with.
-    bits: the most that twins differ in.
-
-  Returns:
-    bool [N].
-  """
-  result = np.zeros(len(hashes), bool)
-  for row, value in enumerate(hashes):
-    result[row] = (np.bitwise_count(others ^ value) <= bits).any()
-  return result

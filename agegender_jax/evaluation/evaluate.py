@@ -7,7 +7,7 @@ import numpy as np
 
 from agegender_jax import config as config_lib
 from agegender_jax import errors, scoring
-from agegender_jax.data import splits
+from agegender_jax.data import duplicates
 from agegender_jax.evaluation import artifacts, grad_cam, held_out, labelled, summary
 from agegender_jax.inference import predictor
 from agegender_jax.scoring import calibration
@@ -60,7 +60,7 @@ def score_step(
     **labelled.score_split(network, table, config.train.bootstrap_samples),
   }
   if train_hashes is not None:
-    alone = ~splits.has_twin(source.hashes, train_hashes)
+    alone = ~duplicates.has_duplicate(source.hashes, train_hashes)
     rest = {name: column[alone] for name, column in table.items()}
     table['twin'] = (~alone).astype(np.int32)
     scores['num_twins'] = int((~alone).sum())

@@ -12,40 +12,8 @@ from agegender_jax.inference import predictor
 
 
 def open_split(config, split: str) -> source_lib.Source:
-  """Opens a split of the run's data set, preparing it if needed.
-
-  Under data.drop_conflicts the split that is trained on, and it alone, lacks
-  the pictures that an identical one contradicts; a split that is also the
-  validation or the test split keeps them, so that no score leaves any out.
-
-  Args:
-    config: the run's configuration.
-    split: name of the split.
-
-  Returns:
-    The source.
-
-  Raises:
-    errors.UserError: unknown data set or split, or unusable raw data.
-  """
-  data = config.data
-  is_scored = split in (data.validation_split, data.test_split)
-  return source_lib.open_source(
-    data.name,
-    split,
-    source_dir=data.source_dir,
-    data_dir=data.data_dir,
-    image_size=data.image_size,
-    crop=data.crop,
-    filter_name=data.filter,
-    cache=data.cache,
-    age_groups=data.age_groups,
-    drop_conflicts=(
-      data.drop_conflicts and split == data.train_split and not is_scored
-    ),
-    synthetic_examples=data.synthetic_examples,
-    synthetic_seed=data.synthetic_seed,
-  )
+  """Opens a split of the run's data set, see data.source.create_source."""
+  return source_lib.create_source(config.data, split)
 
 
 def check_labels(config, run_tasks, splits, ranking) -> None:
@@ -70,6 +38,15 @@ def check_labels(config, run_tasks, splits, ranking) -> None:
         f'no example of data.train_split = "{config.data.train_split}" has a '
         f'known {task.label}: leave the task out by '
         f'--config.tasks.{task.name}.kind='
+      )
+    found = splits['train'].labels[task.label]
+    classes = np.unique(found[found != schema.UNKNOWN])
+    if task.label != 'age' and len(classes) < 2 and not config.data.allow_unread_labels:
+      raise errors.UserError(
+        f'all known labels of {task.label} in data.train_split = '
+        f'"{config.data.train_split}" are one class: check the coding, leave the '
+        f'task out by --config.tasks.{task.name}.kind= or set '
+        '--config.data.allow_unread_labels=True'
       )
   names = [name.removeprefix('validation/') for name, _ in ranking]
   if not any(has('validation', scoring.METRICS[name].label) for name in names):
@@ -101,7 +78,7 @@ def check_finished_data(config, workdir: str) -> None:
   found, why = '', 'the run has recorded no fingerprint'
   if before:
     try:
-      found = source_lib.create_builder(config.data).builder_config.name
+      found = source_lib.find_fingerprint(config.data)
     except errors.UserError as error:
       why = str(error)
   if before and found:

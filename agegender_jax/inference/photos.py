@@ -8,10 +8,10 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+from absl import logging
 
 from agegender_jax import errors as errors_lib
-from agegender_jax.data import images
-from agegender_jax.data.datasets import raw
+from agegender_jax.data import images, raw
 
 READ_THREADS = max(4, os.cpu_count() or 1)
 # Times the size that is needed: a large JPEG is decoded at no less. Then no
@@ -35,7 +35,10 @@ def find_images(patterns: Sequence[str]) -> list[str]:
   paths = []
   for pattern in patterns:
     if os.path.isdir(pattern):
-      found = [file.path for file in raw.list_folder(pattern)]
+      files, passed_over = raw.list_folder(pattern)
+      found = [file.path for file in files]
+      if passed_over:
+        logging.info('%s: %s', pattern, raw.describe_passed_over(passed_over))
     elif os.path.exists(pattern):
       found = [pattern]  # It is named, whatever its suffix.
     else:
@@ -61,7 +64,7 @@ def create_read(data) -> Callable:
 
   def read(path):
     try:
-      image = images.decode(path, at_least)
+      image = images.decode(path, at_least, data.max_megapixels)
       return (
         images.prepare(image, data.image_size, data.crop, data.filter),
         '',

@@ -168,7 +168,8 @@ class Trainer:
     self.held_out = held_out.open_held_out(
       config, self.splits['train'], self.splits['test']
     )
-    self.run = create_run(config, self.network, len(self.splits['train']))
+    epoch_size = pipeline.create_order(config, self.splits['train']).epoch_size
+    self.run = create_run(config, self.network, epoch_size)
 
   def train(
     self, state, checkpoints: checkpoint.Checkpoints, flops_per_image: int
@@ -241,12 +242,8 @@ class Trainer:
   def _open_batches(self, calls):
     """Returns the images that stay on the devices, or None, and the batches."""
     config, source = self.config, self.splits['train']
-    order = pipeline.Order(
-      len(source),
-      config.train.batch_size,
-      config.seed,
-      jax.process_index(),
-      jax.process_count(),
+    order = pipeline.create_order(
+      config, source, jax.process_index(), jax.process_count()
     )
     images = load_images(source) if config.data.cache == 'device' else None
     batches = pipeline.train_batches(

@@ -1,14 +1,19 @@
+import inspect
+import os
+import pathlib
+import re
+import shutil
 import tarfile
+import time
 
 import faces_on_disk
 import numpy as np
 import pytest
 
 from agegender_jax import errors, schema
-from agegender_jax.data import images, splits
+from agegender_jax.data import datasets, images, labels, raw, splits
 from agegender_jax.data import source as source_lib
-from agegender_jax.data.datasets import common, folder, raw, utkface
-from agegender_jax.data.datasets import examples as examples_lib
+from agegender_jax.data.datasets import base, utkface
 from agegender_jax.data.synthetic_faces import faces
 
 U = schema.UNKNOWN
@@ -106,20 +111,21 @@ def test_utkface_counts_what_is_wrong(tmp_path):
   for name in ('20_1_0_5 .jpg.chip.jpg', '20_1_20170101.jpg.chip.jpg'):
     (raw_dir / name).write_bytes(data)  # and one that knows less.
   (raw_dir / 'cat.jpg').write_bytes(data)
-  (raw_dir / '20_0_0_6.jpg.chip.jpg').write_bytes(b'no picture')
+  (raw_dir / '20_0_0_6.jpg.chip.jpg').write_bytes(b'no image')
   (raw_dir / '._20_0_0_6.jpg.chip.jpg').write_bytes(b'of a Mac')
   source = open_all('utkface', tmp_path, source_dir=str(raw_dir))
   assert source.preparation == {
-    'pictures': 108,
+    'images': 108,
     'examples': 106,
+    'passed_over': 1,
     'unreadable': 1,
     'unusable_name': 1,
     'repaired_name': 1,
     'missing_field': 1,
     'identical_groups': 3,
-    'identical_pictures': 6,
+    'identical_images': 6,
     'contradicting_groups': 1,
-    'contradicting_pictures': 2,
+    'contradicting_images': 2,
   }
   assert len(source) == 106 and 'research' in source.licence
   conflicts = np.flatnonzero(source.conflicts)
@@ -146,19 +152,19 @@ def test_utkface_counts_what_is_wrong(tmp_path):
 )
 def test_conflicts_are_labels_that_cannot_both_be_right(labels, expected):
   examples = [
-    examples_lib.Example(
+    base.Example(
       str(row), bytes, age, gender, interval=interval or (U, U), digest=b'same'
     )
     for row, (age, interval, gender) in enumerate(labels)
   ]
-  examples.append(examples_lib.Example('other', bytes, 99, 1, digest=b'other'))
-  counts = examples_lib.mark_conflicts(examples)
+  examples.append(base.Example('other', bytes, 99, 1, digest=b'other'))
+  counts = base.mark_conflicts(examples)
   assert [int(example.conflict) for example in examples] == [*expected, 0]
   assert counts == {
     'identical_groups': 1,
-    'identical_pictures': len(labels),
+    'identical_images': len(labels),
     'contradicting_groups': max(expected),
-    'contradicting_pictures': sum(expected),
+    'contradicting_images': sum(expected),
   }
 
 
@@ -194,7 +200,7 @@ def test_changed_source_is_prepared_anew(tmp_path):
 
 def test_split_over_the_limit_is_written_in_parts(tmp_path, monkeypatch):
   names = faces_on_disk.write_utkface(tmp_path / 'raw', 40)
-  monkeypatch.setattr(common, 'MAX_SPLIT_BYTES', 2000)
+  monkeypatch.setattr(base, 'MAX_SPLIT_BYTES', 2000)
   source = open_all('utkface', tmp_path, source_dir=str(tmp_path / 'raw'))
   written = list((tmp_path / 'prepared').rglob('*__11.array_record*'))
   assert sorted(source.names) == sorted(names) and written
@@ -212,15 +218,15 @@ def test_split_over_the_limit_is_written_in_parts(tmp_path, monkeypatch):
 
 def test_unreadable_pictures_over_a_percent_are_an_error(tmp_path):
   faces_on_disk.write_utkface(tmp_path / 'raw', 10)
-  (tmp_path / 'raw' / '20_0_0_6.jpg').write_bytes(b'no picture')
+  (tmp_path / 'raw' / '20_0_0_6.jpg').write_bytes(b'no image')
   with pytest.raises(errors.UserError, match='1 of 11 .*20_0_0_6.jpg'):
     open_all('utkface', tmp_path, source_dir=str(tmp_path / 'raw'))
   assert not list((tmp_path / 'prepared').rglob('*.json'))
 
 
 def test_no_readable_picture_is_an_error(tmp_path):
-  (tmp_path / '20_0_0_6.jpg').write_bytes(b'no picture')
-  with pytest.raises(errors.UserError, match='none of the 1 pictures'):
+  (tmp_path / '20_0_0_6.jpg').write_bytes(b'no image')
+  with pytest.raises(errors.UserError, match='none of the 1 images'):
     open_all('utkface', tmp_path, source_dir=str(tmp_path))
 
 
@@ -242,19 +248,19 @@ def test_damaged_archive_is_an_error(tmp_path):
 
 
 def test_folder_reads_a_table(tmp_path):
-  (tmp_path / 'pictures').mkdir()
+  (tmp_path / 'images').mkdir()
   rows = [
     ('a.jpg', '20.5', 'F', 'Ann'), ('b.jpg', '', 'male', 'Bob'),
     ('c.jpg', '30', '', ''), ('d.jpg', 'old', 'x', ''),
     ('e.jpg', '', '', 'Émile'), ('f.jpg', '400', '1', ''),
   ]  # fmt: skip
   lines = ['path, Age,gender,who']
-  for seed, (path, *labels) in enumerate(rows):
-    (tmp_path / 'pictures' / path).write_bytes(faces_on_disk.jpeg(seed))
-    lines.append(','.join([f'pictures/{path}', *labels]))
+  for seed, (path, *texts) in enumerate(rows):
+    (tmp_path / 'images' / path).write_bytes(faces_on_disk.jpeg(seed))
+    lines.append(','.join([f'images/{path}', *texts]))
   table = tmp_path / 'faces.csv'
   table.write_text('\n'.join(lines), 'utf-8-sig')
-  source = open_all('folder', tmp_path, source_dir=str(table))
+  source = open_all('folder', tmp_path, source_dir=str(table), allow_unread_labels=True)
   order = np.argsort(source.names)
   age = source.labels['age'][order]
   gender = source.labels['gender'][order]
@@ -263,11 +269,11 @@ def test_folder_reads_a_table(tmp_path):
   who = [source.extras['who'][row] for row in order]
   assert who == ['Ann', 'Bob', '', '', 'Émile', '']
   assert source.preparation == {
-    'pictures': 6, 'examples': 6, 'bad_age': 2, 'bad_gender': 1, 'no_label': 2,
+    'images': 6, 'examples': 6, 'bad_age': 2, 'bad_gender': 1, 'no_label': 2,
   }  # fmt: skip
   # Another label is another source.
   table.write_text('\n'.join(lines).replace('30', '31'), 'utf-8-sig')
-  source = open_all('folder', tmp_path, source_dir=str(table))
+  source = open_all('folder', tmp_path, source_dir=str(table), allow_unread_labels=True)
   assert 31 in source.labels['age']
 
 
@@ -295,7 +301,7 @@ def test_folder_reads_names(tmp_path):
     ('path,age\na.jpg,3\n', 'no column gender'),
     ('', 'no column path, age, gender'),
     ('path,age,gender\n', 'no row'),
-    ('path,age,gender\na.jpg,3,m\n', 'none of the 1 pictures'),
+    ('path,age,gender\na.jpg,3,m\n', 'none of the 1 images'),
   ],
 )
 def test_folder_rejects_a_table(text, message, tmp_path):
@@ -306,10 +312,10 @@ def test_folder_rejects_a_table(text, message, tmp_path):
 
 @pytest.mark.parametrize(
   'text, expected',
-  [(' Female ', 1), ('m', 0), ('0', 0), ('', U), (None, U), ('u', None)],
+  [(' Female ', 1), ('m', 0), ('0', 0), ('', U), (None, U), ('x', None), ('u', U)],
 )
 def test_parse_gender(text, expected):
-  assert folder.parse_gender(text) == expected
+  assert labels.parse_gender(text) == expected
 
 
 def test_synthetic_is_drawn_once_by_seed(tmp_path, monkeypatch):
@@ -330,24 +336,67 @@ def test_synthetic_is_drawn_once_by_seed(tmp_path, monkeypatch):
     open_all('synthetic', tmp_path, synthetic_examples=0)
 
 
-def test_fingerprint_sees_names_and_sizes(tmp_path):
+def test_fingerprint_sees_names_and_contents(tmp_path):
   folder_ = tmp_path / 'raw'
   faces_on_disk.write_utkface(folder_, 2)
-  first = raw.find(str(folder_), '').fingerprint()
-  assert first == raw.find(str(tmp_path), '').fingerprint()
-  assert len(first) == 12
-  picture = next(folder_.iterdir())
-  picture.write_bytes(picture.read_bytes() + b'\0')
-  second = raw.find(str(folder_), '').fingerprint()
-  picture.rename(folder_ / '1_1_1_1.jpg')
-  third = raw.find(str(folder_), '').fingerprint()
+
+  def fingerprint(folder=folder_):
+    return raw.find(str(folder), '').fingerprint(tmp_path / 'cache.json')
+
+  first = fingerprint()
+  assert first == fingerprint(tmp_path) and len(first) == 12
+  image = next(folder_.iterdir())
+  data = bytearray(image.read_bytes())
+  data[-3] ^= 1  # Other pixels, the same number of bytes.
+  image.write_bytes(data)
+  second = fingerprint()
+  image.rename(folder_ / '1_1_1_1.jpg')
+  third = fingerprint()
   assert len({first, second, third}) == 3
 
 
-def test_every_reason_is_explained(tmp_path):
-  counts = {
-    'identical_groups', 'identical_pictures', 'contradicting_groups',
-    'contradicting_pictures',
-  }  # fmt: skip
-  assert counts == set(examples_lib.mark_conflicts([]))
-  assert counts < set(examples_lib.REASONS)
+def test_a_copy_and_a_touch_keep_the_fingerprint_and_are_read_once(
+  tmp_path, monkeypatch
+):
+  faces_on_disk.write_utkface(tmp_path / 'raw', 3)
+  old = time.time() - 100
+  for path in (tmp_path / 'raw').iterdir():
+    os.utime(path, (old, old))
+  monkeypatch.setattr(raw.time, 'time_ns', lambda: time.time_ns() + 10**10)
+  reads = []
+  real = raw.read_file
+  monkeypatch.setattr(raw, 'read_file', lambda path: reads.append(path) or real(path))
+
+  def fingerprint(name):
+    return raw.find(str(tmp_path / name), '').fingerprint(tmp_path / f'{name}.json')
+
+  first = fingerprint('raw')
+  assert len(reads) == 3
+  assert fingerprint('raw') == first and len(reads) == 3
+  os.utime(next((tmp_path / 'raw').iterdir()))
+  assert fingerprint('raw') == first and len(reads) == 4
+  shutil.copytree(tmp_path / 'raw', tmp_path / 'copy')
+  assert fingerprint('copy') == first
+
+
+@pytest.mark.parametrize('kind', datasets.DATASETS.values())
+def test_every_reason_is_explained_by_its_data_set(kind):
+  """Whatever a module counts has a text in its class."""
+  text = pathlib.Path(inspect.getfile(kind)).read_text()
+  counted = set(re.findall(r"counts\['(\w+)'\]", text))
+  counted |= set(base.mark_conflicts([]))
+  assert counted <= set(kind.REASONS)
+
+
+def test_a_reason_of_a_data_set_of_its_own_is_logged(tmp_path, caplog):
+  class Own(utkface.UTKFace, skip_registration=True):
+    def collect(self):
+      found = super().collect()
+      found.counts['upside_down'] = 3
+      return found
+
+  faces_on_disk.write_utkface(tmp_path / 'raw', 3)
+  builder = Own.create(source_dir=str(tmp_path / 'raw'), data_dir=str(tmp_path / 'out'))
+  with caplog.at_level('INFO', 'absl'):
+    builder.download_and_prepare()
+  assert 'utkface: 3 upside down' in caplog.text

@@ -89,7 +89,7 @@ def test_splits_and_labels(prepared, owners, tmp_path):
   assert males == [2, 1, 2]
   source = open_split(prepared, tmp_path)
   assert len(source) == 13 and 'research' in source.licence
-  assert source.preparation == {'pictures': 13, 'examples': 13}
+  assert source.preparation == {'images': 13, 'examples': 13}
   assert len(np.unique(source.gather(np.arange(13)), axis=0)) == 13
   # Beside what TFDS prepared, not instead.
   both = open_split(prepared, prepared)

@@ -88,7 +88,7 @@ def test_labels_and_drops(where, tmp_path):
   assert source.labels['gender'][order].tolist() == [0, 1, U]
   assert source.preparation == {
     'label_rows': 10, 'no_face': 1, 'low_face_score': 1, 'second_face': 1,
-    'age_out_of_range': 3, 'missing_picture': 1, 'pictures': 3, 'examples': 3,
+    'age_out_of_range': 3, 'missing_image': 1, 'images': 3, 'examples': 3,
     'unknown_gender': 1,
   }  # fmt: skip
   assert 'academic research' in source.licence
@@ -118,7 +118,7 @@ def test_metadata_may_lie_beside_the_crops(tmp_path):
     ),
     (
       lambda mat: (mat.parent / '17').rename(mat.parent / '18'),
-      'none of the 10 pictures',
+      'none of the 10 images',
     ),
   ],
 )

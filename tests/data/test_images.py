@@ -62,7 +62,7 @@ def test_decode_turns_upright():
   assert decoded.getpixel((0, 3)) == (0, 0, 0)
 
 
-@pytest.mark.parametrize('data', [b'', b'no picture', 'half'])
+@pytest.mark.parametrize('data', [b'', b'no image', 'half'])
 def test_decode_rejects_what_is_no_picture(data):
   if data == 'half':
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)

@@ -3,6 +3,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import types
 
 import faces_on_disk
 import numpy as np
@@ -106,6 +107,7 @@ def test_only_the_split_trained_on_drops_conflicts(data):
 
   def open_source(name, split, drop_conflicts, **options):
     dropping[split] = drop_conflicts
+    return types.SimpleNamespace(sizes=())
 
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(source_lib, 'open_source', open_source)
@@ -134,7 +136,7 @@ def test_second_open_prepares_and_decodes_nothing(data, monkeypatch):
   second = source_lib.open_source('utkface', 'train', **data)
   assert second.names == first.names
   assert second.preparation == first.preparation
-  assert second.preparation['pictures'] == 60
+  assert second.preparation['images'] == 60
   # Another size or crop is decoded anew.
   with pytest.raises(AssertionError, match='decoded again'):
     source_lib.open_source('utkface', 'train', **data | {'image_size': 17})
@@ -261,8 +263,8 @@ def test_killed_run_leaves_no_cache_that_is_read(data, tmp_path):
 
 def test_killed_preparation_is_cleared_away(data, tmp_path):
   source_lib.open_source('utkface', 'all', **data | {'data_dir': str(tmp_path)})
-  version = next(tmp_path.glob('utkface/*/1.1.0'))
-  leftover = version.with_name('incomplete.ABCDEF_1.1.0')
+  version = next(tmp_path.glob('utkface/*/1.2.0'))
+  leftover = version.with_name('incomplete.ABCDEF_1.2.0')
   version.rename(leftover)
   source = source_lib.open_source(
     'utkface', 'all', **data | {'data_dir': str(tmp_path)}

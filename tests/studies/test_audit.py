@@ -30,7 +30,7 @@ def named(audit, found):
   return [[audit.examples[row].name for row in t.rows] for t in found]
 
 
-def test_identical_pictures_are_grouped_with_unlabelled_ones(audit):
+def test_identical_images_are_grouped_with_unlabelled_ones(audit):
   found = sorted(named(audit, audit.identical))
   assert found == [
     [name('12_1_2', 54), name('12_2', 53)],
@@ -77,7 +77,7 @@ def test_odd_and_unreadable_rows_are_named(audit):
   assert counts['repaired_name'] == 3
   assert counts['unusable_name'] == counts['missing_field'] == 1
   # 20 whole ones and 11 of the others.
-  assert counts['pictures'] == 32
+  assert counts['images'] == 32
   assert counts['examples'] == 30
 
 
@@ -85,7 +85,7 @@ def test_numbers(audit):
   numbers = findings.numbers(audit)
   counts = numbers['counts']
   assert counts['identical_groups'] == 3
-  assert counts['identical_pictures'] == 7
+  assert counts['identical_images'] == 7
   assert counts['contradicting_groups'] == 1
   assert counts['contradicting_groups_in_age'] == 1
   assert counts['contradicting_groups_in_gender'] == 1
@@ -94,7 +94,7 @@ def test_numbers(audit):
   assert counts['straddling_pairs'] == 1
   assert counts['straddling_groups'] == 0
   assert numbers['straddling'] == {'test and train': 1}
-  pictures = sum(part['pictures'] for part in numbers['parts'].values())
+  pictures = sum(part['images'] for part in numbers['parts'].values())
   assert pictures == 30
   genders = collections.Counter()
   for part in numbers['parts'].values():
@@ -147,7 +147,7 @@ def test_groups_contradict_where_no_year_is_in_both(first, second, years):
   assert not found.straddles
 
 
-def test_identical_pictures_straddle_where_the_owners_split(audit):
+def test_identical_images_straddle_where_the_owners_split(audit):
   examples = [example(b'a'), example(b'b'), example(b'a')]
   found = audit_lib.identical(examples, ['test', 'train', 'train'])
   assert [t.parts for t in found] == [('test', 'train')]
@@ -178,7 +178,7 @@ def utkface_builder(shared, tmp_path):
   )
 
 
-def test_identical_pictures_of_utkface(shared, tmp_path):
+def test_identical_images_of_utkface(shared, tmp_path):
   # Counted apart from this with sha256sum, sort and awk.
   examples, _ = utkface_builder(shared, tmp_path).collect()
   if len(examples) != 18_991:

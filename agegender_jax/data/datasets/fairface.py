@@ -1,122 +1,96 @@
 """FairFace (Karkkainen & Joo 2021): nine age groups, gender and race."""
 
-import collections
 import re
 
 import tensorflow_datasets as tfds
 
 from agegender_jax import errors, schema
-from agegender_jax.data.datasets import common, folder, raw
-from agegender_jax.data.datasets import examples as examples_lib
+from agegender_jax.data import labels as labels_lib
+from agegender_jax.data import raw
+from agegender_jax.data.datasets import base
 
-HOMEPAGE = 'https://github.com/joojs/fairface'
-LABELS = ('fairface_label_train.csv', 'fairface_label_val.csv')
-WANTED = (
-  'give the folder that holds fairface_label_train.csv, '
-  'fairface_label_val.csv, train/ and val/, which the owners offer at '
-  f'{HOMEPAGE} under CC BY 4.0'
-)
-_COLUMNS = ('file', 'age', 'gender')
+COLUMNS = ('file', 'age', 'gender')
 _MONTHS = (
   'jan', 'feb', 'mar', 'apr', 'may', 'jun', 'jul', 'aug', 'sep', 'oct', 'nov',
   'dec',
 )  # fmt: skip
 
 
-class FairFace(common.FaceBuilder):
+class FairFace(base.FaceBuilder):
   """The owners' val is `test`; of their train 20-29 of 100 are validation.
 
-  Which these are says the published rule, `splits.percent` of the picture's
-  difference hash; `train` is the rest, `train_all` the owners' whole train.
+  Which these are follows from the published rule, `splits.percent` of the
+  image's difference hash; `train` is the rest, `train_all` the owners' train.
   """
 
   name = 'fairface'
   LICENCE = 'CC BY 4.0'
-  HOMEPAGE = HOMEPAGE
+  HOMEPAGE = 'https://github.com/joojs/fairface'
   DESCRIPTION = 'About 97,700 faces balanced over seven races.'
+  LABEL_FILES = ('fairface_label_train.csv', 'fairface_label_val.csv')
+  WANTED = (
+    'give the folder that holds fairface_label_train.csv, '
+    'fairface_label_val.csv, train/ and val/, which the owners offer at '
+    f'{HOMEPAGE} under CC BY 4.0'
+  )
+  KNOWN = labels_lib.KNOWN | {'age': 'groups such as 20-29 and more than 70'}
   HAS_INTERVALS = True
-  SPLITS = common.PARTS | {'train_all': 'train+validation'}
+  SPLITS = base.PARTS | {'train_all': 'train+validation'}
+  REASONS = base.FaceBuilder.REASONS | {
+    'repaired_age': 'ages that a spreadsheet took for dates, read all the same',
+  }
 
   def extra_features(self):
     return {'race': tfds.features.Text()}
 
   def collect(self):
-    source = self.builder_config.source
-    return label_rows(source.labels, source.by_path(), source.path)
+    found = base.Collected()
+    images = self.source.by_path()
+    found.counts['passed_over'] = self.source.passed_over.total()
+    for path in self.source.labels:
+      _, rows, counts = raw.read_table(path, COLUMNS, self.WANTED)
+      found.counts += counts
+      for row in rows:
+        self._label_row(row, images, found)
+    if not found.examples:
+      raise errors.UserError(
+        f'"{self.source.path}" holds none of the {found.counts["label_rows"]} '
+        f'images of its label files; {self.WANTED}'
+      )
+    found.sort()
+    return found
+
+  def _label_row(self, row, images, found):
+    interval, problem = parse_age(row['age'])
+    gender = labels_lib.parse_gender(row['gender'])
+    found.labels.add('age', row['age'], None if problem == 'bad_age' else interval[0])
+    found.labels.add('gender', row['gender'], gender)
+    found.counts['label_rows'] += 1
+    found.counts['bad_gender'] += gender is None
+    found.counts['unknown_gender'] += gender == schema.UNKNOWN
+    if problem:
+      found.counts[problem] += 1
+    file = raw.look_up(images, row['file'].strip(), found.counts)
+    if file is None:
+      return
+    found.counts['images'] += 1
+    found.examples.append(
+      base.Example(
+        row['file'].strip(),
+        file.read,
+        gender=schema.UNKNOWN if gender is None else gender,
+        extras={'race': row.get('race', '').strip()},
+        interval=interval,
+      )
+    )
 
   def split_examples(self, examples):
-    groups = collections.defaultdict(list)
-    for example in examples:
-      part = 'validation' if example.part == 'validation' else 'train'
-      is_test = example.name.startswith('val/')
-      groups['test' if is_test else part].append(example)
-    return groups
+    def part(example):
+      if example.name.startswith('val/'):
+        return 'test'
+      return 'validation' if example.part == 'validation' else 'train'
 
-
-def create_builder(
-  source_dir: str, data_dir: str | None, **options
-) -> tfds.core.DatasetBuilder:
-  """Creates the builder of the owners' folder.
-
-  Args:
-    source_dir: holds the two label files, train/ and val/.
-    data_dir: where the prepared data go; None = TFDS's own.
-    **options: those of other builders, not used.
-
-  Raises:
-    errors.UserError: the raw data are absent.
-  """
-  del options
-  source = raw.find_labelled(source_dir, LABELS, WANTED)
-  config = common.SourceConfig(name=source.fingerprint(), source=source)
-  return FairFace(data_dir=data_dir, config=config, file_format='array_record')
-
-
-def label_rows(tables, files: dict[str, raw.RawFile], where):
-  """Labels the pictures that are there.
-
-  Args:
-    tables: the label files.
-    files: of `raw.Source.by_path`.
-    where: the folder, for the message.
-
-  Returns:
-    A list of examples.Example, and a Counter of what was wrong.
-
-  Raises:
-    errors.UserError: a table lacks a column, or no picture is there.
-  """
-  examples, counts = [], collections.Counter()
-  for path in tables:
-    for row in folder.read_table(path, _COLUMNS, WANTED)[1]:
-      counts['label_rows'] += 1
-      interval, problem = parse_age(row['age'])
-      if problem:
-        counts[problem] += 1
-      gender = folder.parse_gender(row['gender'])
-      counts['bad_gender'] += gender is None
-      counts['unknown_gender'] += gender == schema.UNKNOWN
-      name = (row['file'] or '').strip()
-      if name not in files:
-        counts['missing_picture'] += 1
-        continue
-      counts['pictures'] += 1
-      examples.append(
-        examples_lib.Example(
-          name,
-          files[name].read,
-          gender=schema.UNKNOWN if gender is None else gender,
-          extras={'race': (row.get('race') or '').strip()},
-          interval=interval,
-        )
-      )
-  if not examples:
-    raise errors.UserError(
-      f'"{where}" holds none of the {counts["label_rows"]} pictures of its '
-      f'label files; {WANTED}'
-    )
-  # Rows of a split lie in the order of the names.
-  return sorted(examples, key=lambda example: example.name), counts
+    return base.group_by(examples, part)
 
 
 def parse_age(text: str | None) -> tuple[tuple[int, int], str]:
@@ -130,15 +104,15 @@ def parse_age(text: str | None) -> tuple[tuple[int, int], str]:
   """
   nothing = (schema.UNKNOWN, schema.UNKNOWN)
   text = (text or '').strip().lower()
-  if not text:
+  if text in labels_lib.UNKNOWN_WORDS:
     return nothing, 'unknown_age'
   groups = schema.AGE_GROUPS['fairface']
   if text == f'more than {groups[-1][0]}':
     return groups[-1], ''
-  words = re.findall(r'[a-z]+|\d+', text)
+  words = re.findall(r'[a-z]+|[0-9]+', text)
   months = [word[:3] in _MONTHS for word in words]
   numbers = [
-    _MONTHS.index(word[:3]) + 1 if is_month else int(word)
+    _MONTHS.index(word[:3]) + 1 if is_month else int(word[:9])
     for word, is_month in zip(words, months, strict=True)
     if is_month or word.isdigit()
   ]

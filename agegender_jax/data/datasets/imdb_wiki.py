@@ -1,22 +1,12 @@
 """IMDB-WIKI (Rothe, Timofte & Van Gool 2015): crawled celebrities, for DEX."""
 
-import collections
-
 import numpy as np
 import scipy
-import tensorflow_datasets as tfds
 
 from agegender_jax import errors, schema
-from agegender_jax.data.datasets import common, raw
-from agegender_jax.data.datasets import examples as examples_lib
+from agegender_jax.data import raw
+from agegender_jax.data.datasets import base
 
-HOMEPAGE = 'https://data.vision.ee.ethz.ch/cvl/rrothe/imdb-wiki/'
-LABELS = ('imdb.mat', 'wiki.mat')
-WANTED = (
-  'give the folder that holds the unpacked imdb_crop/ or wiki_crop/ (or both) '
-  f'with imdb.mat or wiki.mat, which the owners offer at {HOMEPAGE} for '
-  'academic research only'
-)
 # The owners publish that a face must be detected and no second one strongly;
 # the least score is the customary one, theirs is not printed.
 MIN_FACE_SCORE = 1.0
@@ -28,48 +18,43 @@ _FIELDS = (
 )  # fmt: skip
 
 
-class ImdbWiki(common.FaceBuilder):
-  """Crops with the age from birth date and year; splits by the picture."""
+class ImdbWiki(base.FaceBuilder):
+  """Crops with the age from birth date and year; splits by the image."""
 
   name = 'imdb_wiki'
   LICENCE = 'academic research only; the copyright stays with the owners'
-  HOMEPAGE = HOMEPAGE
+  HOMEPAGE = 'https://data.vision.ee.ethz.ch/cvl/rrothe/imdb-wiki/'
   DESCRIPTION = 'Up to 523,051 faces from IMDb and Wikipedia.'
+  LABEL_FILES = ('imdb.mat', 'wiki.mat')
+  NEEDED_LABEL_FILES = 1
+  WANTED = (
+    'give the folder that holds the unpacked imdb_crop/ or wiki_crop/ (or both) '
+    f'with imdb.mat or wiki.mat, which the owners offer at {HOMEPAGE} for '
+    'academic research only'
+  )
+  REASONS = base.FaceBuilder.REASONS | {
+    'no_face': 'rows without a detected face, skipped',
+    'low_face_score': 'rows whose face is detected too weakly, skipped',
+    'second_face': 'rows with a second face, skipped',
+    'age_out_of_range': 'rows with an age outside 0-100, skipped',
+  }
 
   def collect(self):
-    source = self.builder_config.source
-    files = source.by_path()
-    examples, counts = [], collections.Counter()
-    for path in source.labels:
+    found = base.Collected()
+    images = self.source.by_path()
+    found.counts['passed_over'] = self.source.passed_over.total()
+    for path in self.source.labels:
       columns = read_metadata(path)
-      folder = path.parent.relative_to(source.path).as_posix()
+      folder = path.parent.relative_to(self.source.path).as_posix()
       places = ['' if folder == '.' else f'{folder}/', f'{path.stem}_crop/']
-      examples += label_rows(columns, files, places, counts)
-    if not counts['pictures']:
+      label_rows(columns, images, places, found)
+    if not found.counts['images']:
       raise errors.UserError(
-        f'"{source.path}" holds none of the {counts["label_rows"]} pictures '
-        f'of its label files; {WANTED}'
+        f'"{self.source.path}" holds none of the {found.counts["label_rows"]} '
+        f'images of its label files; {self.WANTED}'
       )
-    return sorted(examples, key=lambda example: example.name), counts
-
-
-def create_builder(
-  source_dir: str, data_dir: str | None, **options
-) -> tfds.core.DatasetBuilder:
-  """Creates the builder of one or both of the owners' parts.
-
-  Args:
-    source_dir: holds imdb.mat or wiki.mat or both, and the crops.
-    data_dir: where the prepared data go; None = TFDS's own.
-    **options: those of other builders, not used.
-
-  Raises:
-    errors.UserError: the raw data are absent.
-  """
-  del options
-  source = raw.find_labelled(source_dir, LABELS, WANTED, at_least=1)
-  config = common.SourceConfig(name=source.fingerprint(), source=source)
-  return ImdbWiki(data_dir=data_dir, config=config, file_format='array_record')
+    found.sort()
+    return found
 
 
 def read_metadata(path) -> dict[str, np.ndarray]:
@@ -94,24 +79,21 @@ def read_metadata(path) -> dict[str, np.ndarray]:
   except Exception as error:  # scipy raises whatever it met.
     raise errors.UserError(
       f'"{path}" is not the owners\' metadata ({type(error).__name__}: '
-      f'{error}); {WANTED}'
+      f'{error}); {ImdbWiki.WANTED}'
     ) from None
   return columns | {'full_path': paths}
 
 
 def label_rows(
-  columns: dict,
-  files: dict[str, raw.RawFile],
-  places: list[str],
-  counts: collections.Counter,
-) -> list[examples_lib.Example]:
-  """Labels the pictures that pass the owners' rules and are there.
+  columns: dict, images: dict[str, raw.RawFile], places: list[str], found
+) -> None:
+  """Labels the images that pass the owners' rules and are there.
 
   Args:
     columns: of `read_metadata`.
-    files: of `raw.Source.by_path`.
+    images: of `raw.Source.by_path`.
     places: folders in which the paths of the table may begin.
-    counts: gets one more for each row, each drop by its first reason.
+    found: base.Collected, gets the examples, each drop by its first reason.
   """
   age = ages(columns['dob'], columns['photo_taken'])
   score = columns['face_score']
@@ -125,28 +107,26 @@ def label_rows(
     ['no_face', 'low_face_score', 'second_face', 'age_out_of_range'],
     '',
   )
-  # The owners' code is the reverse of ours.
-  gender = np.select(
-    [columns['gender'] == 1, columns['gender'] == 0],
-    [schema.MALE, schema.FEMALE],
-    schema.UNKNOWN,
-  )
-  counts['label_rows'] += len(age)
-  examples = []
+  genders = {1.0: schema.MALE, 0.0: schema.FEMALE}  # The reverse of ours.
+  found.counts['label_rows'] += len(age)
   for row, path in enumerate(columns['full_path']):
     if reason[row]:
-      counts[str(reason[row])] += 1
+      found.counts[str(reason[row])] += 1
       continue
-    name = next((p + path for p in places if p + path in files), None)
-    if name is None:
-      counts['missing_picture'] += 1
+    place = next((p for p in places if raw.lookup_key(p + path) in images), '')
+    file = raw.look_up(images, place + path, found.counts)
+    if file is None:
       continue
-    counts['pictures'] += 1
-    counts['unknown_gender'] += int(gender[row] == schema.UNKNOWN)
-    examples.append(
-      examples_lib.Example(name, files[name].read, float(age[row]), int(gender[row]))
+    code = float(columns['gender'][row])
+    gender = schema.UNKNOWN if np.isnan(code) else genders.get(code)
+    found.labels.add('gender', code, gender)
+    found.counts['images'] += 1
+    found.counts['bad_gender'] += gender is None
+    found.counts['unknown_gender'] += gender == schema.UNKNOWN
+    gender = schema.UNKNOWN if gender is None else gender
+    found.examples.append(
+      base.Example(place + path, file.read, float(age[row]), gender)
     )
-  return examples
 
 
 def ages(birth: np.ndarray, year: np.ndarray) -> np.ndarray:

@@ -1,68 +1,43 @@
 """Drawn faces, for runs without any data."""
 
-import collections
 import concurrent.futures
 import functools
 import multiprocessing
 import os
 import pickle
 
-import tensorflow_datasets as tfds
-
 from agegender_jax import errors
-from agegender_jax.data.datasets import common
-from agegender_jax.data.datasets import examples as examples_lib
+from agegender_jax.data.datasets import base
 from agegender_jax.data.synthetic_faces import faces as faces_lib
 
 # Fewer faces are drawn before a worker process has started.
 _MIN_PARALLEL = 500
 
 
-class Synthetic(common.FaceBuilder):
+class Synthetic(base.FaceBuilder):
   """Procedurally drawn faces, deterministic in a seed."""
 
   name = 'synthetic'
   LICENCE = 'Apache-2.0'
   DESCRIPTION = 'Procedurally drawn faces of known age and gender.'
 
-  def collect(self):
-    num_examples, seed = self.builder_config.source
-    examples = [
-      examples_lib.Example(
-        face['name'],
-        functools.partial(bytes, face['image']),
-        float(face['age']),
-        int(face['gender']),
+  @classmethod
+  def find_source(cls, source_dir, data_dir, cache, num_examples, seed):
+    if num_examples < 1:
+      raise errors.UserError(
+        f'config.data.synthetic_examples is {num_examples}; give at least 1'
       )
-      for face in draw(num_examples, seed)
-    ]
-    counts = collections.Counter(pictures=len(examples))
-    return examples, counts
+    return (num_examples, seed), f'n{num_examples}_s{seed}'
 
-
-def create_builder(
-  data_dir: str | None, num_examples: int, seed: int, **options
-) -> tfds.core.DatasetBuilder:
-  """Creates the builder of drawn faces.
-
-  Args:
-    data_dir: where the prepared data go; None = TFDS's own.
-    num_examples: how many faces.
-    seed: of the drawing.
-    **options: those of other builders, not used.
-
-  Raises:
-    errors.UserError: fewer than one face.
-  """
-  del options
-  if num_examples < 1:
-    raise errors.UserError(
-      f'config.data.synthetic_examples is {num_examples}; give at least 1'
-    )
-  config = common.SourceConfig(
-    name=f'n{num_examples}_s{seed}', source=(num_examples, seed)
-  )
-  return Synthetic(data_dir=data_dir, config=config, file_format='array_record')
+  def collect(self):
+    found = base.Collected()
+    for face in draw(*self.source):
+      read = functools.partial(bytes, face['image'])
+      found.examples.append(
+        base.Example(face['name'], read, float(face['age']), int(face['gender']))
+      )
+    found.counts['images'] = len(found.examples)
+    return found
 
 
 def draw(num_examples: int, seed: int) -> list[dict]:
@@ -72,7 +47,7 @@ def draw(num_examples: int, seed: int) -> list[dict]:
     The dicts of synthetic_faces.draw_example, by index.
   """
   draw_one = functools.partial(faces_lib.draw_example, seed)
-  with examples_lib.progress_bar(num_examples, 'synthetic: drawing') as bar:
+  with base.progress_bar(num_examples, 'synthetic: drawing') as bar:
     faces = []
     if num_examples >= _MIN_PARALLEL:
       try:
