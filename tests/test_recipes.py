@@ -224,7 +224,7 @@ def test_stand_in_folds_are_adiences_layout(drawn, tmp_path):
     users.append({row['user_id'] for row in rows})
   assert lines == len(subjects) == 100
   assert len(set.union(*users)) == sum(map(len, users))  # Albums stay whole.
-  assert 'NOT ADIENCE' in (drawn / 'adience' / 'README.txt').read_text()
+  assert 'not Adience' in (drawn / 'adience' / 'STAND_IN.txt').read_text()
   known = {}
   for groups in ('adience', 'fairface'):
     source = source_lib.open_source(

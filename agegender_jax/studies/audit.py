@@ -1,7 +1,7 @@
-"""Audits raw data: what is unknown, unreadable, twofold or contradictory.
+"""Audits raw data: what is unknown, unreadable, duplicate or contradictory.
 
-Works on what a builder collects, before anything is prepared, so that the
-rows show which preparing skips or repairs.
+Works on what a data set collects, before anything is prepared, so that the
+rows show what preparing skips or repairs.
 """
 
 import collections
@@ -14,23 +14,21 @@ import numpy as np
 
 from agegender_jax import errors, schema
 from agegender_jax.data import duplicates, images
-from agegender_jax.data.datasets import common
-from agegender_jax.data.datasets import examples as examples_lib
-from agegender_jax.studies import odd_rows
+from agegender_jax.data.datasets import base
 
-# Correlation of thumbnails from which two pictures with near hashes are taken
+# Correlation of thumbnails from which two images with near hashes are taken
 # for the same one. Set by eye on the 31 pairs of UTKFace and FairFace between
 # 0.93 and 0.98: the first of other people is at 0.953, below they are mixed.
-SAME_PICTURE = 0.955
-# Years between the labels of nearly identical pictures that are too many: a
-# year or two may truly lie between two pictures.
+SAME_IMAGE = 0.955
+# Years between the labels of nearly identical images that are too many: a
+# year or two may truly lie between two images.
 FAR_YEARS = 5
 _MAIN_PARTS = ('train', 'validation', 'test')
 
 
 @dataclasses.dataclass(frozen=True)
-class Twins:
-  """Pictures that show the same: identical ones, or a near pair.
+class Duplicates:
+  """Images that show the same: identical ones, or a near pair.
 
   Attributes:
     rows: of Audit.examples, ascending.
@@ -51,11 +49,11 @@ class Twins:
   @property
   def is_same(self) -> bool:
     """Whether the pixels agree, not only the hashes."""
-    return self.likeness >= SAME_PICTURE
+    return self.likeness >= SAME_IMAGE
 
   @property
   def contradicts(self) -> bool:
-    """Whether the labels of one picture cannot all be right."""
+    """Whether the labels of one image cannot all be right."""
     return self.genders_differ or self.years > 0
 
   @property
@@ -70,42 +68,44 @@ class Audit:
 
   Attributes:
     builder: of the data set.
-    examples: readable pictures, also those without a usable name.
+    examples: readable images, also those without a usable name.
     parts: of the data set in which each lies; '' where it is skipped.
-    unreadable: pictures that cannot be decoded.
+    unreadable: images that cannot be decoded.
     odd_rows: (name, reason) of what is skipped or read only in part.
     counts: reason -> number, as preparing counts them.
-    identical: groups of byte-identical pictures.
+    labels: how each value of the labels was read, see labels.Tally.
+    identical: groups of byte-identical images.
     near: pairs with near hashes and other bytes.
   """
 
-  builder: common.FaceBuilder
-  examples: list[examples_lib.Example]
+  builder: base.FaceBuilder
+  examples: list[base.Example]
   parts: list[str]
-  unreadable: list[examples_lib.Example]
+  unreadable: list[base.Example]
   odd_rows: list[tuple[str, str]]
   counts: collections.Counter
-  identical: list[Twins]
-  near: list[Twins]
+  labels: dict[str, dict]
+  identical: list[Duplicates]
+  near: list[Duplicates]
 
   @property
-  def contradicting(self) -> list[Twins]:
-    """Identical pictures with labels that cannot all be right, worst first."""
+  def contradicting(self) -> list[Duplicates]:
+    """Identical images with labels that cannot all be right, worst first."""
     return sorted((t for t in self.identical if t.contradicts), key=_badness)
 
   @property
-  def near_duplicates(self) -> list[Twins]:
+  def near_duplicates(self) -> list[Duplicates]:
     """Pairs that show the same by their hashes and by their pixels."""
     return [pair for pair in self.near if pair.is_same]
 
   @property
-  def near_contradicting(self) -> list[Twins]:
+  def near_contradicting(self) -> list[Duplicates]:
     """Near-duplicates whose labels are too far apart, worst first."""
     found = [t for t in self.near_duplicates if t.genders_differ or t.years > FAR_YEARS]
     return sorted(found, key=_badness)
 
   @property
-  def straddling(self) -> list[Twins]:
+  def straddling(self) -> list[Duplicates]:
     """Identical and near ones in different parts, the most alike first.
 
     Where the owners say what is test, even identical ones can be.
@@ -114,52 +114,43 @@ class Audit:
     return sorted(found, key=lambda t: (-t.likeness, t.rows))
 
 
-def audit(builder: common.FaceBuilder, bits: int = 3) -> Audit:
-  """Reads all pictures of a data set and looks for what is wrong.
+def audit(builder: base.FaceBuilder, bits: int = 3) -> Audit:
+  """Reads all images of a data set and looks for what is wrong.
 
   Args:
     builder: of the data set; nothing is prepared.
     bits: the most that the hashes of near-duplicates differ in.
 
   Raises:
-    errors.UserError: the raw data are absent, or not one picture is readable.
+    errors.UserError: the raw data are absent, or not one image is readable.
   """
-  listed, counts = builder.collect()
-  skipped = odd_rows.skipped_pictures(builder, listed)
-  everything = listed + skipped
-  title = f'{builder.name}: reading'
-  with examples_lib.progress_bar(len(everything), title) as bar:
-    examples_lib.read_pictures(everything, bar)
-  unreadable = [example for example in everything if example.error]
-  kept = [example for example in listed if not example.error]
-  if not kept:
-    raise errors.UserError(
-      f'none of the {len(listed)} pictures can be read, such as '
-      f'"{listed[0].name}"; check config.data.source_dir'
-    )
-  part_of = _parts(builder, kept)
-  examples = kept + [example for example in skipped if not example.error]
-  parts = [part_of.get(id(example), '') for example in examples]
-  counts += collections.Counter(
-    examples=len(kept),
-    unreadable=len(unreadable),
-    no_label=sum(e.years is None and e.gender == schema.UNKNOWN for e in kept),
-    **examples_lib.mark_conflicts(kept),
+  collected = builder.collect()
+  everything = collected.examples + collected.skipped
+  base.read_images(
+    everything, f'{builder.name}: reading', builder.builder_config.max_megapixels
   )
+  kept = [example for example in collected.examples if not example.error]
+  if not kept:
+    base.check_readable(everything)
+    raise errors.UserError('no readable image has a label')
+  part_of = _parts(builder, kept)
+  examples = kept + [example for example in collected.skipped if not example.error]
+  parts = [part_of.get(id(example), '') for example in examples]
   return Audit(
     builder=builder,
     examples=examples,
     parts=parts,
-    unreadable=unreadable,
-    odd_rows=odd_rows.find(builder, listed, skipped),
-    counts=counts,
+    unreadable=[example for example in everything if example.error],
+    odd_rows=[(e.name, reason) for e in everything for reason in e.problems],
+    counts=collected.counts + base.count_read(everything, kept),
+    labels=collected.labels.summary(),
     identical=identical(examples, parts),
     near=_near(bits, examples, parts),
   )
 
 
-def identical(examples: list[examples_lib.Example], parts: list[str]) -> list[Twins]:
-  """Groups byte-identical pictures.
+def identical(examples: list[base.Example], parts: list[str]) -> list[Duplicates]:
+  """Groups byte-identical images.
 
   Args:
     examples: N, with their digests.
@@ -169,12 +160,14 @@ def identical(examples: list[examples_lib.Example], parts: list[str]) -> list[Tw
     The groups of two and more, in the order of their first rows.
   """
   copies = duplicates.identical_groups([example.digest for example in examples])
-  return [_twins(rows, 0, 1.0, examples, parts) for rows in copies if len(rows) > 1]
+  return [
+    _duplicates(rows, 0, 1.0, examples, parts) for rows in copies if len(rows) > 1
+  ]
 
 
-def _near(bits, examples, parts) -> list[Twins]:
-  """Returns all pairs of pictures with other bytes but near hashes."""
-  # One picture of each group is compared; its copies have the same pixels.
+def _near(bits, examples, parts) -> list[Duplicates]:
+  """Returns all pairs of images with other bytes but near hashes."""
+  # One image of each group is compared; its copies have the same pixels.
   copies = duplicates.identical_groups([example.digest for example in examples])
   firsts = [examples[rows[0]] for rows in copies]
   hashes = [int.from_bytes(example.difference, 'big') for example in firsts]
@@ -187,7 +180,7 @@ def _near(bits, examples, parts) -> list[Twins]:
     return []
   alike = duplicates.likeness(np.stack(small), places)
   return [
-    _twins(rows, int(distance), float(similar), examples, parts)
+    _duplicates(rows, int(distance), float(similar), examples, parts)
     for (first, second), distance, similar in zip(pairs, distances, alike, strict=True)
     for rows in itertools.product(copies[first], copies[second])
   ]
@@ -197,7 +190,7 @@ def _thumbnail(example):
   return duplicates.thumbnail(images.decode(example.read()))
 
 
-def _twins(rows, bits, likeness, examples, parts):
+def _duplicates(rows, bits, likeness, examples, parts):
   rows = sorted(rows)
   years = [examples[row].years for row in rows if examples[row].years]
   genders = {examples[row].gender for row in rows} - {schema.UNKNOWN}
@@ -205,7 +198,7 @@ def _twins(rows, bits, likeness, examples, parts):
   if years:
     # Of groups: from the end of one to the beginning of the other.
     gap = max(low for low, _ in years) - min(high for _, high in years)
-  return Twins(
+  return Duplicates(
     rows=tuple(rows),
     bits=bits,
     likeness=likeness,
@@ -241,3 +234,221 @@ def _parts(builder, examples) -> dict[int, str]:
     for atom, group in builder.split_examples(examples).items()
     for example in group
   }
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+  """One row of audit.csv: a image, and what is wrong about it.
+
+  Attributes:
+    kind: unreadable, odd_row, unknown (a label), identical, near_duplicate, or
+      similar_hash (near hashes in different parts, but other pixels).
+    group: number of the group or pair within its kind; '' where it is alone.
+    name: of the image.
+    age: years or a group; '' where unknown.
+    gender: male, female or ''.
+    split: the part in which it lies.
+    distance: bits between the difference hashes of the pair.
+    likeness: of the pair's thumbnails, 1 for the same image.
+    problem: in words.
+  """
+
+  kind: str
+  group: int | str
+  name: str
+  age: str = ''
+  gender: str = ''
+  split: str = ''
+  distance: int | str = ''
+  likeness: float | str = ''
+  problem: str = ''
+
+
+COLUMNS = tuple(field.name for field in dataclasses.fields(Finding))
+
+
+def age_text(example: base.Example) -> str:
+  """Returns years such as `31` or `31.5`, a group such as `25-32`, or ''."""
+  if example.years is None:
+    return ''
+  low, high = example.years
+  return f'{low:g}' if low == high else f'{low:g}-{high:g}'
+
+
+def gender_text(example: base.Example) -> str:
+  """Returns male, female or ''."""
+  known = example.gender != schema.UNKNOWN
+  return schema.GENDERS[example.gender] if known else ''
+
+
+def problem_text(found: Duplicates) -> str:
+  """Describes what is wrong about images that are there twice."""
+  parts = [f'in {" and ".join(found.parts)}'] if found.straddles else []
+  if found.years > 0:
+    parts.append(f'ages {found.years:g} years apart')
+  if found.genders_differ:
+    parts.append('genders differ')
+  return '; '.join(parts)
+
+
+def table(audit: Audit) -> list[Finding]:
+  """Lists everything that was found, the images of a group below each other.
+
+  Args:
+    audit: of a data set.
+  """
+  rows = [
+    Finding('unreadable', '', example.name, problem=example.error)
+    for example in audit.unreadable
+  ]
+  places = {example.name: row for row, example in enumerate(audit.examples)}
+  for name, reason in audit.odd_rows:
+    labels_of = _labelled(audit, places[name]) if name in places else {}
+    problem = audit.builder.reason_text(reason)
+    rows.append(Finding('odd_row', '', name, problem=problem, **labels_of))
+  rows += _unknown(audit)
+  # Those of the same kind that look alike in one part only are no leak and
+  # are other people: thousands of them would hide the rest.
+  by_hash = [t for t in audit.near if t.straddles and not t.is_same]
+  for kind, groups in (
+    ('identical', audit.identical),
+    ('near_duplicate', audit.near_duplicates),
+    ('similar_hash', by_hash),
+  ):
+    for number, found in enumerate(groups, 1):
+      rows += [_of_group(kind, number, found, audit, row) for row in found.rows]
+  return rows
+
+
+def _of_group(kind, number, found, audit, row):
+  return Finding(
+    kind,
+    number,
+    audit.examples[row].name,
+    **_labelled(audit, row),
+    distance=found.bits,
+    likeness=round(found.likeness, 3),
+    problem=problem_text(found),
+  )
+
+
+def _labelled(audit, row):
+  example = audit.examples[row]
+  return {
+    'age': age_text(example),
+    'gender': gender_text(example),
+    'split': audit.parts[row],
+  }
+
+
+def _unknown(audit):
+  """Lists images without a label that others of the data set have."""
+  found = []
+  for what, text in (('age', age_text), ('gender', gender_text)):
+    missing = [
+      row
+      for row, example in enumerate(audit.examples)
+      if audit.parts[row] and not text(example)
+    ]
+    if len(missing) < sum(map(bool, audit.parts)):
+      found += [
+        Finding(
+          'unknown',
+          '',
+          audit.examples[row].name,
+          **_labelled(audit, row),
+          problem=f'no {what}',
+        )
+        for row in missing
+      ]
+  return found
+
+
+def numbers(audit: Audit) -> dict:
+  """Returns the counts of an audit, flat, and the labels of each part.
+
+  Args:
+    audit: of a data set.
+
+  Returns:
+    `counts`, reason -> number; `straddling`, `test and train` -> number of
+    identical groups and near pairs; `parts`, name -> images, and how many
+    have each gender, each age as labelled, and each value of the data's own
+    short columns.
+  """
+  counts = {key: value for key, value in audit.counts.items() if value}
+  # Those worth a line though there is none.
+  counts |= {key: audit.counts[key] for key in ('unreadable', 'no_label')}
+  kept = [e for e, part in zip(audit.examples, audit.parts, strict=True) if part]
+  found = audit.contradicting
+  near = audit.near_duplicates
+  counts |= {
+    'examples_without_age': sum(not age_text(e) for e in kept),
+    'examples_without_gender': sum(not gender_text(e) for e in kept),
+    'contradicting_images': audit.counts['contradicting_images'],
+    'identical_groups': len(audit.identical),
+    'identical_images': sum(len(t.rows) for t in audit.identical),
+    'contradicting_groups': len(found),
+    'contradicting_groups_in_age': sum(t.years > 0 for t in found),
+    'contradicting_groups_in_gender': sum(t.genders_differ for t in found),
+    'near_pairs_by_hash': len(audit.near),
+    'near_pairs': len(near),
+    'near_contradicting_pairs': len(audit.near_contradicting),
+    'straddling_pairs_by_hash': sum(t.straddles for t in audit.near),
+    'straddling_pairs': sum(t.straddles for t in near),
+    'straddling_groups': sum(t.straddles for t in audit.identical),
+  }
+  straddling = collections.Counter(
+    ' and '.join(found.parts) for found in audit.straddling
+  )
+  return {
+    'data': audit.builder.name,
+    'fingerprint': audit.builder.builder_config.name,
+    'counts': counts,
+    'straddling': dict(sorted(straddling.items())),
+    'labels': audit.labels,
+    'parts': count_labels(audit),
+  }
+
+
+def count_labels(audit: Audit) -> dict:
+  """Counts the labels of each part; see numbers."""
+  groups = collections.defaultdict(list)
+  for example, part in zip(audit.examples, audit.parts, strict=True):
+    if part:
+      groups[part].append(example)
+  columns = {'gender': gender_text, 'age': age_text} | {
+    key: lambda example, key=key: _value_text(audit.builder, example, key)
+    for key in short_columns(audit)
+  }
+  return {
+    part: {'images': len(groups[part])}
+    | {
+      key: dict(
+        collections.Counter(text(example) or 'unknown' for example in groups[part])
+      )
+      for key, text in columns.items()
+    }
+    for part in sorted(groups, key=_place)
+  }
+
+
+def _value_text(builder, example, key):
+  value = example.extras[key]
+  if value == schema.UNKNOWN:
+    return ''
+  return str(builder.VALUE_NAMES.get(key, {}).get(value, value))
+
+
+def short_columns(audit: Audit, most: int = 12) -> list[str]:
+  """Names the data's own columns that have between 2 and 12 values."""
+  values = collections.defaultdict(set)
+  for example in audit.examples:
+    for key, value in example.extras.items():
+      values[key].add(value)
+  return [key for key, found in values.items() if 1 < len(found) <= most]
+
+
+def _place(part):
+  order = ('train', 'validation', 'test')
+  return order.index(part) if part in order else len(order), part

@@ -3,7 +3,6 @@
 from agegender_jax.data import images
 from agegender_jax.report import blocks
 from agegender_jax.studies import audit as audit_lib
-from agegender_jax.studies import findings
 
 _PIXELS = 112  # Height and width of a picture on a sheet.
 _MOST_SHOWN = 40  # Groups or pairs on a sheet.
@@ -60,14 +59,14 @@ def straddling(audit, counts, bits):
     f'{by_hash:,} pairs of pictures in any two different parts have hashes at '
     f'most {bits} bits apart. The hash is coarse: of aligned faces many pairs '
     'are other people. Counted here are those whose thumbnails also correlate '
-    f'by at least {audit_lib.SAME_PICTURE:g}. '
+    f'by at least {audit_lib.SAME_IMAGE:g}. '
     'Evaluation leaves out all that the hash finds between train and the '
     'scored part; audit.csv lists the others as similar_hash.'
   )
   found = audit.straddling
   if not found:
     return blocks.section('straddling', title, note) if by_hash else {}
-  parts = findings.numbers(audit)['straddling']
+  parts = audit_lib.numbers(audit)['straddling']
   sheet = _sheet(audit, found, pictures=2)
   return blocks.section(
     'straddling',
@@ -111,8 +110,8 @@ def _picture(example):
 
 
 def _label(example):
-  gender = findings.gender_text(example)[:1].upper()
-  return f'{findings.age_text(example)} {gender}'.strip() or '?'
+  gender = audit_lib.gender_text(example)[:1].upper()
+  return f'{audit_lib.age_text(example)} {gender}'.strip() or '?'
 
 
 def _table(audit, found):
@@ -123,8 +122,8 @@ def _table(audit, found):
       body.append([
         blocks.cell(f'{number}', number),
         blocks.cell(example.name),
-        blocks.cell(findings.age_text(example)),
-        blocks.cell(findings.gender_text(example)),
+        blocks.cell(audit_lib.age_text(example)),
+        blocks.cell(audit_lib.gender_text(example)),
         blocks.cell(audit.parts[row]),
         blocks.cell(f'{twins.bits}', twins.bits),
         blocks.cell(f'{twins.likeness:.3f}', twins.likeness),

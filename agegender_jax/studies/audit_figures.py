@@ -6,7 +6,7 @@ import numpy as np
 
 from agegender_jax import schema
 from agegender_jax.report import plots
-from agegender_jax.studies import findings
+from agegender_jax.studies import audit as audit_lib
 
 
 def years_of(examples) -> np.ndarray:
@@ -25,14 +25,14 @@ def labels(audit, counts: dict) -> list:
 
   Args:
     audit: of a data set.
-    counts: of findings.labels.
+    counts: of audit.count_labels.
   """
   by_part = collections.defaultdict(list)
   by_gender = collections.defaultdict(list)
   for example, part in zip(audit.examples, audit.parts, strict=True):
     if part:
       by_part[part].append(example)
-      by_gender[findings.gender_text(example) or 'unknown'].append(example)
+      by_gender[audit_lib.gender_text(example) or 'unknown'].append(example)
   parts = {part: by_part[part] for part in counts}
   genders = {
     name: by_gender[name] for name in (*schema.GENDERS, 'unknown')

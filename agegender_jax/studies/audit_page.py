@@ -2,22 +2,21 @@
 
 import numpy as np
 
-from agegender_jax.data.datasets import examples as examples_lib
 from agegender_jax.report import blocks, page
 from agegender_jax.studies import audit as audit_lib
-from agegender_jax.studies import audit_duplicates, audit_figures, findings
+from agegender_jax.studies import audit_duplicates, audit_figures
 
 # What the page counts itself, and its texts; {} = bits and years.
 _FOUND = {
   'examples_without_age': 'of the examples without an age',
   'examples_without_gender': 'of the examples without a gender',
   'identical_groups': 'groups of byte-identical pictures',
-  'identical_pictures': 'pictures in those groups',
+  'identical_images': 'pictures in those groups',
   'straddling_groups': 'of those groups lie in different parts',
   'contradicting_groups': 'of those groups contradict in age or gender',
   'contradicting_groups_in_age': 'of those groups contradict in age',
   'contradicting_groups_in_gender': 'of those groups contradict in gender',
-  'contradicting_pictures': 'pictures that an identical one contradicts',
+  'contradicting_images': 'pictures that an identical one contradicts',
   'near_pairs': 'pairs of near-duplicates, hashes at most {bits} bits apart',
   'near_contradicting_pairs': 'of those pairs contradict in gender or by more '
                               'than {years} years',
@@ -37,7 +36,7 @@ def render(audit: audit_lib.Audit, source: str, command: str, bits: int) -> str:
   Returns:
     HTML that holds all it needs.
   """
-  counts = findings.numbers(audit)['counts']
+  counts = audit_lib.numbers(audit)['counts']
   is_drawn = audit.builder.name == 'synthetic'
   default = 'drawn' if is_drawn else "TFDS's own folder"
   return page.render(
@@ -49,7 +48,7 @@ def render(audit: audit_lib.Audit, source: str, command: str, bits: int) -> str:
       ('Terms', audit.builder.LICENCE),
     ],
     found=[
-      _summary(counts, bits),
+      _summary(audit, counts, bits),
       _labels(audit),
       audit_duplicates.contradicting(audit),
       audit_duplicates.near_contradicting(audit),
@@ -60,9 +59,9 @@ def render(audit: audit_lib.Audit, source: str, command: str, bits: int) -> str:
   )
 
 
-def _summary(counts, bits):
+def _summary(audit, counts, bits):
   texts = {
-    key: text for key, text in examples_lib.REASONS.items()
+    key: text for key, text in audit.builder.REASONS.items()
     if key not in _FOUND and key in counts
   }  # fmt: skip
   return blocks.section(
@@ -83,9 +82,9 @@ def _summary(counts, bits):
 
 
 def _labels(audit):
-  found = findings.labels(audit)
+  found = audit_lib.count_labels(audit)
   tables = []
-  for key in ('gender', *findings.short_columns(audit)):
+  for key in ('gender', *audit_lib.short_columns(audit)):
     values = sorted({value for part in found.values() for value in part[key]})
     tables.append(
       blocks.table(
@@ -94,7 +93,7 @@ def _labels(audit):
         [
           [
             blocks.cell(part),
-            blocks.cell(f'{counts["pictures"]:,}', counts['pictures']),
+            blocks.cell(f'{counts["images"]:,}', counts['images']),
             *(
               blocks.cell(f'{number:,}', number)
               for number in (counts[key].get(value, 0) for value in values)
@@ -126,9 +125,9 @@ def _heaping(audit):
 
 
 def _odd(audit):
-  rows = [(name, examples_lib.REASONS[reason]) for name, reason in audit.odd_rows] + [
-    (e.name, f'unreadable: {e.error}') for e in audit.unreadable
-  ]
+  rows = [
+    (name, audit.builder.reason_text(reason)) for name, reason in audit.odd_rows
+  ] + [(e.name, f'unreadable: {e.error}') for e in audit.unreadable]
   if not rows:
     return {}
   return blocks.section(

@@ -63,3 +63,12 @@ def test_thumbnail_leaves_out_the_edges():
   found = duplicates.thumbnail(Image.fromarray(image))
   assert found.shape == (20, 20)
   assert found[2:-2, 2:-2].max() == 40
+
+
+def test_has_duplicate_counts_differing_bits():
+  hashes = np.array([0, 0b1111, 2**63 + 0b1000], np.uint64)
+  others = np.array([2**64 - 1, 0b111], np.uint64)
+  found = duplicates.has_duplicate(hashes, others)  # 3, 1 and 5 bits apart.
+  np.testing.assert_array_equal(found, [True, True, False])
+  found = duplicates.has_duplicate(hashes, others, bits=1)
+  np.testing.assert_array_equal(found, [False, True, False])

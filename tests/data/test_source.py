@@ -233,13 +233,13 @@ import sys
 from agegender_jax.data import images, source
 name, source_dir, data_dir = sys.argv[1:]
 real, count = images.load, 0
-def load(*arguments):
+def load(*arguments, **options):
   global count
   count += 1
   if count == 70:  # The sixty of the preparation and ten of the cache.
     import os, signal
     os.kill(os.getpid(), signal.SIGKILL)
-  return real(*arguments)
+  return real(*arguments, **options)
 images.load = load
 source.open_source('utkface', 'all', source_dir=source_dir,
                     data_dir=data_dir, image_size=16)

@@ -51,12 +51,3 @@ def test_split_of_cuts_at_20_and_30():
   parts = [splits.split_of(value) for value in (0, 19, 20, 29, 30, 99)]
   expected = ['test'] * 2 + ['validation'] * 2 + ['train'] * 2
   assert parts == expected
-
-
-def test_has_twin_counts_differing_bits():
-  hashes = np.array([0, 0b1111, 2**63 + 0b1000], np.uint64)
-  others = np.array([2**64 - 1, 0b111], np.uint64)
-  twins = splits.has_twin(hashes, others)  # 3, 1 and 5 bits apart.
-  np.testing.assert_array_equal(twins, [True, True, False])
-  twins = splits.has_twin(hashes, others, bits=1)
-  np.testing.assert_array_equal(twins, [False, True, False])

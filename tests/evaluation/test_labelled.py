@@ -26,7 +26,7 @@ def workdir(config, tmp_path):
   """What matters here of a finished run."""
   result = tmp_path / 'run'
   config_lib.save_config(config, str(result))
-  found = source.create_builder(config.data).builder_config.name
+  found = source.find_fingerprint(config.data)
   (result / 'data.json').write_text(json.dumps({'fingerprint': found}))
   return str(result)
 
@@ -36,7 +36,7 @@ def test_moved_data_are_the_same(config, workdir, tmp_path, capsys):
   config.data.source_dir = str((tmp_path / 'raw').rename(tmp_path / 'moved'))
   labelled.check_finished_data(config, workdir)
   assert not capsys.readouterr().out
-  assert not (tmp_path / 'data').exists()  # Nothing is prepared for it.
+  assert not (tmp_path / 'data' / 'utkface').exists()  # Nothing is prepared for it.
 
 
 def test_other_data_are_refused(config, workdir, tmp_path):

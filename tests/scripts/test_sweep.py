@@ -155,7 +155,7 @@ def test_a_finished_run_on_other_data_is_refused(path, tmp_path, capsys, monkeyp
     place = tmp_path / 's' / run.folder
     config = sweeps.resolve(run)
     config_lib.save_config(config, str(place))
-    builder = source.create_builder(config.data)
+    (builder,) = source.create_builders(config.data)
     contents = {
       'data.json': {'fingerprint': builder.builder_config.name},
       'scores.json': {'age_mae': 1}, 'run.json': {}, 'report.html': '',

@@ -7,11 +7,9 @@ import faces_on_disk
 import pytest
 
 from agegender_jax import schema
-from agegender_jax.data import source
-from agegender_jax.data.datasets import examples as examples_lib
-from agegender_jax.data.datasets import utkface
+from agegender_jax.data import datasets
+from agegender_jax.data.datasets import base, utkface
 from agegender_jax.studies import audit as audit_lib
-from agegender_jax.studies import findings
 
 name = dirty_faces.name
 
@@ -20,8 +18,8 @@ name = dirty_faces.name
 def audit(tmp_path_factory):
   raw = tmp_path_factory.mktemp('raw')
   dirty_faces.write(raw)
-  builder = source.SOURCES['utkface'](
-    source_dir=str(raw), data_dir=str(tmp_path_factory.mktemp('tfds'))
+  builder = datasets.create_builder(
+    'utkface', source_dir=str(raw), data_dir=str(tmp_path_factory.mktemp('tfds'))
   )
   return audit_lib.audit(builder)
 
@@ -82,7 +80,7 @@ def test_odd_and_unreadable_rows_are_named(audit):
 
 
 def test_numbers(audit):
-  numbers = findings.numbers(audit)
+  numbers = audit_lib.numbers(audit)
   counts = numbers['counts']
   assert counts['identical_groups'] == 3
   assert counts['identical_images'] == 7
@@ -106,7 +104,7 @@ def test_numbers(audit):
 
 
 def test_the_table_says_what_is_wrong(audit):
-  rows = findings.table(audit)
+  rows = audit_lib.table(audit)
   kinds = collections.Counter(row.kind for row in rows)
   assert kinds['identical'] == 7
   assert kinds['unreadable'] == 1
@@ -122,7 +120,7 @@ def test_the_table_says_what_is_wrong(audit):
 
 
 def example(digest, gender=schema.UNKNOWN, interval=None, age=schema.UNKNOWN):
-  found = examples_lib.Example(str(digest), bytes, age, gender)
+  found = base.Example(str(digest), bytes, age, gender)
   found.digest = digest
   found.interval = interval or found.interval
   return found
@@ -163,24 +161,24 @@ def test_a_table_of_own_faces(tmp_path):
     'path,age,gender,camera\n0.jpg,31,m,a\n1.jpg,old,f,b\n2.jpg,,x,a\n'
     'absent.jpg,5,m,b\n'
   )
-  builder = source.SOURCES['folder'](
-    source_dir=str(table), data_dir=str(tmp_path / 'tfds')
+  builder = datasets.create_builder(
+    'folder', source_dir=str(table), data_dir=str(tmp_path / 'tfds')
   )
   audit = audit_lib.audit(builder)
   assert [e.name for e in audit.unreadable] == ['absent.jpg']
   assert audit.odd_rows == [('1.jpg', 'bad_age'), ('2.jpg', 'bad_gender')]
-  assert findings.short_columns(audit) == ['camera']
+  assert audit_lib.short_columns(audit) == ['camera']
 
 
 def utkface_builder(shared, tmp_path):
-  return source.SOURCES['utkface'](
-    source_dir=str(shared / 'data' / 'utkface'), data_dir=str(tmp_path)
+  return datasets.create_builder(
+    'utkface', source_dir=str(shared / 'data' / 'utkface'), data_dir=str(tmp_path)
   )
 
 
 def test_identical_images_of_utkface(shared, tmp_path):
   # Counted apart from this with sha256sum, sort and awk.
-  examples, _ = utkface_builder(shared, tmp_path).collect()
+  examples = utkface_builder(shared, tmp_path).collect().examples
   if len(examples) != 18_991:
     pytest.skip('another copy of UTKFace')
   for each in examples:
@@ -198,7 +196,7 @@ def test_near_duplicates_of_utkface(shared, tmp_path):
   audit = audit_lib.audit(utkface_builder(shared, tmp_path))
   if len(audit.examples) != 18_991:
     pytest.skip('another copy of UTKFace')
-  counts = findings.numbers(audit)['counts']
+  counts = audit_lib.numbers(audit)['counts']
   assert counts['straddling_pairs_by_hash'] == 8504
   # What this code counted, not a truth: the limit was set by eye. The slack is
   # for other versions of Pillow, whose decoders may differ in the last bit.

@@ -48,5 +48,7 @@ def create_builder(name: str, *, source_dir: str = '', **options) -> base.FaceBu
     places = [pathlib.Path('data', name)]
     if os.environ.get('AGEGENDER_DATA'):
       places.insert(0, pathlib.Path(os.environ['AGEGENDER_DATA'], name))
-    source_dir = next((str(place) for place in places if place.expanduser().exists()), '')
+    source_dir = next(
+      (str(place) for place in places if place.expanduser().exists()), ''
+    )
   return DATASETS[name].create(source_dir=source_dir, **options)
