@@ -280,7 +280,8 @@ def prepared_builder(name: str, split: str, **options) -> base.FaceBuilder:
     with cache_lib.exclusive(builder.data_path):
       # Another process may have prepared it while this one waited.
       if not cache_lib.is_whole(builder.data_path):
-        _prepare(builder)
+        shutil.rmtree(builder.data_path, ignore_errors=True)  # Damaged.
+        _prepare(_create_builder(name, **options))
     builder = _create_builder(name, **options)
   summary = builder.info.metadata['labels']
   builder.check_labels(summary)
@@ -298,12 +299,6 @@ def _create_builder(name, *, data_dir, **options):
 def _prepare(builder):
   for leftover in builder.data_path.parent.glob('incomplete.*'):
     shutil.rmtree(leftover)  # Of a run that was killed.
-  if builder.data_path.exists():
-    shutil.rmtree(builder.data_path)  # Damaged.
-    builder = type(builder)(
-      data_dir=builder.data_dir, config=builder.builder_config,
-      file_format='array_record',
-    )  # fmt: skip
   tfds.disable_progress_bar()
   # TFDS prints what it would download; the builder's bar says enough.
   with contextlib.redirect_stdout(io.StringIO()):
