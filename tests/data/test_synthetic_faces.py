@@ -7,9 +7,8 @@ import pytest
 from PIL import Image
 
 from agegender_jax import schema
-from agegender_jax.data.synthetic_faces import canvas as shapes
 from agegender_jax.data.synthetic_faces import faces as faces_lib
-from agegender_jax.data.synthetic_faces import traits
+from agegender_jax.data.synthetic_faces import painting, person
 
 _FACES = 600
 
@@ -25,9 +24,9 @@ def faces():
   return np.stack(images), np.array([face.gender for face in drawn])
 
 
-def _traits(number: int) -> list[traits.Traits]:
+def _traits(number: int) -> list[person.Traits]:
   return [
-    traits.sample_traits(np.random.Generator(np.random.Philox(key=[5, i])))
+    person.sample_traits(np.random.Generator(np.random.Philox(key=[5, i])))
     for i in range(number)
   ]
 
@@ -137,13 +136,13 @@ def test_a_linear_rule_on_pixels_does_not_tell_the_gender(faces):
 
 def test_smooth_curve_passes_through_its_control_points():
   control = np.array([(0.0, 0.0), (1.0, 2.0), (3.0, 1.0), (2.0, -1.0)])
-  closed = shapes.smooth(control)
+  closed = painting.smooth(control)
   np.testing.assert_allclose(closed[::5], control, atol=1e-12)
-  opened = shapes.smooth(control, closed=False)
+  opened = painting.smooth(control, closed=False)
   np.testing.assert_allclose(opened[::5], control, atol=1e-12)
   assert len(closed) == 20 and len(opened) == 16
   # On equally spaced points of a line the curve is that line.
-  line = shapes.smooth([(0, 0), (1, 1), (2, 2), (3, 3)], closed=False)[5:11]
+  line = painting.smooth([(0, 0), (1, 1), (2, 2), (3, 3)], closed=False)[5:11]
   np.testing.assert_allclose(line[:, 0], np.linspace(1, 2, 6), atol=1e-12)
 
 
@@ -152,7 +151,7 @@ def test_project_without_turn_scales_and_shifts():
     'cos_yaw': 1.0, 'sin_yaw': 0.0, 'sin_pitch': 0.0, 'cos_roll': 0.0,
     'sin_roll': 1.0, 'scale': 0.25, 'x': 0.5, 'y': 0.5,
   }  # fmt: skip
-  canvas = shapes.Canvas(Image.new('RGB', (128, 128)), 64, pose)
+  canvas = painting.Canvas(Image.new('RGB', (128, 128)), 64, pose)
   # A quarter turn: x runs down, y runs left; 16 pixels to the unit.
   pixels = canvas.project([(1.0, 0.0), (0.0, 1.0)])
   np.testing.assert_allclose(pixels, [(32, 48), (16, 32)], atol=1e-12)

@@ -1,4 +1,5 @@
 """Faces that are drawn, so that everything runs without a download.
 
-NumPy and Pillow only; `faces` draws, the rest is what a face is made of.
+NumPy and Pillow only: `person` draws who it is, `painting` paints them, `faces`
+takes the photograph.
 """

@@ -1,8 +1,7 @@
 """Procedurally drawn faces: age and gender can be seen, not read off a pixel.
 
 Every face is a function of (seed, index) alone. A person is drawn from
-overlapping traits (synthetic_traits, synthetic_looks), painted on layers
-(synthetic_canvas, synthetic_features, synthetic_marks) and photographed here:
+overlapping traits (person), painted on layers (painting) and photographed here:
 light, blur, noise, colour cast, JPEG.
 """
 
@@ -13,10 +12,7 @@ import typing
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from agegender_jax.data.synthetic_faces import canvas as shapes
-from agegender_jax.data.synthetic_faces import features as features
-from agegender_jax.data.synthetic_faces import marks as marks
-from agegender_jax.data.synthetic_faces import traits as traits_lib
+from agegender_jax.data.synthetic_faces import painting, person
 
 
 class Face(typing.NamedTuple):
@@ -38,7 +34,7 @@ def _background(rng: np.random.Generator, size: int) -> Image.Image:
   pen = ImageDraw.Draw(small)
   for _ in range(rng.integers(6)):
     x, y, w, h = rng.uniform([-20, -20, 4, 4], [64, 64, 40, 60])
-    colour = shapes.ink(base + rng.normal(0, 32, 3))
+    colour = painting.ink(base + rng.normal(0, 32, 3))
     draw = pen.ellipse if rng.random() < 0.3 else pen.rectangle
     draw((x, y, x + w, y + h), fill=colour)
   return small.resize((2 * size, 2 * size), Image.Resampling.BILINEAR)
@@ -57,26 +53,26 @@ def _pose(rng: np.random.Generator) -> dict[str, float]:
   }  # fmt: skip
 
 
-def _paint(rng, traits, size: int, pose: dict) -> shapes.Canvas:
+def _paint(rng, traits, size: int, pose: dict) -> painting.Canvas:
   """Paints a person from the back to the front."""
-  canvas = shapes.Canvas(_background(rng, size), size, pose)
+  canvas = painting.Canvas(_background(rng, size), size, pose)
   cloth = rng.uniform(20, 235, 3)
   jewel = rng.uniform(120, 250, 3) if traits.earrings else None
   brow = np.minimum(traits.hair * 0.8, traits.skin * 0.75)
   gaze, light = rng.normal(0, 0.2), rng.normal()
-  marks.draw_back_hair(canvas, traits, rng)
-  features.draw_body(canvas, traits, cloth)
-  features.draw_head(canvas, traits, jewel)
-  marks.draw_beard(canvas, traits, rng)
-  features.draw_nose(canvas, traits, light)
-  features.draw_mouth(canvas, traits)
-  marks.draw_relief(canvas, traits)
-  marks.draw_wrinkles(canvas, traits, rng)
+  painting.draw_back_hair(canvas, traits, rng)
+  painting.draw_body(canvas, traits, cloth)
+  painting.draw_head(canvas, traits, jewel)
+  painting.draw_beard(canvas, traits, rng)
+  painting.draw_nose(canvas, traits, light)
+  painting.draw_mouth(canvas, traits)
+  painting.draw_relief(canvas, traits)
+  painting.draw_wrinkles(canvas, traits, rng)
   for side in (-1, 1):
-    features.draw_eye(canvas, traits, side, gaze)
-    features.draw_brow(canvas, traits, side, brow)
-  marks.draw_front_hair(canvas, traits, rng)
-  marks.draw_glasses(canvas, traits, rng)
+    painting.draw_eye(canvas, traits, side, gaze)
+    painting.draw_brow(canvas, traits, side, brow)
+  painting.draw_front_hair(canvas, traits, rng)
+  painting.draw_glasses(canvas, traits, rng)
   return canvas
 
 
@@ -140,11 +136,11 @@ def _develop(rng, canvas, traits, size: int, pose: dict) -> np.ndarray:
   relief = np.asarray(relief, np.float32)
   matter = np.asarray(canvas.matter)
   bulge, slope = _light(rng, size, pose)
-  relief = np.where(matter == shapes.SKIN, relief / shapes.NEUTRAL, 1)
-  shade = np.where(matter == shapes.BACKGROUND, 0.9, bulge) * relief
-  shade = shade * (1 + (matter == shapes.SKIN) * _mottle(rng, traits, size))
-  shade = (shade + slope) * lines * np.float32(1 / shapes.NEUTRAL)
-  hair = matter == shapes.HAIR
+  relief = np.where(matter == painting.SKIN, relief / painting.NEUTRAL, 1)
+  shade = np.where(matter == painting.BACKGROUND, 0.9, bulge) * relief
+  shade = shade * (1 + (matter == painting.SKIN) * _mottle(rng, traits, size))
+  shade = (shade + slope) * lines * np.float32(1 / painting.NEUTRAL)
+  hair = matter == painting.HAIR
   spread = np.float32(0.1 + 0.3 * traits.grey * (1 - traits.grey))
   shade = shade * (1 + spread * hair * _strands(rng, traits, size, pose))
   gain = rng.uniform(0.8, 1.15) * (1 + rng.normal(0, 0.05, 3))
@@ -174,7 +170,7 @@ def draw_face(seed: int, index: int, size: int = 128) -> Face:
     Face.
   """
   rng = np.random.Generator(np.random.Philox(key=[seed, index]))
-  traits = traits_lib.sample_traits(rng)
+  traits = person.sample_traits(rng)
   # Before the drawing, which draws more numbers for a larger picture.
   quality = int(rng.integers(60, 96))
   pose = _pose(rng)
