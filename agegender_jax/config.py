@@ -144,6 +144,9 @@ def default_config() -> config_dict.ConfigDict:
   train.select = 'best'  # Which checkpoint is scored on test: best or last.
   train.restore_step = 0  # Which step --mode=evaluate restores; 0 = select's.
   train.bootstrap_samples = 1000  # Resamples for the 95 % intervals.
+  # A step whose loss or gradients are not finite: stop, or skip its update.
+  train.on_nonfinite = 'stop'
+  train.max_skipped_steps = 10  # How many in a row; one more stops the run.
   train.num_faces = 20  # Test faces kept for the report.
   return config.lock()
 
@@ -155,6 +158,14 @@ _FREE_FIELDS = (
   'data.source_dir', 'data.data_dir', 'data.cache', 'data.num_workers',
   'data.eval_split', 'data.calibration_split', 'train.eval_batch_size',
   'train.restore_step', 'train.cpu_devices',
+)  # fmt: skip
+# Fields that extend a run or change what it prints: a resumed run takes the new
+# values and says so. None of them changes the numbers of the steps before.
+LENGTH_FIELDS = ('train.num_epochs', 'train.num_steps', 'train.patience_evaluations')
+_EXTENDING_FIELDS = (
+  *LENGTH_FIELDS, 'train.on_nonfinite', 'train.max_skipped_steps',
+  'train.eval_every_epochs', 'train.eval_every_steps', 'train.log_every_steps',
+  'train.bootstrap_samples', 'train.num_faces',
 )  # fmt: skip
 # Fields that make a network what it is, so that evaluation must keep them.
 _NETWORK_FIELDS = (
@@ -261,36 +272,44 @@ def check_cpu_devices(workdir: str, count: int) -> None:
     )
 
 
+def check_resume(config: config_dict.ConfigDict, workdir: str) -> list[str] | None:
+  """Compares a configuration with that of the run which began in the workdir.
+
+  Returns:
+    The fields that extend the run, as `name was X, is Y`; None in a workdir in
+    which no training began.
+
+  Raises:
+    errors.UserError: fields differ that a run keeps.
+  """
+  # metrics.jsonl is there from the first step on. Of a finished run the
+  # checkpoints may have been deleted.
+  patterns = ('metrics.jsonl', 'checkpoints.json', 'checkpoints/[0-9]*', 'run.json')
+  folder = pathlib.Path(workdir)
+  if not any(path for pattern in patterns for path in folder.glob(pattern)):
+    return None
+  own = load_config(workdir)
+  free = {*_FREE_FIELDS, *_EXTENDING_FIELDS}
+  changed = _differences(own, config, [k for k in flatten(config) if k not in free])
+  if changed:
+    raise errors.UserError(
+      f'workdir "{workdir}" holds a run of another configuration: '
+      f'{"; ".join(changed)}; choose another --workdir'
+    )
+  return _differences(own, config, _EXTENDING_FIELDS)
+
+
 def save_config(
   config: config_dict.ConfigDict, workdir: str, recipe: str = '', cpu_devices: int = 0
 ) -> None:
-  """Saves the configuration and the versions of the libraries, once.
-
-  Where a run has checkpoints or is finished, its own file stays and is
-  compared.
+  """Saves the configuration and the versions of the libraries.
 
   Args:
     config: the resolved configuration.
     workdir: output folder.
     recipe: the recipe's path and argument, for the record.
     cpu_devices: for how many devices the run takes the CPU, for a resumed one.
-
-  Raises:
-    errors.UserError: the folder holds a run of another configuration.
   """
-  path = config_path(workdir)
-  # Of a finished run the checkpoints may have been deleted.
-  if (path.parent / 'run.json').exists() or any(
-    (path.parent / 'checkpoints').glob('[0-9]*')
-  ):
-    fields = [k for k in flatten(config) if k not in _FREE_FIELDS]
-    changed = _differences(load_config(workdir), config, fields)
-    if changed:
-      raise errors.UserError(
-        f'workdir "{workdir}" holds a run of another configuration: '
-        f'{"; ".join(changed)}; choose another --workdir'
-      )
-    return
   versions = {}
   for name in ('agegender_jax', 'jax', 'flax', 'optax', 'orbax-checkpoint',
                'grain', 'tensorflow-datasets', 'numpy'):  # fmt: skip
@@ -304,6 +323,7 @@ def save_config(
     'cpu_devices': cpu_devices,
     'versions': versions,
   }
+  path = config_path(workdir)
   path.parent.mkdir(parents=True, exist_ok=True)
   files.write_whole(path, json.dumps(content, indent=2) + '\n')
 

@@ -1,18 +1,17 @@
 """The command line: flags, then one call."""
 
 import argparse
-import errno
 import os
 import pathlib
 import re
-import sys
+import threading
 
 from absl import app, flags
 from ml_collections import config_flags
 
 from agegender_jax import config as config_lib
-from agegender_jax import errors, recipes
-from agegender_jax.runtime import process
+from agegender_jax import errors, files, recipes
+from agegender_jax.runtime import process, stop
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'Recipe, configs/NAME.py[:key=value,...]; outside training '
@@ -34,17 +33,18 @@ _OUTPUT = flags.DEFINE_string(
 )  # fmt: skip
 
 
-_FIXABLE = (
-  errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EEXIST,
-  errno.ENOTDIR, errno.EISDIR, errno.ENOENT,
-)  # fmt: skip
-
-
 def _fail(message) -> None:
   """Ends with status 2 and one line on stderr."""
   text = ' '.join(str(message).split())
-  print(f'error: {text}', file=sys.stderr, flush=True)
-  sys.exit(2)
+  process.leave(2, f'error: {text}')
+
+
+def _fail_in_thread(caught) -> None:
+  """Ends with status 2 where a library's thread meets a full disk."""
+  line = files.fixable_error(caught.exc_value)
+  if line:
+    _fail(line)
+  threading.__excepthook__(caught)
 
 
 def _parse_flags(argv):
@@ -152,18 +152,21 @@ def main(argv) -> None:
 
       images = [os.path.expanduser(path) for path in _IMAGES.value]
       predict.predict(config, workdir, images, output or 'predictions.csv')
+    process.flush_stdout()
   except errors.UserError as error:
     _fail(error)
-  except OSError as error:
-    # Such as a full disk: the user can fix the place that they named.
-    if error.errno not in _FIXABLE or not error.filename:
+  except Exception as error:
+    line = files.fixable_error(error)  # Such as a full disk.
+    if line is None:
       raise
-    _fail(f'{error.filename}: {error.strerror}')
+    _fail(line)
 
 
 def run() -> None:
   """Entry point of the console script and of `python -m`."""
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+  threading.excepthook = _fail_in_thread
+  stop.STOP.listen()
   app.run(main, flags_parser=_parse_flags)
 
 

@@ -158,9 +158,9 @@ def check_finished(run: sweeps.Run, folder: pathlib.Path) -> str:
 
   try:
     config = sweeps.resolve(run)
-    config_lib.save_config(config, str(folder))
+    changed = config_lib.check_resume(config, str(folder))
     labelled.check_finished_data(config, str(folder))
-    return ''
+    return '; '.join(changed or [])
   except errors.UserError as error:
     return str(error)
 

@@ -62,17 +62,22 @@ def test_saved_config_comes_back(tmp_path):
   assert config_lib.flatten(loaded) == config_lib.flatten(config)
 
 
-def test_another_config_is_refused_and_named(tmp_path):
+@pytest.mark.parametrize('begun', ['metrics.jsonl', 'checkpoints.json', 'run.json'])
+def test_another_config_is_refused_once_training_began(tmp_path, begun):
   config = config_lib.default_config()
   config_lib.save_config(config, str(tmp_path))
-  config.optimizer.learning_rate = 0.4  # Mended before the first checkpoint.
+  config.optimizer.learning_rate = 0.4  # Corrected before training began.
+  assert config_lib.check_resume(config, str(tmp_path)) is None
   config_lib.save_config(config, str(tmp_path))
-  (tmp_path / 'checkpoints' / '10').mkdir(parents=True)
+  (tmp_path / begun).write_text('{}')
   config.data.num_workers = 1  # Changes no number.
-  config_lib.save_config(config, str(tmp_path))
+  assert config_lib.check_resume(config, str(tmp_path)) == []
+  config.train.num_epochs = 20.0
+  extended = config_lib.check_resume(config, str(tmp_path))
+  assert extended == ['train.num_epochs was 10.0, is 20.0']
   config.optimizer.learning_rate = 0.5
   with pytest.raises(errors.UserError, match='optimizer.learning_rate was'):
-    config_lib.save_config(config, str(tmp_path))
+    config_lib.check_resume(config, str(tmp_path))
 
 
 def test_recipes_build_and_only_override():
@@ -108,17 +113,6 @@ def test_only_a_network_of_groups_keeps_its_groups(tmp_path, kind, is_refused):
     config_lib.check_network(config, str(tmp_path))
 
 
-def test_a_finished_run_keeps_its_config_without_checkpoints(tmp_path):
-  config = config_lib.default_config()
-  config_lib.save_config(config, str(tmp_path))
-  (tmp_path / 'run.json').write_text('{}')
-  before = (tmp_path / 'config.json').read_text()
-  config.optimizer.learning_rate = 0.5
-  with pytest.raises(errors.UserError, match='optimizer.learning_rate was'):
-    config_lib.save_config(config, str(tmp_path))
-  assert (tmp_path / 'config.json').read_text() == before
-
-
 def test_a_resumed_run_keeps_its_number_of_cpu_devices(tmp_path):
   config = config_lib.default_config()
   assert config_lib.saved_cpu_devices(str(tmp_path)) == 0
@@ -132,4 +126,4 @@ def test_a_resumed_run_keeps_its_number_of_cpu_devices(tmp_path):
   (tmp_path / 'checkpoints' / '1').mkdir(parents=True)
   config = config_lib.default_config()
   config.train.cpu_devices = 1
-  config_lib.save_config(config, str(tmp_path))
+  assert config_lib.check_resume(config, str(tmp_path)) == []

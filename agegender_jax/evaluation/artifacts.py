@@ -2,7 +2,9 @@
 
 import csv
 import json
+import os
 import pathlib
+from typing import Any
 
 import numpy as np
 
@@ -91,7 +93,10 @@ def _write_predictions(path, table, source):
     unknown = value == schema.UNKNOWN and not column.endswith('_pred')
     return '' if unknown or not np.isfinite(value) else f'{value:.6g}'
 
-  with path.open('w', newline='') as file:
+  with (
+    files.whole(path) as temporary,
+    temporary.open('w', newline='', encoding='utf-8') as file,
+  ):
     writer = csv.writer(file)
     twin = ['twin'] if 'twin' in table else []
     writer.writerow((*schema.PREDICTION_COLUMNS, *source.extras, *twin))
@@ -160,10 +165,14 @@ def _write_faces(path, table, source, count):
   arrays = {}
   for kind, rows in kinds.items():
     arrays[f'{kind}images'], arrays[f'{kind}row'] = source.gather(rows), rows
-  np.savez_compressed(path, **arrays)
+  with files.whole(path) as temporary, temporary.open('wb') as file:
+    np.savez_compressed(file, **arrays)
 
 
 LAST_FILES = ('run.json', 'report.html')
+SCORED_FILES = (
+  'scores.json', 'details.json', 'predictions.csv', 'faces.npz', 'saliency.npz',
+)  # fmt: skip
 
 
 def is_finished(folder: pathlib.Path) -> bool:
@@ -191,3 +200,39 @@ def read_metrics(workdir: str) -> list[dict]:
         'remove that line'
       ) from None
   return rows
+
+
+def read_json(path: str | os.PathLike) -> Any:
+  """Reads a JSON file that a run wrote.
+
+  Raises:
+    errors.UserError: it is absent or damaged.
+  """
+  try:
+    return json.loads(pathlib.Path(path).read_text())
+  except FileNotFoundError:
+    raise errors.UserError(f'{path} is absent: bring it back') from None
+  except ValueError as error:
+    raise errors.UserError(f'{path} is damaged ({error}): bring it back') from None
+
+
+def keep_scores(workdir: str, config) -> pathlib.Path:
+  """Copies a finished run's scores to `eval/`, before it is trained on.
+
+  Args:
+    workdir: of the run; it is no longer finished then.
+    config: of the run.
+
+  Returns:
+    The folder that they are in.
+  """
+  folder = pathlib.Path(workdir)
+  step = read_json(folder / 'scores.json')['step']
+  kept = folder / 'eval' / f'{config.data.name}_{config.data.test_split}_{step}'
+  kept.mkdir(parents=True, exist_ok=True)
+  for name in SCORED_FILES:
+    if (folder / name).exists():
+      files.write_whole(kept / name, (folder / name).read_bytes())
+  for name in LAST_FILES:
+    (folder / name).unlink(missing_ok=True)
+  return kept

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
+from agegender_jax import files
 from agegender_jax.models import preprocessing, tasks
 from agegender_jax.runtime import devices
 
@@ -152,9 +153,7 @@ def write_saliency(network, variables, source, folder) -> None:
   )
   found = explain(network, devices.unreplicate(variables), image)
   if found:
-    np.savez_compressed(
-      pathlib.Path(folder) / 'saliency.npz',
-      images=image,
-      row=rows,
-      **{name: np.asarray(heat, np.float16) for name, heat in found.items()},
-    )
+    arrays = {name: np.asarray(heat, np.float16) for name, heat in found.items()}
+    path = pathlib.Path(folder) / 'saliency.npz'
+    with files.whole(path) as temporary, temporary.open('wb') as file:
+      np.savez_compressed(file, images=image, row=rows, **arrays)

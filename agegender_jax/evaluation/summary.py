@@ -37,7 +37,7 @@ def summarise_labels(labels) -> dict:
 def fingerprint(workdir: str) -> str | None:
   """Returns the fingerprint of the data that a run trained on."""
   path = pathlib.Path(workdir) / 'data.json'
-  return json.loads(path.read_text()).get('fingerprint') if path.exists() else None
+  return artifacts.read_json(path).get('fingerprint') if path.exists() else None
 
 
 def check_same_data(workdir: str, source) -> None:
@@ -198,7 +198,7 @@ def _speed(workdir: str, images_per_second: float, dtype: str) -> dict:
   path = pathlib.Path(workdir) / 'layers.json'
   if not path.exists():
     return {}
-  rows = json.loads(path.read_text())
+  rows = artifacts.read_json(path)
   forward, training = (
     sum(row[key] for row in rows) for key in ('flops', 'train_flops')
   )

@@ -129,6 +129,7 @@ class Checkpoints:
     }
     items = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
     items[RECORD] = ocp.args.JsonSave({**record, 'digest': _digest_json(record)})
+    _ignore_late_results()
     if self._writer is None:
       self._writer = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
     self._is_saving = True
@@ -207,7 +208,7 @@ class Checkpoints:
     try:
       yield
     except DamagedError as error:
-      whole = ', '.join(str(k) for k in self.steps() if not self._damage(k)) or 'none'
+      whole = ', '.join(str(k) for k in self.steps() if not self.damage(k)) or 'none'
       raise DamagedError(
         f'{error}; whole are: {whole}; bring it back, or choose another by '
         '--config.train.restore_step=STEP'
@@ -217,7 +218,7 @@ class Checkpoints:
     expected = self._record(step)['leaves'][item]
     if target is not None:
       target = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), target)
-    _ignore_late_reads()
+    _ignore_late_results()
     try:
       with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
         args = ocp.args.StandardRestore(target)
@@ -235,7 +236,7 @@ class Checkpoints:
       f'the checkpoint of step {step} in {self._folder} is damaged ({reason})'
     )
 
-  def _damage(self, step):
+  def damage(self, step):
     """Returns what is wrong with a checkpoint, None for nothing."""
     try:
       for item in (VARIABLES, OPTIMIZER):
@@ -253,7 +254,7 @@ class Checkpoints:
       errors.UserError: none is whole.
     """
     steps = self.steps()
-    damage = {step: self._damage(step) for step in steps}
+    damage = {step: self.damage(step) for step in steps}
     whole = [step for step in steps if damage[step] is None]
     if steps and not whole:
       raise errors.UserError(
@@ -302,8 +303,8 @@ def _leaves(tree) -> dict[str, list]:
 
 
 @functools.cache
-def _ignore_late_reads() -> None:
-  """Silences reads that end after the first failure of a restore was raised.
+def _ignore_late_results() -> None:
+  """Silences reads and writes that end after the first failure was raised.
 
   TensorStore reports them to an event loop that Orbax has closed by then.
   """

@@ -180,7 +180,7 @@ def leave(status: int, line: str) -> None:
   for child in multiprocessing.active_children():
     child.kill()
   # The main thread may hold the lock of stdout, in a pipe that nobody reads.
-  flush = threading.Thread(target=flush_stdout, daemon=True)
+  flush = threading.Thread(target=_flush_quietly, daemon=True)
   flush.start()
   flush.join(1)
   with contextlib.suppress(OSError):
@@ -188,12 +188,20 @@ def leave(status: int, line: str) -> None:
   os._exit(status)
 
 
-def flush_stdout() -> None:
-  """Flushes stdout; where that fails, drops what is left of the output.
+def _flush_quietly():
+  with contextlib.suppress(OSError, ValueError):
+    flush_stdout()
 
-  Python would do it at its end, with a traceback and a status of its own.
+
+def flush_stdout() -> None:
+  """Flushes stdout now: at its end Python would add a traceback to a failure.
+
+  Raises:
+    OSError: it is a file on a full disk; a pipe that nobody reads is no error.
   """
   try:
     sys.stdout.flush()
-  except (OSError, ValueError):
-    sys.stdout = open(os.devnull, 'w')
+  except OSError as error:
+    sys.stdout = open(os.devnull, 'w')  # noqa: SIM115
+    if not isinstance(error, BrokenPipeError):
+      raise

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from agegender_jax import config as config_lib
-from agegender_jax import errors
+from agegender_jax import errors, files
+from agegender_jax.evaluation import artifacts
 from agegender_jax.inference import predictor
 from agegender_jax.models import parameter_groups, pretrained
 
@@ -37,7 +38,7 @@ def initialise(config, state, workdir: str):
   else:
     origin, variables = _from_file(config, state.variables, source, excuse)
   path = pathlib.Path(workdir) / 'init.json'
-  path.write_text(json.dumps(origin, indent=2) + '\n')
+  files.write_whole(path, json.dumps(origin, indent=2) + '\n')
   print(f'weights from {source}')
   variables = jax.tree.map(jnp.asarray, variables)
   return state.replace(params=variables['params'], batch_stats=variables['batch_stats'])
@@ -82,7 +83,7 @@ def _from_run(config, variables, source, excuse):
 def _terms(source):
   """Returns the data and licence that a run was trained on."""
   path = pathlib.Path(source) / 'data.json'
-  data = json.loads(path.read_text()) if path.exists() else {}
+  data = artifacts.read_json(path) if path.exists() else {}
   return {key: data[key] for key in ('name', 'licence') if data.get(key)}
 
 

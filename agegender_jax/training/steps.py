@@ -144,6 +144,7 @@ def create_train_step(
   augment_fn: Callable,
   normalize_fn: Callable,
   is_frozen: Callable[[str], bool] = lambda path: False,
+  skips_nonfinite: bool = False,
 ) -> Callable:
   """Creates the train step of a run.
 
@@ -155,6 +156,8 @@ def create_train_step(
     normalize_fn: image in [0, 255] -> the network's input.
     is_frozen: path of a parameter -> True if it stays; no gradient of such a
       parameter is computed.
+    skips_nonfinite: leave out the update of a step whose loss or gradients are
+      not finite, count it as `skipped`, and leave it out of the other metrics.
 
   Returns:
     A pure function of state, batch (the device's shard) and key of the run,
@@ -191,16 +194,28 @@ def create_train_step(
     sums = batch_sums(train_tasks, logits, batch)
     loss, parts, gradients, sums = devices.psum((loss, parts, gradients, sums))
     changes, opt_state = optimizer.update(gradients, state.opt_state, trained)
-    trained = optax.apply_updates(trained, changes)
+    updated = optax.apply_updates(trained, changes)
+    batch_stats = updates.get('batch_stats', {})
     losses = {'loss': loss, **{f'{name}_loss': part for name, part in parts.items()}}
     report = sums | {name: (loss, jnp.ones_like(loss)) for name, loss in losses.items()}
+    report = {name: jnp.stack(pair) for name, pair in report.items()}
+    if skips_nonfinite:
+      values = jax.tree.leaves((loss, gradients))
+      is_finite = jnp.stack([jnp.isfinite(value).all() for value in values]).all()
+      nothing = jax.tree.map(jnp.zeros_like, report)
+      updated, opt_state, batch_stats, report = jax.tree.map(
+        lambda new, old: jnp.where(is_finite, new, old),
+        (updated, opt_state, batch_stats, report),
+        (trained, state.opt_state, state.batch_stats, nothing),
+      )
+      report['skipped'] = jnp.stack([1.0 - is_finite, 1.0])
     state = TrainState(
       step=state.step + 1,
-      params=parameter_groups.join(trained, frozen),
-      batch_stats=updates.get('batch_stats', {}),
+      params=parameter_groups.join(updated, frozen),
+      batch_stats=batch_stats,
       opt_state=opt_state,
     )
-    return state, {name: jnp.stack(pair) for name, pair in report.items()}
+    return state, report
 
   return train_step
 

@@ -1,5 +1,6 @@
 """Trains a network, keeps the best, scores it (`--mode=train`)."""
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -26,7 +27,7 @@ from agegender_jax.evaluation import (
 )
 from agegender_jax.inference import predictor
 from agegender_jax.models import parameter_groups
-from agegender_jax.runtime import checkpoint, devices
+from agegender_jax.runtime import checkpoint, devices, lock, stop
 from agegender_jax.scoring import calibration
 from agegender_jax.training import (
   augment,
@@ -37,6 +38,7 @@ from agegender_jax.training import (
   steps,
 )
 
+ON_NONFINITE = ('stop', 'skip')
 # Of a device's memory, what the images may take; the rest is for training.
 _LARGEST_SHARE = 0.7
 
@@ -87,6 +89,7 @@ def create_run(config, network: predictor.Predictor, num_examples: int) -> Run:
     ),
     network.normalize_fn,
     network.is_frozen,
+    skips_nonfinite=config.train.on_nonfinite == 'skip',
   )
   train_steps = devices.pmap_train_steps(steps.create_train_steps(train_step))
   return Run(durations, schedule, state, train_steps)
@@ -113,6 +116,32 @@ def check_finite(
         f'the {name} is {loss} at step {step}; {kept} kept; lower '
         'optimizer.learning_rate or set optimizer.clip_norm'
       )
+
+
+def count_skipped(in_a_row: int, is_skipped, limit: int, last_step: int) -> int:
+  """Counts the steps that were skipped one after the other.
+
+  Args:
+    in_a_row: those that end before the first of these steps.
+    is_skipped: [steps], 1 where the update was left out.
+    limit: how many are allowed.
+    last_step: the step of the last one.
+
+  Returns:
+    Those that end with the last step.
+
+  Raises:
+    errors.UserError: there are more than `limit`.
+  """
+  for offset, flag in enumerate(is_skipped):
+    in_a_row = in_a_row + 1 if flag else 0
+    if in_a_row > limit:
+      step = last_step - len(is_skipped) + 1 + offset
+      raise errors.UserError(
+        f'loss or gradients were not finite in {in_a_row} steps in a row, up to step '
+        f'{step}: lower optimizer.learning_rate or set optimizer.clip_norm'
+      )
+  return in_a_row
 
 
 def load_images(source: source_lib.Source) -> jax.Array:
@@ -151,6 +180,10 @@ class Trainer:
     devices.check_batch_size('train.batch_size', config.train.batch_size)
     self.network = predictor.Predictor(config)
     self.ranking = predictor.create_ranking(config, self.network.tasks)
+    if config.train.on_nonfinite not in ON_NONFINITE:
+      raise errors.unknown(
+        'train.on_nonfinite', config.train.on_nonfinite, ON_NONFINITE
+      )
     if config.train.restore_step:
       raise errors.UserError('train.restore_step is for --mode=evaluate')
     open_split = functools.cache(functools.partial(labelled.open_split, config))
@@ -188,7 +221,7 @@ class Trainer:
     start = checkpoints.latest_step() or 0
     if start:
       state = checkpoints.restore(start, state)
-      print(f'resumed at step {start} of {durations.total}')
+      print(f'resumed at step {start} of {durations.total}', flush=True)
       if self._is_patience_spent(start):
         return
     state = devices.replicate(state)
@@ -197,8 +230,13 @@ class Trainer:
     images, batches = self._open_batches(calls)
     log = logging.Logger(self.workdir, start, durations.total)
     meter = logging.Meter(start)
-    compiled, since_evaluation = set(), []
+    compiled, since_evaluation, skipped = set(), [], 0
+    if start and checkpoints.record(start)['pending']:  # Stopped by a signal.
+      pending = checkpoints.record(start)['pending']
+      since_evaluation = [{k: np.array([pair]) for k, pair in pending.items()}]
+    deferral = contextlib.ExitStack()
     try:
+      deferral.enter_context(stop.STOP.deferred())
       for call in calls:
         clock = time.monotonic()
         batch = devices.shard_steps(next(batches), len(call))
@@ -208,16 +246,25 @@ class Trainer:
           compiled.add(len(call))
           jax.block_until_ready(state)
           clock = time.monotonic()
-        state, report = self.run.train_steps(state, images, batch, key)
+        with stop.STOP.at_once() if is_new else contextlib.nullcontext():
+          state, report = self.run.train_steps(state, images, batch, key)
         compiling = time.monotonic() - clock if is_new else 0.0
         meter.add(report, waited, compiling)
         step, evaluates = call.stop, call.stop in durations.evaluations
-        if not evaluates and step - meter.step < config.train.log_every_steps:
+        is_stopped = bool(stop.STOP.requested)
+        is_due = step - meter.step >= config.train.log_every_steps
+        if not (evaluates or is_stopped or is_due):
           continue
         reports, times = meter.end(step)
         losses = [float(loss) for report in reports for loss in report['loss'][:, 0]]
         check_finite('loss', losses, step, checkpoints)
+        if 'skipped' in reports[0]:
+          flags = [flag for report in reports for flag in report['skipped'][:, 0]]
+          limit = config.train.max_skipped_steps
+          skipped = count_skipped(skipped, flags, limit, step)
         since_evaluation += reports
+        if is_stopped and not evaluates:
+          self._leave(state, since_evaluation, checkpoints, log)
         scalars = self._scalars(
           step, since_evaluation if evaluates else reports, times, flops_per_image
         )
@@ -230,14 +277,33 @@ class Trainer:
         if evaluates:
           since_evaluation.clear()
           checkpoints.save(devices.unreplicate(state), scalars)
+          if stop.STOP.requested:
+            self._leave(None, [], checkpoints, log)
           if self._is_patience_spent(step):
             print(f'early stopping after step {step}')
             break
           meter.restart(step)
     finally:
+      deferral.close()
       batches.close()
       log.close()
       checkpoints.wait()
+
+  def _leave(self, state, reports, checkpoints, log) -> None:
+    """Saves a state, unless it is None, and ends the process, as a signal asks."""
+    with stop.STOP.saving():
+      if state is not None:
+        pending = {
+          name: np.concatenate([report[name] for report in reports])
+          .sum(axis=0, dtype=np.float64)
+          .tolist()
+          for name in reports[0]
+        }
+        checkpoints.save(devices.unreplicate(state), {}, pending)
+      checkpoints.wait()
+      log.close()
+      step = checkpoints.latest_step()
+    stop.STOP.leave(stop.STOP.requested, f' at step {step}, which is saved')
 
   def _open_batches(self, calls):
     """Returns the images that stay on the devices, or None, and the batches."""
@@ -334,17 +400,38 @@ def train_and_evaluate(config, workdir: str, recipe: str = '') -> None:
   Raises:
     errors.UserError: anything that the user can fix, in one line.
   """
-  config_lib.save_config(config, workdir, recipe, devices.cpu_count())
-  if artifacts.is_finished(pathlib.Path(workdir)):
+  stop.STOP.advice = 'run the same command again to go on'
+  with lock.hold(workdir):
+    _train_and_evaluate(config, workdir, recipe)
+
+
+def _train_and_evaluate(config, workdir, recipe):
+  changed = config_lib.check_resume(config, workdir)
+  is_finished = artifacts.is_finished(pathlib.Path(workdir))
+  extends = any(name.split()[0] in config_lib.LENGTH_FIELDS for name in changed or [])
+  if is_finished and not extends:
     labelled.check_finished_data(config, workdir)
     print(f'workdir "{workdir}" holds this run, finished: nothing to do')
     return
+  own = config_lib.load_config(workdir) if changed else config
+  if changed is None:
+    config_lib.save_config(config, workdir, recipe, devices.cpu_count())
+  else:
+    config_lib.check_cpu_devices(workdir, devices.cpu_count())
   trainer = Trainer(config, workdir)
   state = trainer.run.state
   checkpoints = checkpoint.Checkpoints(workdir, trainer.ranking)
   try:
-    if checkpoints.latest_step():
-      config_lib.check_cpu_devices(workdir, devices.cpu_count())
+    checkpoints.set_damaged_aside()
+    latest = checkpoints.latest_step()
+    _check_begun(workdir, latest, is_finished)
+    if changed:
+      _extend(trainer, own, latest or 0, changed)
+      if is_finished:
+        kept = artifacts.keep_scores(workdir, own)
+        print(f'the scores so far are kept in {kept}')
+      config_lib.save_config(config, workdir, recipe, devices.cpu_count())
+    if latest:
       summary.check_same_data(workdir, trainer.splits['train'])
     else:
       summary.write_data_summary(config, workdir, trainer.splits)
@@ -358,3 +445,47 @@ def train_and_evaluate(config, workdir: str, recipe: str = '') -> None:
   finally:
     checkpoints.close()
   trainer.finish(variables, step)
+
+
+def _check_begun(workdir: str, latest: int | None, is_finished: bool) -> None:
+  """Raises errors.UserError if a run had checkpoints and has none now."""
+  rows = artifacts.read_metrics(workdir)
+  evaluated = [row for row in rows if any(k.startswith('validation/') for k in row)]
+  # Recorded before they are saved, in the background: two may have no checkpoint.
+  if latest is None and (is_finished or len(evaluated) > 2):
+    raise errors.UserError(
+      f'the run in "{workdir}" had begun, but {workdir}/checkpoints is gone or empty: '
+      'bring it back, or choose another --workdir'
+    )
+
+
+def _extend(trainer: Trainer, own, latest: int, changed: list[str]) -> None:
+  """Prints how a resumed run goes on otherwise than it began.
+
+  Args:
+    trainer: of the new configuration.
+    own: the configuration so far.
+    latest: the step from which it goes on.
+    changed: see config.check_resume.
+
+  Raises:
+    errors.UserError: it stands beyond the new end.
+  """
+  config, durations = trainer.config, trainer.run.durations
+  if latest > durations.total:
+    raise errors.UserError(
+      f'the run stands at step {latest}, beyond the end that is asked for '
+      f'({durations.total}): {"; ".join(changed)}'
+    )
+  print(
+    f'the run goes on from step {latest} of {durations.total}: {"; ".join(changed)}'
+  )
+  before = schedules.create_durations(own.train, len(trainer.splits['train']))
+  if config.optimizer.schedule == 'cosine' and before.total != durations.total:
+    old = schedules.create_schedule(own.optimizer, before)
+    print(
+      f'the cosine now ends at step {durations.total} instead of {before.total}: the '
+      f'learning rate of the next step is {float(trainer.run.schedule(latest)):.3g} '
+      f'instead of {float(old(latest)):.3g}, so the result is not that of one run of '
+      'this length'
+    )

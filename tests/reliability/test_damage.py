@@ -152,3 +152,11 @@ def test_a_damaged_index_and_a_file_in_place_of_the_folder(workdir):
   (workdir / 'checkpoints').write_text('')
   with pytest.raises(errors.UserError, match='is not a folder'):
     open_at(workdir)
+
+
+def test_skipped_steps_in_a_row_end_a_run():
+  from agegender_jax.training import trainer
+
+  assert trainer.count_skipped(1, [1, 0, 1, 1], 2, 10) == 2
+  with pytest.raises(errors.UserError, match='3 steps in a row, up to step 8'):
+    trainer.count_skipped(1, [1, 1, 0, 0], 2, 10)

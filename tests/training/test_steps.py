@@ -43,6 +43,7 @@ class Bench:
   strengths: augment.Strengths = augment.Strengths(flip=True)
   freeze: str = ''
   optimizer: optax.GradientTransformation | None = None
+  skips_nonfinite: bool = False
 
   def __post_init__(self):
     config = config_lib.default_config()
@@ -63,6 +64,7 @@ class Bench:
       augment.create_augment(self.strengths),
       preprocessing.create_normalize('unit'),
       is_frozen,
+      skips_nonfinite=self.skips_nonfinite,
     )
 
     def counted(*args):
@@ -367,3 +369,22 @@ def test_sums_without_any_label_are_zero():
   unknown = metric_batch(gender=jnp.full(4, -1))
   logits = {'gender': jnp.ones((4, 1))}
   assert sums_of(logits, unknown, gender='binary') == {'gender_accuracy': (0, 0)}
+
+
+def test_a_step_that_is_not_finite_changes_nothing_but_the_step():
+  bench = Bench(2, skips_nonfinite=True)
+  before, report = bench.run(batch_of())
+  assert report['skipped'][0].tolist() == [0, 1]
+  bad = batch_of(seed=1)
+  bad['age'][0] = np.nan
+  after, report = bench.run(bad)
+  assert report['skipped'][0].tolist() == [1, 1]
+  assert not report['loss'][0].any() and not report['age_mae'][0].any()
+  assert after.step[0] == 2
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    (after.variables, after.opt_state),
+    (before.variables, before.opt_state),
+  )
+  good, report = bench.run(batch_of(seed=2))
+  assert report['skipped'][0, 0] == 0 and np.isfinite(report['loss'][0]).all()
