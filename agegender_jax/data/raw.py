@@ -401,18 +401,25 @@ def digest_files(named: dict[str, str], cache: pathlib.Path) -> dict[str, str]:
   except (OSError, ValueError):
     kept = {}
 
-  def digest(item):
-    name, path = item
+  found = {}
+  for name, path in named.items():
     try:
-      stamp = stamp_of(path)
-      if kept.get(name, [])[:3] == stamp:
-        return name, kept[name]
-      return name, [*stamp, hashlib.sha256(read_file(path)).hexdigest()]
+      found[name] = [*stamp_of(path), '']
     except (OSError, ValueError):
-      return name, [0, 0, 0, '']
+      found[name] = [0, 0, 0, '']
+    if kept.get(name, [])[:3] == found[name][:3]:
+      found[name] = kept[name]
+  changed = [name for name, value in found.items() if value[0] and not value[3]]
 
-  with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-    found = dict(pool.map(digest, named.items()))
+  def digest(name):
+    try:
+      found[name][3] = hashlib.sha256(read_file(named[name])).hexdigest()
+    except OSError:
+      pass
+
+  if changed:
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+      list(pool.map(digest, changed))
   # What changed just now may change again within one tick of the clock.
   recent = time.time_ns() - 2_000_000_000
   settled = {k: v for k, v in found.items() if v[3] and max(v[1:3]) < recent}
