@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from agegender_jax import errors, files, schema, scoring
-from agegender_jax.scoring import coverage
+from agegender_jax.scoring import calibration
 
 
 def write_results(
@@ -55,8 +55,8 @@ def details(table, extras, age_groups: str, num_samples: int, fitted=None) -> di
     scoring.details with, in `calibration`: `fitted`, what the table was
     calibrated with, {} for nothing; `gender` -> bins `raw` and `calibrated`;
     `gender_scores` -> likewise expected calibration error, Brier score and
-    negative log-likelihood; `intervals`, see coverage.measure, by its groups
-    and by `predicted age`.
+    negative log-likelihood; `intervals`, see calibration.coverage, by its groups,
+    by `predicted age` (bins of the calibration) and by `predicted decade`.
   """
   names = schema.age_group_names(age_groups)
   result = scoring.details(table, extras, names, num_samples)
@@ -77,10 +77,11 @@ def details(table, extras, age_groups: str, num_samples: int, fitted=None) -> di
       }
   if fitted['age'] and 'age_pred' in table:
     columns = scoring.split_groups(table, extras, names)
-    columns['predicted age'] = coverage.predicted_age_bins(
+    columns['predicted age'] = calibration.predicted_age_bins(
       fitted['age'], table['age_pred']
     )
-    section['intervals'] = coverage.measure(
+    columns['predicted decade'] = calibration.predicted_decades(table['age_pred'])
+    section['intervals'] = calibration.coverage(
       fitted['age'], table['age'], table['age_pred'], columns
     )
   return result

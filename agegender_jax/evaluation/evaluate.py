@@ -8,7 +8,7 @@ import numpy as np
 from agegender_jax import config as config_lib
 from agegender_jax import errors, scoring
 from agegender_jax.data import duplicates
-from agegender_jax.evaluation import artifacts, grad_cam, held_out, labelled, summary
+from agegender_jax.evaluation import artifacts, grad_cam, labelled, summary
 from agegender_jax.inference import predictor
 from agegender_jax.scoring import calibration
 
@@ -32,8 +32,8 @@ def score_step(
     source: the split's.
     split: its name.
     step: of the variables.
-    train_hashes: uint64 [M], difference hashes of the training pictures; with
-      them, `<score>_without_twins` leaves out pictures at most 3 bits from
+    train_hashes: uint64 [M], difference hashes of the training images; with
+      them, `<score>_without_twins` leaves out images at most 3 bits from
       one of these.
     fitted: see calibration.fit; None without one.
 
@@ -41,7 +41,7 @@ def score_step(
     The scores, and the table of `labelled.predict_split` behind them; with a
     calibration its gender_prob is the calibrated one, gender_raw the
     network's own, and age_low and age_high (years) are there; with hashes
-    `twin` is 1 where the second score leaves the picture out.
+    `twin` is 1 where the second score leaves the image out.
   """
   if not len(source):
     raise errors.UserError(f'split "{split}" has no examples to score')
@@ -74,6 +74,125 @@ def score_step(
   return scores, table
 
 
+def _share_images(source, other) -> bool:
+  """Returns True if two splits have an image in common."""
+  return source.fingerprint == other.fingerprint and not set(source.names).isdisjoint(
+    other.names
+  )
+
+
+def open_calibration_set(config, train, scored):
+  """Opens the images that calibrate a run.
+
+  Args:
+    config: the run's configuration.
+    train: source of the images trained on.
+    scored: source of those to be scored.
+
+  Returns:
+    Source of data.calibration_split, else of data.validation_split, and its
+    name. The source is None, and a line is printed, if there is no such image
+    or if the validation split itself is trained on or scored.
+
+  Raises:
+    errors.UserError: data.calibration_split is trained on or scored.
+  """
+  asked = config.data.calibration_split
+  split = asked or config.data.validation_split
+  try:
+    source = labelled.open_split(config, split)
+  except errors.EmptySplitError:
+    print(f'no calibration: split "{split}" holds no image')
+    return None, split
+  for what, other in (('trained on', train), ('scored', scored)):
+    if not _share_images(source, other):
+      continue
+    if asked:
+      raise errors.UserError(
+        f'data.calibration_split = "{split}" has images that are {what}: '
+        'name a split that is held out of both, or leave it empty'
+      )
+    print(
+      f'no calibration: data.validation_split = "{split}" has images that '
+      f'are {what}; data.calibration_split can name another split'
+    )
+    return None, split
+  return source, split
+
+
+def calibrate(config, workdir: str, network, variables, step: int, source, split: str):
+  """Fits a calibration and stores it with the run.
+
+  That of another step, by train.restore_step, is not stored.
+
+  Args:
+    config: the run's configuration.
+    workdir: output folder of the run.
+    network: see predictor.
+    variables: replicated over the devices.
+    step: of the variables.
+    source: of the calibration set, None for none.
+    split: its name.
+
+  Returns:
+    calibration.fit's dict with what it was fitted on: `step`, `data`, `split`,
+    `fingerprint`, `oversample`. None without images.
+  """
+  if source is None:
+    return None
+  table = labelled.predict_split(network, variables, source, config.data.age_groups)
+  fitted = {
+    'step': step,
+    'data': config.data.name,
+    'split': split,
+    'fingerprint': source.fingerprint,
+    'oversample': config.data.oversample,
+    **calibration.fit(table),
+  }
+  print(calibration.describe(fitted, table))
+  if not config.train.restore_step:
+    calibration.write(calibration.path(config, workdir), fitted)
+  return fitted
+
+
+def _find_calibration(config, workdir, network, variables, step, train, scored):
+  """Returns the run's calibration for the images to be scored, None for none.
+
+  It is the stored one if that is of this step and of the split asked for. A
+  split that is asked for otherwise is fitted and stored. `train` is None where
+  the scored images are of other data than the run's.
+  """
+  place = calibration.path(config, workdir)
+  stored = calibration.read(place)
+  asked = config.data.calibration_split
+  if train is None and asked:
+    if asked != config_lib.load_config(workdir).data.calibration_split:
+      raise errors.UserError(
+        f'data.calibration_split = "{asked}" needs the data that the run '
+        'trained on, and other data are scored: leave it out, and the '
+        "run's calibration is used as it is"
+      )
+    asked = ''
+  if stored and stored['step'] == step and asked in ('', stored['split']):
+    if stored['fingerprint'] == scored.fingerprint and _share_images(
+      labelled.open_split(config, stored['split']), scored
+    ):
+      print(
+        f'no calibration: {place.name} was fitted on images of '
+        f'"{stored["split"]}", which are scored now'
+      )
+      return None
+    return stored
+  if asked:
+    found = open_calibration_set(config, train, scored)
+    return calibrate(config, workdir, network, variables, step, *found)
+  print(
+    f'no calibration: {place} is {"of another step" if stored else "absent"}; '
+    "on the run's own data --config.data.calibration_split=NAME fits it"
+  )
+  return None
+
+
 def evaluate(config, workdir: str) -> dict:
   """Scores `data.eval_split` with the run's network (`--mode=evaluate`).
 
@@ -96,17 +215,15 @@ def evaluate(config, workdir: str) -> dict:
   source = labelled.open_split(config, split)
   own, train = config, None
   if summary.fingerprint(workdir) == source.fingerprint:
-    # UTKFace's pictures may be read as a `folder` now: the same pictures, but
+    # UTKFace's images may be read as a `folder` now: the same images, but
     # the run's splits are those of the name that it read them under.
     own = config.copy_and_resolve_references()
     own.data.name = config_lib.load_config(workdir).data.name
     train = labelled.open_split(own, own.data.train_split)
-  fitted = held_out.find_calibration(
-    own, workdir, network, variables, step, train, source
-  )
+  fitted = _find_calibration(own, workdir, network, variables, step, train, source)
   trained_on = len(set(source.names) & set(train.names)) if train else 0
   if trained_on:
-    print(f'{trained_on} of the {len(source)} pictures were trained on')
+    print(f'{trained_on} of the {len(source)} images were trained on')
   scores, table = score_step(
     config,
     network,

@@ -1,20 +1,27 @@
 """How sure a prediction is: age intervals and gender probabilities.
 
-Fitted on held-out pictures, neither trained on nor scored. Ages get
-split-conformal intervals (Vovk, Gammerman & Shafer 2005; Lei et al. 2018):
-of exchangeable pictures at least the level's share lies within, whatever the
-network. Mondrian conformal prediction (Vovk 2005, section 4.5) makes that so
-within each bin of predicted age and the width follow the error there.
+One rule: fitted on one named split whose images are neither trained on nor
+scored, stored with the run as calibration.json, and used or absent. Training
+fits it at its end; `--mode=evaluate --config.data.calibration_split=NAME` fits
+it on another split.
+
+Ages get split-conformal intervals (Vovk, Gammerman & Shafer 2005; Lei et al.
+2018): of exchangeable images at least the level's share lies within, whatever
+the network. Mondrian conformal prediction (Vovk 2005, section 4.5) makes that
+so within each bin of predicted age, and the width follows the error there.
 Probabilities of gender get one temperature (Guo et al. 2017).
 """
 
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
-import scipy
+import scipy.optimize
+import scipy.special
+import scipy.stats
 
 from agegender_jax import config as config_lib
 from agegender_jax import errors as errors_lib
@@ -138,26 +145,46 @@ def fit_gender(gender: np.ndarray, logit: np.ndarray) -> dict | None:
   }
 
 
-def fit(table: Mapping[str, np.ndarray]) -> dict:
+def fit(table: Mapping[str, np.ndarray]) -> dict[str, Any]:
   """Fits what a table's columns allow.
 
   Args:
-    table: columns [N] of held-out pictures: the labels `age`, `gender` and,
+    table: columns [N] of held-out images: the labels `age`, `gender` and,
       as far as the network gives them, `age_pred` and `gender_logit`.
 
   Returns:
     `num_examples`, `age` as `fit_ages` returns it, `gender` as `fit_gender`
     does; either is None where it cannot be fitted.
   """
-  return {
-    'num_examples': len(table['age']),
-    'age': (fit_ages(table['age'], table['age_pred']) if 'age_pred' in table else None),
-    'gender': (
-      fit_gender(table['gender'], table['gender_logit'])
-      if 'gender_logit' in table
-      else None
-    ),
-  }
+  age = gender = None
+  if 'age_pred' in table:
+    age = fit_ages(table['age'], table['age_pred'])
+  if 'gender_logit' in table:
+    gender = fit_gender(table['gender'], table['gender_logit'])
+  return {'num_examples': len(table['age']), 'age': age, 'gender': gender}
+
+
+def describe(fitted: Mapping, table: Mapping[str, np.ndarray]) -> str:
+  """Returns in one line what was fitted, and why the rest was not."""
+  parts = []
+  if fitted['age']:
+    half = np.asarray(fitted['age']['levels'][str(SHOWN_LEVEL)])
+    parts.append(
+      f'{SHOWN_LEVEL:.0%} age intervals of +-{half.min():.1f} to {half.max():.1f} '
+      f'years in {len(half)} bins of predicted age'
+    )
+  elif 'age_pred' in table:
+    parts.append('no age intervals, too few known ages')
+  elif 'age_group_pred' in table:
+    parts.append('no age intervals, a network of groups gives no years')
+  if fitted['gender']:
+    parts.append(f'gender at temperature {fitted["gender"]["temperature"]:.2f}')
+  elif 'gender_prob' in table:
+    parts.append('gender as it is, since none or all of them are wrong')
+  return (
+    f'calibrated on {fitted["num_examples"]} images of '
+    f'"{fitted["split"]}": {"; ".join(parts)}'
+  )
 
 
 def apply(fitted: Mapping, columns: Mapping[str, np.ndarray]) -> dict:
@@ -180,6 +207,79 @@ def apply(fitted: Mapping, columns: Mapping[str, np.ndarray]) -> dict:
     temperature = fitted['gender']['temperature']
     logit = np.asarray(columns['gender_logit'], np.float64)
     result['gender_prob'] = scipy.special.expit(logit / temperature)
+  return result
+
+
+def predicted_age_bins(
+  fitted: Mapping, age_pred: np.ndarray
+) -> list[tuple[str, np.ndarray]]:
+  """Lists the bins of predicted age that each have intervals of their own.
+
+  Args:
+    fitted: see `fit_ages`.
+    age_pred: float [N], years.
+
+  Returns:
+    (name, such as `24.1 to 29.0`, bool [N]) of each bin.
+  """
+  edges = [f'{edge:.1f}' for edge in fitted['edges']]
+  names = ['all']
+  if edges:
+    between = map('{} to {}'.format, edges, edges[1:])
+    names = [f'below {edges[0]}', *between, f'from {edges[-1]}']
+  rows = np.searchsorted(fitted['edges'], age_pred, side='right')
+  return [(name, rows == row) for row, name in enumerate(names)]
+
+
+def predicted_decades(age_pred: np.ndarray) -> list[tuple[str, np.ndarray]]:
+  """Lists the decades of predicted age: (name, bool [N]) of each.
+
+  Args:
+    age_pred: float [N], years.
+  """
+  rows = metrics.age_bin(np.maximum(age_pred, 0.0))
+  return [(name, rows == row) for row, name in enumerate(metrics.age_bin_names())]
+
+
+def coverage(
+  fitted: Mapping,
+  age: np.ndarray,
+  age_pred: np.ndarray,
+  columns: Mapping[str, Sequence[tuple[str, np.ndarray]]],
+) -> list[dict]:
+  """Measures how often the intervals hold the true age, and how wide they are.
+
+  Args:
+    fitted: see `fit_ages`.
+    age: float [N], years; UNKNOWN is left out.
+    age_pred: float [N], years.
+    columns: name -> (group's name, bool [N]) of each group.
+
+  Returns:
+    For each level a row of all examples, then one per group that has any:
+    `level`, `column` and `group` ('' of all), `count`, `coverage` with the
+    bounds `low` and `high` of its 95 % interval (Wilson 1927) and the mean
+    `width`, years.
+  """
+  known = age != schema.UNKNOWN
+  parts = [('', '', known)]
+  for column, groups in columns.items():
+    parts += [(column, name, known & chosen) for name, chosen in groups]
+  result = []
+  for level in LEVELS:
+    low, high = age_interval(fitted, age_pred, level)
+    inside = (low <= age) & (age <= high)
+    for column, group, rows in parts:
+      count, hits = int(rows.sum()), int(inside[rows].sum())
+      if not count:
+        continue
+      bounds = scipy.stats.binomtest(hits, count).proportion_ci(method='wilson')
+      result.append({
+        'level': level, 'column': column, 'group': group, 'count': count,
+        'coverage': hits / count,
+        'low': float(bounds.low), 'high': float(bounds.high),
+        'width': float((high - low)[rows].mean()),
+      })  # fmt: skip
   return result
 
 

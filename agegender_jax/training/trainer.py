@@ -21,14 +21,12 @@ from agegender_jax.evaluation import (
   artifacts,
   evaluate,
   grad_cam,
-  held_out,
   labelled,
   summary,
 )
 from agegender_jax.inference import predictor
 from agegender_jax.models import parameter_groups
 from agegender_jax.runtime import checkpoint, devices, lock, stop
-from agegender_jax.scoring import calibration
 from agegender_jax.training import (
   augment,
   initialise,
@@ -198,7 +196,7 @@ class Trainer:
         )
     labelled.check_labels(config, self.network.tasks, self.splits, self.ranking)
     # Opened before the long work: what is wrong with it is said at once.
-    self.held_out = held_out.open_held_out(
+    self.calibration_set = evaluate.open_calibration_set(
       config, self.splits['train'], self.splits['test']
     )
     epoch_size = pipeline.create_order(config, self.splits['train']).epoch_size
@@ -365,9 +363,9 @@ class Trainer:
     num_parameters = sum(leaf.size for leaf in jax.tree.leaves(variables['params']))
     variables = devices.replicate(variables)
     test = self.splits['test']
-    fitted = held_out.calibrate(config, network, variables, step, *self.held_out)
-    if fitted:
-      calibration.write(calibration.path(config, workdir), fitted)
+    fitted = evaluate.calibrate(
+      config, workdir, network, variables, step, *self.calibration_set
+    )
     scores, table = evaluate.score_step(
       config,
       network,

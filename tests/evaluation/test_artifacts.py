@@ -77,7 +77,15 @@ def test_details_hold_reliability_before_and_after_and_every_interval():
     nll = fitted['gender'][key]
     assert scores[kind]['gender_nll'] == pytest.approx(nll, rel=1e-3)
   ways = {row['column'] for row in found['intervals']}
-  assert ways == {'', 'gender', 'age', 'gender x age', 'race', 'predicted age'}
+  assert ways == {
+    '',
+    'gender',
+    'age',
+    'gender x age',
+    'race',
+    'predicted age',
+    'predicted decade',
+  }
   overall = {r['level']: r for r in found['intervals'] if not r['column']}
   # Fitted on the very examples: the quantile's rank, over their number.
   bins = len(fitted['age']['counts'])

@@ -9,7 +9,7 @@ import pytest
 
 from agegender_jax import config as config_lib
 from agegender_jax import schema
-from agegender_jax.evaluation import evaluate, grad_cam, held_out, labelled
+from agegender_jax.evaluation import evaluate, grad_cam, labelled
 from agegender_jax.inference import predictor
 
 NETWORK = types.SimpleNamespace(
@@ -73,15 +73,16 @@ def test_pictures_trained_on_are_known_under_either_name_of_the_data(run):
 def test_a_calibration_is_of_the_splits_of_the_run_s_own_data(run):
   run.config.data.name = 'folder'
   run.config.data.eval_split = 'test'
-  run.config.data.validation_split = 'rest_validation'
   found = []
 
-  def open_held_out(config, train, scored):
+  def open_calibration_set(config, train, scored):
     found.append((config.data.name, len(train), len(scored)))
     return None, ''
 
+  run.config.data.calibration_split = 'rest_validation'
+
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(held_out, 'open_held_out', open_held_out)
+    patch.setattr(evaluate, 'open_calibration_set', open_calibration_set)
     evaluate.evaluate(run.config, run.workdir)
   ((name, train, scored),) = found
   assert name == 'utkface' and train + scored == 60

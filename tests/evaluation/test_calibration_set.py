@@ -5,7 +5,7 @@ import pytest
 
 from agegender_jax import config as config_lib
 from agegender_jax import errors
-from agegender_jax.evaluation import held_out, labelled
+from agegender_jax.evaluation import evaluate, labelled
 from agegender_jax.scoring import calibration
 
 
@@ -40,35 +40,37 @@ def run(tmp_path, monkeypatch):
 
   fits = []
 
-  def calibrate(config, network, variables, step, source, split):
-    if source is None:
-      return None
-    fits.append(split)
-    return {
-      'step': step, 'split': split, 'fingerprint': source.fingerprint,
-      'number': len(fits),
-    }  # fmt: skip
+  def fit(table):
+    fits.append(table['split'])
+    return {'number': len(fits)}
 
   monkeypatch.setattr(labelled, 'open_split', open_split)
-  monkeypatch.setattr(held_out, 'calibrate', calibrate)
+  # The source of a split stands for what is predicted on it.
+  monkeypatch.setattr(
+    labelled, 'predict_split', lambda network, variables, source, groups: {
+      'split': next(k for k, v in SPLITS.items() if v is source)
+    },
+  )  # fmt: skip
+  monkeypatch.setattr(calibration, 'fit', fit)
+  monkeypatch.setattr(calibration, 'describe', lambda *args: 'calibrated')
   return types.SimpleNamespace(config=config, workdir=str(tmp_path), fits=fits)
 
 
 def find(run, step, scored, train='train'):
   train = SPLITS[train] if train else None
-  return held_out.find_calibration(
+  return evaluate._find_calibration(
     run.config, run.workdir, None, None, step, train, scored
   )
 
 
 def test_the_validation_split_calibrates_unless_it_is_scored(run, capsys):
   config = run.config
-  found = held_out.open_held_out(config, SPLITS['train'], SPLITS['test'])
+  found = evaluate.open_calibration_set(config, SPLITS['train'], SPLITS['test'])
   assert found == (SPLITS['validation'], 'validation')
   assert capsys.readouterr().out == ''
   # Also where it is but a part of what is scored.
   scored = source('d', 'e')
-  assert held_out.open_held_out(config, SPLITS['train'], scored)[0] is None
+  assert evaluate.open_calibration_set(config, SPLITS['train'], scored)[0] is None
   lines = capsys.readouterr().out.splitlines()
   assert len(lines) == 1 and 'data.calibration_split' in lines[0]
 
@@ -77,26 +79,32 @@ def test_a_split_asked_for_must_be_neither_trained_on_nor_scored(run):
   for split, word in [('train', 'trained on'), ('test', 'scored')]:
     run.config.data.calibration_split = split
     with pytest.raises(errors.UserError, match=f'"{split}".* are {word}'):
-      held_out.open_held_out(run.config, SPLITS['train'], SPLITS['test'])
+      evaluate.open_calibration_set(run.config, SPLITS['train'], SPLITS['test'])
   run.config.data.calibration_split = 'rest'
-  found = held_out.open_held_out(run.config, SPLITS['train'], SPLITS['test'])
+  found = evaluate.open_calibration_set(run.config, SPLITS['train'], SPLITS['test'])
   assert found == (SPLITS['rest'], 'rest')
 
 
 def test_an_empty_split_calibrates_nothing(run, capsys):
   run.config.data.calibration_split = 'empty'
-  found = held_out.open_held_out(run.config, SPLITS['train'], SPLITS['test'])
+  found = evaluate.open_calibration_set(run.config, SPLITS['train'], SPLITS['test'])
   assert found == (None, 'empty')
-  assert '"empty" holds no picture' in capsys.readouterr().out
+  assert '"empty" holds no image' in capsys.readouterr().out
 
 
-def test_pictures_of_other_data_may_have_the_same_names():
-  assert held_out.are_shared(source('a'), source('a', 'b'))
-  assert not held_out.are_shared(source('a'), source('a', fingerprint='g'))
+def test_images_of_other_data_may_have_the_same_names():
+  assert evaluate._share_images(source('a'), source('a', 'b'))
+  assert not evaluate._share_images(source('a'), source('a', fingerprint='g'))
 
 
-def test_a_calibration_is_stored_and_taken_again(run):
-  first = find(run, 7, SPLITS['test'])
+def train(run):
+  """What training does at its end."""
+  found = evaluate.open_calibration_set(run.config, SPLITS['train'], SPLITS['test'])
+  return evaluate.calibrate(run.config, run.workdir, None, None, 7, *found)
+
+
+def test_the_stored_calibration_is_used(run):
+  first = train(run)
   assert first['number'] == 1 and run.fits == ['validation']
   assert calibration.read(f'{run.workdir}/calibration.json') == first
   assert find(run, 7, SPLITS['test']) == first
@@ -106,8 +114,8 @@ def test_a_calibration_is_stored_and_taken_again(run):
   assert run.fits == ['validation']
 
 
-def test_another_split_is_fitted_anew_and_then_taken(run):
-  find(run, 7, SPLITS['test'])
+def test_another_split_is_fitted_and_then_used(run):
+  train(run)
   run.config.data.calibration_split = 'rest'
   assert find(run, 7, SPLITS['test'])['split'] == 'rest'
   run.config.data.calibration_split = ''
@@ -115,28 +123,31 @@ def test_another_split_is_fitted_anew_and_then_taken(run):
   assert run.fits == ['validation', 'rest']
 
 
-def test_another_step_is_fitted_but_not_stored(run):
-  stored = find(run, 7, SPLITS['test'])
+def test_another_step_has_none_unless_a_split_is_asked_for(run, capsys):
+  stored = train(run)
   run.config.train.restore_step = 5
+  assert find(run, 5, SPLITS['test']) is None
+  assert 'of another step' in capsys.readouterr().out
+  run.config.data.calibration_split = 'rest'
   assert find(run, 5, SPLITS['test'])['step'] == 5
   assert calibration.read(f'{run.workdir}/calibration.json') == stored
-  run.config.train.restore_step = 0  # The run went on.
-  assert find(run, 9, SPLITS['test'])['step'] == 9
-  assert calibration.read(f'{run.workdir}/calibration.json')['step'] == 9
 
 
-def test_over_sampling_has_a_calibration_of_its_own(run):
-  plain = find(run, 7, SPLITS['test'])
+def test_over_sampling_has_a_calibration_of_its_own(run, capsys):
+  plain = train(run)
   run.config.data.oversample = True
   assert calibration.variant(run.config, run.workdir) == '_oversample'
+  assert find(run, 7, SPLITS['test']) is None
+  assert 'calibration_oversample.json is absent' in capsys.readouterr().out
+  run.config.data.calibration_split = 'rest'
   assert find(run, 7, SPLITS['test'])['number'] == 2
   assert find(run, 7, SPLITS['test'])['number'] == 2
-  run.config.data.oversample = False
+  run.config.data.update({'oversample': False, 'calibration_split': ''})
   assert find(run, 7, SPLITS['test']) == plain
 
 
-def test_pictures_that_calibrated_are_not_scored_with_it(run, capsys):
-  find(run, 7, SPLITS['test'])
+def test_images_that_calibrated_are_not_scored_with_it(run, capsys):
+  train(run)
   assert find(run, 7, SPLITS['validation_part']) is None
   out = capsys.readouterr().out
   assert 'calibration.json' in out and 'are scored now' in out
@@ -144,12 +155,12 @@ def test_pictures_that_calibrated_are_not_scored_with_it(run, capsys):
 
 def test_other_data_without_a_stored_calibration_get_none(run, capsys):
   assert find(run, 7, source('z', fingerprint='other'), train=None) is None
-  assert 'own data first' in capsys.readouterr().out and not run.fits
+  assert 'is absent' in capsys.readouterr().out and not run.fits
 
 
 def test_a_split_asked_for_on_other_data_is_refused(run):
   other = source('z', fingerprint='other')
-  stored = find(run, 7, SPLITS['test'])
+  stored = train(run)
   # Also one that the run's data and these may both have.
   for split in ('rest', 'validation'):
     run.config.data.calibration_split = split
@@ -171,5 +182,5 @@ def test_a_split_asked_for_on_other_data_is_refused(run):
 )
 def test_what_could_not_be_fitted_is_said(columns, words):
   fitted = {'num_examples': 4, 'split': 'x', 'age': None, 'gender': None}
-  line = held_out.describe(fitted, dict.fromkeys(columns, np.zeros(4)))
+  line = calibration.describe(fitted, dict.fromkeys(columns, np.zeros(4)))
   assert words in line and '\n' not in line
