@@ -22,10 +22,13 @@ _WORKDIR = flags.DEFINE_multi_string(
   'for report A,B,... compares, and so does the flag given several times.',
 )  # fmt: skip
 _MODE = flags.DEFINE_enum(
-  'mode', 'train', ['train', 'evaluate', 'predict', 'report'], 'What to do.'
+  'mode', 'train', ['train', 'evaluate', 'predict', 'report', 'score'], 'What to do.'
 )
 _IMAGES = flags.DEFINE_multi_string(
   'images', [], 'For predict: a file, folder or glob; repeatable.'
+)
+_PREDICTIONS = flags.DEFINE_string(
+  'predictions', '', 'For score: a CSV of predictions of config.data.eval_split.'
 )
 _OUTPUT = flags.DEFINE_string(
   'output', None, 'For predict (./predictions.csv) and comparisons '
@@ -147,6 +150,12 @@ def main(argv) -> None:
       from agegender_jax.evaluation import evaluate
 
       evaluate.evaluate(config, workdir)
+    elif mode == 'score':
+      from agegender_jax import report
+      from agegender_jax.evaluation import score_file
+
+      score_file.score_file(config, workdir, _PREDICTIONS.value)
+      print(f'report: {report.write_report(workdir)}')
     else:
       from agegender_jax.inference import predict
 

@@ -141,7 +141,8 @@ def contradictory_rows(table, count: int) -> np.ndarray:
   if 'gender_prob' in table:
     probability, gender = table['gender_prob'], table['gender']
     wrong = (probability > 0.5) != (gender == schema.FEMALE)
-    found = np.flatnonzero(wrong & (gender != schema.UNKNOWN))
+    wrong &= np.isfinite(probability) & (gender != schema.UNKNOWN)
+    found = np.flatnonzero(wrong)
     sure = np.abs(probability[found] - 0.5)
     rows += found[np.argsort(-sure, kind='stable')].tolist()
   if 'age_low' in table:

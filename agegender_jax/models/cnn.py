@@ -58,7 +58,7 @@ def _conv(module, x, features, name, train):
   del train
   conv = module.conv(features, (3, 3), dtype=module.dtype,
                      kernel_init=KERNEL_INIT, name=name)  # fmt: skip
-  return layers.relu(conv(_as_map(x, name)))
+  return layers.Relu(name=f'{name}_relu')(conv(_as_map(x, name)))
 
 
 def _dense(module, x, features, name, train):

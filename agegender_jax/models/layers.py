@@ -199,6 +199,14 @@ def _relu_backward(y, g):
 relu.defvjp(_relu_forward, _relu_backward)
 
 
+class Relu(nn.Module):
+  """`relu` of a map as a module: Grad-CAM intercepts it by its name."""
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Returns `relu` of x."""
+    return relu(x)
+
+
 class BatchNorm(nn.Module):
   """Batch normalisation with the momentum and epsilon of torch's BatchNorm2d.
 

@@ -101,7 +101,7 @@ class LeviHassner(nn.Module):
         kernel_init=self.kernel_init,
         name=f'conv{row}',
       )(x)
-      x = _max_pool_ceil(layers.relu(x))
+      x = _max_pool_ceil(layers.Relu(name=f'conv{row}_relu')(x))
       if row in self.lrn_after:
         x = layers.local_response_norm(x, size=5, alpha=1e-4, beta=0.75, k=1.0)
     x = x.transpose(0, 3, 1, 2).reshape(x.shape[0], -1)

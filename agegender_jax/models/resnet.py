@@ -212,7 +212,7 @@ def _add_shortcut(block, x, y, conv, norm):
         x = nn.avg_pool(x, (2, 2), (2, 2), 'SAME', count_include_pad=False)
     x = conv(y.shape[-1], (1, 1), strides, 'VALID', name=f'downsample_{row}')(x)
     x = norm(name=f'downsample_{row + 1}')(x)
-  return layers.relu(y + x)
+  return layers.Relu(name='relu')(y + x)
 
 
 ResNet18 = functools.partial(ResNet, stage_sizes=(2, 2, 2, 2), block=BasicBlock)

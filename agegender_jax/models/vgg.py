@@ -76,7 +76,7 @@ class VGG(nn.Module):
         if self.batch_norm:
           norm = self.norm(dtype=self.dtype, name=f'features_{index + 1}')
           x = norm(x, use_running_average=not train)
-        x = layers.relu(x)
+        x = layers.Relu(name=f'features_{index}_relu')(x)
         index += 3 if self.batch_norm else 2
       x = layers.max_pool(x, (2, 2), (2, 2), 'VALID')
       index += 1
