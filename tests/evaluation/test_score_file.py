@@ -2,6 +2,7 @@
 
 import csv
 import json
+import pathlib
 
 import faces_on_disk
 import numpy as np
@@ -107,7 +108,7 @@ def test_scores_predictions_and_report_are_written(tmp_path):
   assert json.loads((workdir / 'scores.json').read_text()) == scores
   with (workdir / 'predictions.csv').open() as file:
     assert len(list(csv.DictReader(file))) == 60
-  assert 'Age error' in open(report.write_report(str(workdir))).read()
+  assert 'Age error' in pathlib.Path(report.write_report(str(workdir))).read_text()
   (workdir / 'checkpoints').mkdir()
   with pytest.raises(errors.UserError, match='holds a training run'):
     score_file.score_file(config, str(workdir), path)
