@@ -121,8 +121,8 @@ def main(argv) -> None:
       raise errors.UserError(f'unexpected argument "{argv[1]}"')
     workdirs = _split_workdirs(mode, _WORKDIR.value)
     config = _CONFIG.value
-    if config is None and mode == 'train':
-      raise errors.UserError('--config=configs/NAME.py is needed to train')
+    if config is None and mode in ('train', 'score'):
+      raise errors.UserError(f'--config=configs/NAME.py is needed to {mode}')
     recipe = config and config_flags.get_config_filename(flags.FLAGS['config'])
     if not workdirs and mode == 'train':
       workdirs = [_default_workdir(recipe)]
