@@ -79,8 +79,11 @@ def years_of_label(
   low, high = np.asarray(intervals).T
   high = np.where(high >= 100, LAST_YEAR, high)
   years = np.floor(age)
-  found = [np.where(age == UNKNOWN, end, years) for end in (low, high)]
-  return tuple(np.minimum(end, LAST_YEAR).astype(np.int32) for end in found)
+  first, last = (
+    np.minimum(np.where(age == UNKNOWN, end, years), LAST_YEAR).astype(np.int32)
+    for end in (low, high)
+  )
+  return first, last
 
 
 def group_of_label(age: np.ndarray, groups: str) -> np.ndarray:

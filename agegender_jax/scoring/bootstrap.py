@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
 
 import numpy as np
 
 RESAMPLES_AT_ONCE = 100
+Key = TypeVar('Key')
 
 
 def resamples(count: int, num_samples: int, seed: int) -> Iterator[np.ndarray]:
@@ -29,12 +31,12 @@ def resamples(count: int, num_samples: int, seed: int) -> Iterator[np.ndarray]:
 
 
 def evaluate(
-  views: Mapping[object, Callable], count: int, num_samples: int, seed: int
-) -> dict[object, tuple[float, np.ndarray]]:
+  views: Mapping[Key, Callable], count: int, num_samples: int, seed: int
+) -> dict[Key, tuple[float, np.ndarray]]:
   """Computes scores of one table and of its resamples, the same for all.
 
   Args:
-    views: key -> weights [count, R] -> scores [R], see measures.View.
+    views: key -> weights [count, R] -> scores [R], see metrics.View.
     count: examples of the table.
     num_samples: resamples.
     seed: of the drawing.

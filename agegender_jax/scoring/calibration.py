@@ -198,7 +198,7 @@ def apply(fitted: Mapping, columns: Mapping[str, np.ndarray]) -> dict:
     The ends of the age intervals (years, columns of metrics.INTERVALS) and the
     calibrated `gender_prob`, float [N], as far as they were fitted.
   """
-  result = {}
+  result: dict[str, np.ndarray] = {}
   if fitted['age'] and 'age_pred' in columns:
     for level, names in metrics.INTERVALS.items():
       ends = age_interval(fitted['age'], columns['age_pred'], level / 100)

@@ -31,9 +31,10 @@ def score(
     kappa where all labels and predictions are one group.
   """
   views = {
-    name: metrics.view(table, metric) for name, metric in metrics.METRICS.items()
+    name: view
+    for name, metric in metrics.METRICS.items()
+    if (view := metrics.view(table, metric))
   }
-  views = {name: view for name, view in views.items() if view}
   count = len(next(iter(table.values())))
   result = {}
   found = bootstrap.evaluate(views, count, num_samples, seed)
@@ -109,11 +110,13 @@ def paired_difference(
   for table in tables:
     for column in columns:
       same = same & metrics.is_known(table[column], column)
-  views = {
-    index: metrics.view(table, chosen, same) for index, table in enumerate(tables)
-  }
   if not same.any():
     return result
+  views = {
+    index: view
+    for index, table in enumerate(tables)
+    if (view := metrics.view(table, chosen, same))
+  }
   result['count'] = int(same.sum())
   found = bootstrap.evaluate(views, len(same), num_samples, seed)
   if len(found) == 2:

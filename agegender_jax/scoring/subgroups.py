@@ -103,21 +103,21 @@ def details(
   """
   columns = split_groups(table, extras, group_names)
   views = {
-    (column, group, metric.name): metrics.view(table, metric, chosen)
+    (column, group, metric.name): view
     for column, found in columns.items()
     for group, chosen in found
     for metric in metrics.by_group()
+    if (view := metrics.view(table, metric, chosen))
   }
-  views = {key: view for key, view in views.items() if view}
   count = len(next(iter(table.values())))
-  found = bootstrap.evaluate(views, count, num_samples, seed)
+  values = bootstrap.evaluate(views, count, num_samples, seed)
   rows = []
   for column, parts in columns.items():
     for group, chosen in parts:
       scores = {
-        metric.name: _estimate(*found[key]) | {'count': len(views[key].rows)}
+        metric.name: _estimate(*values[key]) | {'count': len(views[key].rows)}
         for metric in metrics.by_group()
-        if (key := (column, group, metric.name)) in found
+        if (key := (column, group, metric.name)) in values
       }
       rows.append({
         'column': column, 'group': group, 'count': int(chosen.sum()),
@@ -126,7 +126,7 @@ def details(
   result = {
     'confusion': _confusion(table, group_names),
     'groups': rows,
-    'disparities': _disparities(columns, found),
+    'disparities': _disparities(columns, values),
     'calibration': {},
   }
   if 'gender_prob' in table:
