@@ -13,7 +13,7 @@ from agegender_jax.scoring import calibration
 
 
 def write_results(
-  folder: str, scores: dict, table: dict, source, config, fitted=None
+  folder: str | os.PathLike, scores: dict, table: dict, source, config, fitted=None
 ) -> None:
   """Writes scores.json, details.json, predictions.csv and faces.npz.
 
@@ -25,9 +25,9 @@ def write_results(
     config: the run's configuration.
     fitted: see calibration.fit; None without one.
   """
-  folder = pathlib.Path(folder)
-  folder.mkdir(parents=True, exist_ok=True)
-  files.write_whole(folder / 'scores.json', json.dumps(scores, indent=2) + '\n')
+  place = pathlib.Path(folder)
+  place.mkdir(parents=True, exist_ok=True)
+  files.write_whole(place / 'scores.json', json.dumps(scores, indent=2) + '\n')
   found = details(
     table,
     source.extras,
@@ -36,9 +36,9 @@ def write_results(
     fitted,
   )
   text = json.dumps(found, indent=1, allow_nan=False)
-  files.write_whole(folder / 'details.json', text + '\n')
-  _write_predictions(folder / 'predictions.csv', table, source)
-  _write_faces(folder / 'faces.npz', table, source, config.train.num_faces)
+  files.write_whole(place / 'details.json', text + '\n')
+  _write_predictions(place / 'predictions.csv', table, source)
+  _write_faces(place / 'faces.npz', table, source, config.train.num_faces)
 
 
 def details(table, extras, age_groups: str, num_samples: int, fitted=None) -> dict:

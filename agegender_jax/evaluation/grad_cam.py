@@ -7,6 +7,7 @@ last convolution (or residual block) and before any pooling.
 
 import pathlib
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -140,7 +141,9 @@ def write_saliency(network, variables, source, folder) -> None:
   )
   found = explain(network, devices.unreplicate(variables), image)
   if found:
-    arrays = {name: np.asarray(heat, np.float16) for name, heat in found.items()}
+    arrays: dict[str, Any] = {
+      name: np.asarray(heat, np.float16) for name, heat in found.items()
+    }
     path = pathlib.Path(folder) / 'saliency.npz'
     with files.whole(path) as temporary, temporary.open('wb') as file:
       np.savez_compressed(file, images=image, row=rows, **arrays)

@@ -117,8 +117,8 @@ def predict_split(
   labels = {key: source.labels[key] for key in ('age', 'age_group', 'gender')}
   table = labels | predictor.predictions(output, age_groups)
   for task in network.tasks:
-    labels = [jnp.asarray(source.labels[key]) for key in task.labels]
-    loss = task.loss(output['logits'][task.name], *labels)
+    known = [jnp.asarray(source.labels[key]) for key in task.labels]
+    loss = task.loss(output['logits'][task.name], *known)
     # NaN is the mark of an unknown label, so a diverged network's is not.
     loss = np.nan_to_num(np.asarray(loss), nan=np.inf, posinf=np.inf)
     unknown = source.labels[task.label] == schema.UNKNOWN

@@ -77,7 +77,8 @@ def write_data_summary(config, workdir: str, splits: dict) -> None:
 
 def print_overview(params, is_frozen) -> None:
   """Prints the parameters of each block, trained and frozen."""
-  rows, total = {}, [0, 0]
+  rows: dict[str, list[int]] = {}
+  total = [0, 0]
   for path, leaf in parameter_groups.flatten(params).items():
     for counts in (rows.setdefault(_block(path), [0, 0]), total):
       counts[is_frozen(path)] += leaf.size
@@ -162,8 +163,8 @@ def _peak_memory() -> dict:
   result = {}
   # Of getrusage, a process's peak starts from that of the one that began it.
   status = pathlib.Path('/proc/self/status')
-  if status.exists():
-    peak = re.search(r'VmHWM:\s*(\d+) kB', status.read_text())
+  text = status.read_text() if status.exists() else ''
+  if peak := re.search(r'VmHWM:\s*(\d+) kB', text):
     result['peak_memory_bytes'] = int(peak[1]) * 1024
   statistics = jax.local_devices()[0].memory_stats() or {}
   if 'peak_bytes_in_use' in statistics:
