@@ -105,6 +105,7 @@ def default_config() -> config_dict.ConfigDict:
   # Keys of tasks.TASKS; '' leaves the task out.
   tasks.age = config_dict.ConfigDict({'kind': 'mse', 'weight': 1.0})
   tasks.gender = config_dict.ConfigDict({'kind': 'binary', 'weight': 1.0})
+  tasks.gender.label_smoothing = 0.0  # Targets are s / 2 and 1 - s / 2; below 1.
 
   optimizer = config.optimizer = config_dict.ConfigDict()
   optimizer.name = 'adam'  # adam, adamw or sgd.
@@ -116,6 +117,7 @@ def default_config() -> config_dict.ConfigDict:
   optimizer.freeze = ''
   optimizer.lr_multipliers = ''  # Likewise: `backbone=0.1 branch_age=2`.
   optimizer.clip_norm = 0.0  # Global gradient norm; 0 = no clipping.
+  optimizer.accumulate_steps = 1  # Steps whose mean gradient is one update.
   # constant, step_decay, time_decay or cosine.
   optimizer.schedule = 'constant'
   optimizer.decay_factor = 0.1  # Of step_decay.
@@ -141,6 +143,9 @@ def default_config() -> config_dict.ConfigDict:
   train.best_metric = ''
   # Stop once best_metric has not improved for so many evaluations; 0 = never.
   train.patience_evaluations = 0
+  # Of a moving average of the weights, which is what is evaluated and saved; 0 =
+  # none, else below 1.
+  train.ema_decay = 0.0
   train.select = 'best'  # Which checkpoint is scored on test: best or last.
   train.restore_step = 0  # Which step --mode=evaluate restores; 0 = select's.
   train.bootstrap_samples = 1000  # Resamples for the 95 % intervals.
@@ -226,13 +231,19 @@ def check_values(config: config_dict.ConfigDict) -> None:
   No field has a use for either; what else a field may not be is
   checked where it is read.
   """
-  for name, value in flatten(config).items():
+  values = flatten(config)
+  for name, value in values.items():
     is_number = isinstance(value, int | float)
     if is_number and not 0 <= value < float('inf'):
       raise errors.UserError(f'config field {name} = {value} must be 0 or more')
-  for name in ('log_every_steps', 'steps_per_call'):
-    if config.train[name] < 1:
-      raise errors.UserError(f'train.{name} must be 1 or more')
+  for name in (
+    'train.log_every_steps', 'train.steps_per_call', 'optimizer.accumulate_steps'
+  ):  # fmt: skip
+    if values[name] < 1:
+      raise errors.UserError(f'{name} must be 1 or more')
+  for name in ('train.ema_decay', 'tasks.gender.label_smoothing'):
+    if values[name] >= 1:
+      raise errors.UserError(f'{name} = {values[name]} must be below 1')
 
 
 def check_network(config: config_dict.ConfigDict, workdir: str) -> None:

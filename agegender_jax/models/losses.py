@@ -39,17 +39,21 @@ def gaussian(logits: jax.Array, age: jax.Array) -> jax.Array:
   return 0.5 * (math.log(2 * math.pi) + log_variance + error)
 
 
-def binary_cross_entropy(logits: jax.Array, label: jax.Array) -> jax.Array:
+def binary_cross_entropy(
+  logits: jax.Array, label: jax.Array, smoothing: float = 0.0
+) -> jax.Array:
   """Computes the sigmoid cross-entropy, nats.
 
   Args:
     logits: float32 [B, 1], log-odds of class 1.
     label: int32 [B], 0 or 1.
+    smoothing: s; the targets are s / 2 and 1 - s / 2.
 
   Returns:
     float32 [B].
   """
   target = jnp.maximum(label, 0).astype(logits.dtype)
+  target = target * (1 - smoothing) + smoothing / 2
   return optax.sigmoid_binary_cross_entropy(logits[:, 0], target)
 
 

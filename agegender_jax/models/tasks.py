@@ -157,6 +157,8 @@ def create_tasks(config, age_groups: str) -> tuple[Task, ...]:
     if kind not in kinds:
       raise errors.unknown(f'tasks.{name}.kind', kind, kinds)
     labels, num_outputs, loss, decode = kinds[kind]
+    if smoothing := config[name].get('label_smoothing', 0.0):
+      loss = functools.partial(loss, smoothing=smoothing)
     result.append(
       Task(
         name,

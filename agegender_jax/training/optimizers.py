@@ -1,8 +1,10 @@
 """Optimizers, as optax chains over path -> parameter."""
 
 import math
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from agegender_jax import errors
@@ -17,9 +19,10 @@ def create_optimizer(config, schedule: optax.Schedule) -> optax.GradientTransfor
     schedule: step -> learning rate.
 
   Returns:
-    The optax chain: clipping, the optimizer, the rates' multipliers. It works
-    on path -> array, trained parameters only (see parameter_groups.split).
-    Weight decay touches kernels only, never biases or batch-norm scales.
+    The optax chain: clipping, the optimizer, the rates' multipliers, all of it
+    once per `accumulate_steps` steps, on the mean gradient. It works on path ->
+    array, trained parameters only (see parameter_groups.split). Weight decay
+    touches kernels only, never biases or batch-norm scales.
 
   Raises:
     errors.UserError: unknown optimizer, or a rate that is not positive.
@@ -33,12 +36,17 @@ def create_optimizer(config, schedule: optax.Schedule) -> optax.GradientTransfor
   def kernels(params):
     return {path: path.split('/')[-1] == 'kernel' for path in params}
 
+  every = config.accumulate_steps
+
+  def rate(update):
+    return schedule(update * every)
+
   optimizers = {
-    'adam': lambda: optax.adam(schedule),
-    'adamw': lambda: optax.adamw(schedule, weight_decay=decay, mask=kernels),
+    'adam': lambda: optax.adam(rate),
+    'adamw': lambda: optax.adamw(rate, weight_decay=decay, mask=kernels),
     'sgd': lambda: optax.chain(
       optax.add_decayed_weights(decay, kernels),
-      optax.sgd(schedule, momentum=config.momentum),
+      optax.sgd(rate, momentum=config.momentum),
     ),
   }
   if config.name not in optimizers:
@@ -53,7 +61,10 @@ def create_optimizer(config, schedule: optax.Schedule) -> optax.GradientTransfor
   multipliers = parameter_groups.parse_multipliers(config.lr_multipliers)
   if multipliers:
     parts.append(_multiply(multipliers))
-  return optax.chain(*parts) if len(parts) > 1 else parts[0]
+  optimizer = optax.chain(*parts) if len(parts) > 1 else parts[0]
+  if every > 1:
+    optimizer = optax.MultiSteps(optimizer, every).gradient_transformation()
+  return optimizer
 
 
 def _multiply(multipliers: dict[str, float]) -> optax.GradientTransformation:
@@ -68,3 +79,57 @@ def _multiply(multipliers: dict[str, float]) -> optax.GradientTransformation:
     return {path: leaf * factor(path) for path, leaf in updates.items()}
 
   return optax.stateless(update)
+
+
+class AverageState(NamedTuple):
+  """The state of `with_average`.
+
+  Attributes:
+    count: int32 [], steps done.
+    live: the parameters that the optimizer moves.
+    inner: the optimizer's state.
+  """
+
+  count: jax.Array
+  live: Any
+  inner: Any
+
+
+def with_average(
+  optimizer: optax.GradientTransformation, decay: float
+) -> optax.GradientTransformation:
+  """Makes the parameters of a run a moving average of those that are trained.
+
+  At step t, counted from 0, the average moves by 1 - min(decay, (1 + t) /
+  (10 + t)) of the way to the live parameters, so that the first weights are soon
+  forgotten. What is evaluated, saved and exported is the average; gradients are
+  those of `live`.
+
+  Args:
+    optimizer: of the live parameters.
+    decay: below 1.
+  """
+
+  def init(params):
+    return AverageState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+
+  def update(gradients, state, params):
+    before = live(state, params)
+    changes, inner = optimizer.update(gradients, state.inner, before)
+    after = optax.apply_updates(before, changes)
+    share = 1 - jnp.minimum(decay, (1 + state.count) / (10 + state.count))
+    moves = jax.tree.map(lambda new, old: share * (new - old), after, params)
+    return moves, AverageState(state.count + 1, after, inner)
+
+  return optax.GradientTransformation(init, update)
+
+
+def live(opt_state, params):
+  """Returns the parameters whose gradients the optimizer takes."""
+  if not isinstance(opt_state, AverageState):
+    return params
+  # Weights may have been loaded since the state was made.
+  is_first = opt_state.count == 0
+  return jax.tree.map(
+    lambda kept, given: jnp.where(is_first, given, kept), opt_state.live, params
+  )

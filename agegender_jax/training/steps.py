@@ -12,6 +12,7 @@ from flax import struct
 from agegender_jax import models, schema
 from agegender_jax.models import parameter_groups, tasks
 from agegender_jax.runtime import devices
+from agegender_jax.training import optimizers
 
 
 @struct.dataclass
@@ -20,7 +21,7 @@ class TrainState:
 
   Attributes:
     step: int32 [], optimizer steps done.
-    params: the network's parameters.
+    params: the network's parameters; under train.ema_decay their average.
     batch_stats: the batch norms' running statistics; {} without any.
     opt_state: the optimizer's state, of the trained parameters.
   """
@@ -190,7 +191,7 @@ def create_train_step(
 
     (loss, (logits, updates, parts)), gradients = jax.value_and_grad(
       loss_fn, has_aux=True
-    )(trained)
+    )(optimizers.live(state.opt_state, trained))
     sums = batch_sums(train_tasks, logits, batch)
     loss, parts, gradients, sums = devices.psum((loss, parts, gradients, sums))
     changes, opt_state = optimizer.update(gradients, state.opt_state, trained)

@@ -72,6 +72,8 @@ def create_run(config, network: predictor.Predictor, num_examples: int) -> Run:
   durations = schedules.create_durations(config.train, num_examples)
   schedule = schedules.create_schedule(config.optimizer, durations)
   optimizer = optimizers.create_optimizer(config.optimizer, schedule)
+  if config.train.ema_decay:
+    optimizer = optimizers.with_average(optimizer, config.train.ema_decay)
   state = steps.create_state(
     network.model, optimizer, network.input_size, config.seed, network.is_frozen
   )

@@ -128,3 +128,17 @@ def test_dex_decodes_the_expected_year():
   task = tasks.create_tasks(task_config, 'adience')[0]
   logits = jnp.full((1, 101), -jnp.inf).at[0, 20].set(0).at[0, 30].set(0)
   np.testing.assert_allclose(task.decode(logits)['age'], [25.0], rtol=1e-6)
+
+
+def test_smoothed_gender_is_the_mean_of_both_answers():
+  logits, label = jnp.array([[2.0], [-1.0]]), jnp.array([1, 1])
+  plain = losses.binary_cross_entropy(logits, label)
+  other = losses.binary_cross_entropy(logits, 1 - label)
+  found = losses.binary_cross_entropy(logits, label, smoothing=0.2)
+  np.testing.assert_allclose(found, 0.9 * plain + 0.1 * other, rtol=1e-6)
+  config = config_lib.default_config()
+  config.tasks.gender.label_smoothing = 0.2
+  (task,) = [
+    t for t in tasks.create_tasks(config.tasks, 'adience') if t.name == 'gender'
+  ]
+  np.testing.assert_allclose(task.loss(logits, label), found, rtol=1e-6)

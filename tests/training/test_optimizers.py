@@ -1,5 +1,6 @@
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from agegender_jax import config as config_lib
@@ -51,3 +52,34 @@ def test_first_steps_match_their_formulas():
 def test_a_wrong_optimizer_is_refused(fields, message):
   with pytest.raises(errors.UserError, match=message):
     optimizers.create_optimizer(config(**fields), lambda count: 0.1)
+
+
+def test_accumulated_steps_are_one_update_on_the_mean_gradient():
+  params = {'kernel': jnp.ones((2, 2)), 'bias': jnp.ones(2)}
+  # Of a rate that falls: it is that of the first step of each update.
+  fields = {'name': 'sgd', 'momentum': 0.0, 'accumulate_steps': 2}
+  optimizer = optimizers.create_optimizer(
+    config(**fields), lambda step: 1.0 / (1 + step)
+  )
+  state, found = optimizer.init(params), []
+  for scale in (1.0, 3.0, 2.0, 6.0):
+    gradients = {path: jnp.full(leaf.shape, scale) for path, leaf in params.items()}
+    changes, state = optimizer.update(gradients, state, params)
+    found.append(float(changes['bias'][0]))
+  np.testing.assert_allclose(found, [0, -2, 0, -4 / 3], rtol=1e-6)
+
+
+def test_the_average_follows_its_formula():
+  optimizer = optimizers.with_average(optax.sgd(1.0), decay=0.15)
+  # Loaded after the state was made, as model.init_from does.
+  params, state = {'a': jnp.zeros(1)}, optimizer.init({'a': jnp.full(1, 9.0)})
+  live, average = 0.0, 0.0
+  for step, gradient in enumerate((1.0, -2.0, 5.0)):
+    at = optimizers.live(state, params)
+    np.testing.assert_allclose(at['a'], live, rtol=1e-6)
+    changes, state = optimizer.update({'a': jnp.full(1, gradient)}, state, params)
+    params = optax.apply_updates(params, changes)
+    live -= gradient
+    decay = min(0.15, (1 + step) / (10 + step))
+    average = decay * average + (1 - decay) * live
+    np.testing.assert_allclose(params['a'], average, rtol=1e-6)

@@ -296,6 +296,23 @@ def look(state, batch, key):
   return state.replace(step=state.step + 1), batch
 
 
+def test_an_average_is_of_the_weights_that_train():
+  plain = {'devices': 1, 'layers': 'conv:4 pool'}
+  batches = [batch_of(seed=seed) for seed in range(2)]
+  first = Bench(**plain, optimizer=optax.sgd(1e-3)).run(batches[0])[0]
+  second = Bench(**plain, optimizer=optax.sgd(1e-3)).run(*batches)[0]
+  chain = optimizers.with_average(optax.sgd(1e-3), decay=0.9)
+  state, _ = Bench(**plain, optimizer=chain).run(*batches)
+  close(state.opt_state.live, parameter_groups.flatten(second.params))
+  # Shares 1 - 1 / 10 and 1 - 2 / 11; the first average has a tenth of the start.
+  begin = Bench(**plain, optimizer=optax.sgd(1e-3)).state.params
+  average = jax.tree.map(
+    lambda x, y: 0.1 * np.asarray(x) + 0.9 * y, begin, first.params
+  )
+  expected = jax.tree.map(lambda x, y: (2 * x + 9 * y) / 11, average, second.params)
+  close(state.params, expected)
+
+
 @pytest.mark.parametrize('cache', source_lib.CACHES)
 @pytest.mark.parametrize('start', [0, 5])
 def test_every_step_finds_its_examples(tmp_path, cache, start):
