@@ -24,12 +24,12 @@ class Parser(argparse.ArgumentParser):
 
 
 def create_folder(flag: str, folder: str | os.PathLike) -> pathlib.Path:
-  """Creates the folder that a flag names, unless it is there.
+  """Creates the folder that a flag names, `~` expanded, unless it is there.
 
   Raises:
     errors.UserError: it cannot be created or written.
   """
-  folder = pathlib.Path(folder)
+  folder = pathlib.Path(folder).expanduser()
   try:
     folder.mkdir(parents=True, exist_ok=True)
     why = '' if os.access(folder, os.W_OK) else 'no permission'

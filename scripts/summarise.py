@@ -153,10 +153,11 @@ def main(argv: list[str]) -> None:
   parser.add_argument('--output', help='folder to write; the first --workdir')
   parser.add_argument('--paired', default='', help='setting to compare with')
   values = parser.parse_args(argv)
-  folders = [pathlib.Path(name) for name in values.workdir.split(',') if name]
+  names = filter(None, values.workdir.split(','))
+  folders = [pathlib.Path(name).expanduser() for name in names]
   if not folders:
     raise errors.UserError('--workdir=A or A,B,... of sweeps is needed')
-  output = pathlib.Path(values.output or folders[0])
+  output = pathlib.Path(values.output or folders[0]).expanduser()
   print(summarise(folders, output, values.paired))
   print(f'written to {output}/summary.md, .csv and .png')
 

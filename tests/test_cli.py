@@ -96,3 +96,9 @@ def test_a_recipe_is_a_py_file(tmp_path, name):
   )
   with pytest.raises(errors.UserError, match='see configs/'):
     recipes.load(tmp_path / name)
+
+
+def test_a_folder_may_be_in_the_home(tmp_path, monkeypatch):
+  monkeypatch.setenv('HOME', str(tmp_path))
+  assert cli.create_folder('--output', '~/here') == tmp_path / 'here'
+  assert (tmp_path / 'here').is_dir()
