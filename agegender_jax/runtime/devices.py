@@ -12,10 +12,7 @@ AXIS = 'batch'
 
 
 def replicate(tree, devices: Sequence[jax.Device] | None = None):
-  """Copies each leaf to the devices, as [devices, ...].
-
-  `flax.jax_utils.replicate` names the axis otherwise than a step's outputs
-  have it, and the second step would be traced and compiled once more.
+  """Copies each leaf to the devices, in its own shape.
 
   Args:
     tree: of arrays.
@@ -24,15 +21,12 @@ def replicate(tree, devices: Sequence[jax.Device] | None = None):
   Returns:
     The tree as a pmapped step takes and returns it.
   """
-  devices = devices or jax.local_devices()
-  sharding = _sharding(AXIS, devices=devices)
+  sharding = _sharding(devices=devices)
 
   def copy(leaf):
     leaf = np.asarray(leaf)
     # A fresh copy per device: what jax aliases here may be donated.
-    return jax.make_array_from_callback(
-      (len(devices), *leaf.shape), sharding, lambda _: np.array(leaf)[None]
-    )
+    return jax.make_array_from_callback(leaf.shape, sharding, lambda _: np.array(leaf))
 
   return jax.tree.map(copy, tree)
 
@@ -53,17 +47,15 @@ def share(tree):
 def unreplicate(tree):
   """Brings the first device's copy of each leaf to the host, waiting for it.
 
-  `flax.jax_utils.unreplicate` runs a program for every leaf.
-
   Args:
-    tree: of [devices, ...], see `replicate`.
+    tree: see `replicate`.
 
   Returns:
     The tree of NumPy arrays, which nothing else holds: what was brought here
     may be donated.
   """
   first = jax.tree.map(lambda leaf: leaf.addressable_shards[0].data, tree)
-  return jax.tree.map(lambda leaf: np.array(leaf[0]), jax.device_get(first))
+  return jax.tree.map(lambda leaf: np.array(leaf), jax.device_get(first))
 
 
 def host_device() -> jax.Device | None:
@@ -97,17 +89,23 @@ def check_batch_size(name: str, batch_size: int) -> None:
 def pmap_train_steps(train_steps: Callable) -> Callable:
   """Compiles `train_steps(state, images, batch, key)` over the devices.
 
-  The state is donated, the key is the same for all devices; see
-  steps.create_train_steps and `shard_steps`.
+  The batch has the axis of the devices first, see `shard_steps`; all else is the
+  same on every device and has its own shape, see `replicate`. Of what is returned
+  the first device's value counts, so all of it has to be summed over the axis.
+  The state is donated.
   """
   return jax.pmap(
-    train_steps, axis_name=AXIS, in_axes=(0, 0, 0, None), donate_argnums=(0,)
+    train_steps,
+    axis_name=AXIS,
+    in_axes=(None, None, 0, None),
+    out_axes=None,
+    donate_argnums=(0,),
   )
 
 
 def pmap_predict_step(step: Callable) -> Callable:
-  """Compiles `step(variables, image)` over the devices."""
-  return jax.pmap(step, axis_name=AXIS)
+  """Compiles `step(variables, image)` over the devices, variables replicated."""
+  return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0))
 
 
 def _sharding(*axes, devices: Sequence[jax.Device] | None = None):

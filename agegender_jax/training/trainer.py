@@ -148,7 +148,7 @@ def load_images(source: source_lib.Source) -> jax.Array:
   """Copies the images of a split to every device, for `data.cache=device`.
 
   Returns:
-    uint8 [devices, N, S, S, 3].
+    uint8 [N, S, S, 3].
 
   Raises:
     errors.UserError: the devices have too little memory.
