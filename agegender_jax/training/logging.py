@@ -33,7 +33,8 @@ class Meter:
   def restart(self, step: int) -> None:
     """Begins the next record at a step, now."""
     self.step, self._clock = step, time.monotonic()
-    self._reports, self._waited, self._compiling = [], 0.0, 0.0
+    self._reports: list[dict[str, jax.Array]] = []
+    self._waited = self._compiling = 0.0
 
   def add(self, report, waited: float, compiling: float = 0.0) -> None:
     """Adds a dispatch, and waits while too many are under way.
@@ -154,7 +155,8 @@ class Logger:
 def _import_tensorboard():
   """Imports tensorboardX without torch, which takes seconds and is not needed."""
   before = sys.modules.get('torch')
-  sys.modules['torch'] = before  # None is as if it were not installed.
+  # None is as if it were not installed.
+  sys.modules['torch'] = before  # type: ignore[assignment]
   try:
     import tensorboardX
   finally:

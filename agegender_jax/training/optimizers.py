@@ -1,11 +1,12 @@
 """Optimizers, as optax chains over path -> parameter."""
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+from flax import struct
 
 from agegender_jax import errors
 from agegender_jax.models import parameter_groups
@@ -81,7 +82,8 @@ def _multiply(multipliers: dict[str, float]) -> optax.GradientTransformation:
   return optax.stateless(update)
 
 
-class AverageState(NamedTuple):
+@struct.dataclass
+class AverageState:
   """The state of `with_average`.
 
   Attributes:

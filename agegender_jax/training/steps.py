@@ -92,7 +92,7 @@ def weighted_loss(
     The shard's share of the loss, float32 []: the shares of all devices add
     up to the loss; and the same by task name, unweighted.
   """
-  total, parts = 0.0, {}
+  total, parts = jnp.zeros(()), {}
   for task in batch_tasks:
     labels = [batch[key] for key in task.labels]
     known = schema.known(batch, task.label)
@@ -118,7 +118,7 @@ def batch_sums(
   Returns:
     Metric name -> (sum, count), both float32 [].
   """
-  decoded = {}
+  decoded: dict[str, jax.Array] = {}
   for task in batch_tasks:
     decoded |= task.decode(logits[task.name])
   values = {}

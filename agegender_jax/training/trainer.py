@@ -441,6 +441,7 @@ def _train_and_evaluate(config, workdir, recipe):
     summary.print_overview(state.params, trainer.network.is_frozen)
     trainer.train(state, checkpoints, flops_per_image)
     step = predictor.selected_step(config, checkpoints)
+    assert step is not None  # Training ends with a checkpoint.
     variables = checkpoints.restore_variables(step, state.variables)
   finally:
     checkpoints.close()
