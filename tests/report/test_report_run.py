@@ -67,7 +67,9 @@ def test_read_run_merges_rows_of_a_step(tmp_path):
   fake_workdir.create_minimal(tmp_path)
   rows = [{'step': 2, 'train/loss': 5}, {'step': 4, 'train/loss': 4},
           {'step': 2, 'train/loss': 3, 'validation/loss': 1}]  # fmt: skip
-  (tmp_path / 'metrics.jsonl').write_text('\n'.join(map(json.dumps, rows)))
+  (tmp_path / 'metrics.jsonl').write_text(
+    ''.join(f'{json.dumps(row)}\n' for row in rows)
+  )
   run = run_lib.read_run(tmp_path)
   assert run.metrics == [rows[2], rows[1]]
 

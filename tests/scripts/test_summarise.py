@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from agegender_jax import errors as errors_lib
-from agegender_jax import recipes
+from agegender_jax import recipes, schema
 from agegender_jax.data.datasets import adience
 from agegender_jax.studies import repeats, sweeps
 
@@ -52,7 +52,9 @@ def write_run(folder, setting, fold, seed, ages, gender=None, **scores):
     {'step': 10 * k, 'epoch': k / 2, 'train/images_per_second': rate}
     for k, rate in enumerate((100, 200, 200), 1)
   ]
-  (place / 'metrics.jsonl').write_text('\n'.join(map(json.dumps, lines)))
+  (place / 'metrics.jsonl').write_text(
+    ''.join(f'{json.dumps(line)}\n' for line in lines)
+  )
   return sweeps.Run(setting, fold, seed, name, ())
 
 
@@ -158,7 +160,7 @@ def test_a_stand_in_is_labelled(tmp_path, monkeypatch):
   titles = []
   runs = [write_run(tmp_path, 'a', fold, 0, {}, age_mae=1) for fold in (0, 1)]
   for run in runs:
-    content = {'name': 'adience', 'licence': adience.StandIn.LICENCE}
+    content = {'name': 'adience', 'licence': f'{schema.STAND_IN} of other images'}
     fake_workdir.write_json(tmp_path / run.folder / 'data.json', content)
   write_sweep(tmp_path, runs)
   monkeypatch.setattr(summarise.plots, 'save_png', lambda path, panels, *_: [
