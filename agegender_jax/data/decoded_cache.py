@@ -155,6 +155,10 @@ def write_pixels(
     pixels = np.lib.format.open_memmap(
       temporary, mode='w+', dtype=np.uint8, shape=shape
     )
+    # A page without a block on a full disk would be a bus error, not an exception.
+    if hasattr(os, 'posix_fallocate'):  # Not on macOS.
+      with temporary.open('r+b') as file:
+        os.posix_fallocate(file.fileno(), 0, os.path.getsize(temporary))
 
     def fill(start):
       rows = range(start, min(start + _CHUNK, len(records)))

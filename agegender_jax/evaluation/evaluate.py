@@ -46,6 +46,13 @@ def score_step(
   if not len(source):
     raise errors.UserError(f'split "{split}" has no examples to score')
   table = labelled.predict_split(network, variables, source, config.data.age_groups)
+  for name in ('age_pred', 'gender_prob'):
+    count = int((~np.isfinite(table.get(name, np.zeros(0)))).sum())
+    if count:
+      raise errors.UserError(
+        f'{count} of {len(source)} values of {name} at step {step} are not finite: '
+        'choose another checkpoint by --config.train.restore_step=STEP'
+      )
   if fitted:
     if 'gender_prob' in table:
       table['gender_raw'] = table['gender_prob']
