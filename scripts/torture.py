@@ -50,11 +50,14 @@ class Torture:
     self.counts = collections.defaultdict(collections.Counter)
     self.failures = []
     self.straight = folder / 'straight'
-    start = time.monotonic()
-    status, lines = self.finish(self.start(self.straight))
-    if status:
-      raise SystemExit(f'the straight run failed: {status} {lines}')
+    for workdir in (folder / 'first', self.straight):  # The first one compiles.
+      start = time.monotonic()
+      status, lines = self.finish(self.start(workdir))
+      if status:
+        raise SystemExit(f'the straight run failed: {status} {lines}')
     self.seconds = time.monotonic() - start
+    if self.difference(folder / 'first'):
+      raise SystemExit(f'two straight runs differ: {self.difference(folder / "first")}')
 
   def start(self, workdir, limit: int = 0, data: str = 'data', **options):
     """Starts the command; `limit` is the largest file it may write, bytes."""
@@ -87,22 +90,25 @@ class Torture:
     if not is_promised:
       self.failures.append(f'{fault}: {outcome} {detail}')
 
-  def same_end(self, workdir) -> bool:
-    """Returns True if a run has the parameters and scores of the straight one."""
+  def difference(self, workdir) -> str:
+    """Returns how a run's parameters or scores differ from the straight one's."""
     ends = []
     for path in (workdir, self.straight):
       checkpoints = checkpoint.Checkpoints(str(path), RANKING)
-      leaves = checkpoints.record(checkpoints.latest_step())['leaves']
+      step = checkpoints.latest_step()
+      leaves = checkpoints.record(step)['leaves']
+      flat = {f'{item}/{k}': v for item in leaves for k, v in leaves[item].items()}
       scores = json.loads((path / 'scores.json').read_text())
-      ends.append((checkpoints.latest_step(), leaves, scores))
-    return ends[0] == ends[1]
+      ends.append({'latest': step, **flat, **scores})
+    names = [k for k in ends[1] if ends[0].get(k) != ends[1][k]]
+    return ', '.join(f'{k} {ends[0].get(k)} not {ends[1][k]}' for k in names[:3])
 
   def end(self, fault: str, workdir) -> None:
     """Lets a disturbed run end and compares it."""
     status, lines = self.finish(self.start(workdir))
-    is_same = status == 0 and self.same_end(workdir)
-    what = 'ends with the same bits' if is_same else 'ENDS OTHERWISE'
-    self.note(f'{fault}, then finished', what, is_same, (status, lines[-1:]))
+    detail = f'{status} {lines[-1:]}' if status else self.difference(workdir)
+    what = 'ENDS OTHERWISE' if detail else 'ends with the same bits'
+    self.note(f'{fault}, then finished', what, not detail, detail)
     shutil.rmtree(workdir)
 
   def disturb(self, fault: str, count: int, chain: int, hit) -> None:
@@ -198,6 +204,8 @@ class Torture:
       what = 'named' if error else 'not read, same values' if is_same else 'WRONG'
       self.note('flipped bit', what, what != 'WRONG', path.relative_to(copy))
       path.write_bytes(content)
+    error = checkpoint.Checkpoints(str(copy), RANKING).damage(step)
+    self.note('all bits as before', f'{error or "whole"}', error is None)
 
   def table(self) -> str:
     """Returns the counts as Markdown."""

@@ -157,7 +157,7 @@ def write_pixels(
     )
     # A page without a block on a full disk would be a bus error, not an exception.
     if hasattr(os, 'posix_fallocate'):  # Not on macOS.
-      with temporary.open('r+b') as file:
+      with open(temporary, 'r+b') as file:
         os.posix_fallocate(file.fileno(), 0, os.path.getsize(temporary))
 
     def fill(start):

@@ -233,6 +233,8 @@ class Trainer:
     compiled, since_evaluation, skipped = set(), [], 0
     if start and checkpoints.record(start)['pending']:  # Stopped by a signal.
       pending = checkpoints.record(start)['pending']
+      kept = {'skipped': pending.pop('skipped', [0.0, 0.0])}
+      pending |= kept if config.train.on_nonfinite == 'skip' else {}
       since_evaluation = [{k: np.array([pair]) for k, pair in pending.items()}]
     deferral = contextlib.ExitStack()
     try:
@@ -336,8 +338,12 @@ class Trainer:
     # On a GPU it would be done after the steps that are asked for already.
     with jax.default_device(devices.host_device()):
       rate = float(self.run.schedule(step - 1))
+    means = logging.mean_metrics(reports)
+    if means.pop('train/skipped', None) is not None:
+      skipped = sum(report['skipped'][:, 0].sum() for report in reports)
+      means['train/skipped_steps'] = float(skipped)
     return {
-      **logging.mean_metrics(reports),
+      **means,
       'train/learning_rate': rate,
       'train/images_per_second': speed,
       'train/tflops': flops_per_image * speed / 1e12,

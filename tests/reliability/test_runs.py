@@ -92,6 +92,17 @@ def test_a_full_disk_is_one_line(tmp_path, data, finished, limit):
   assert leaves(tmp_path) == leaves(finished)
 
 
+def test_steps_that_are_not_finite_are_skipped_and_counted(tmp_path, data):
+  flags = ('--config.train.on_nonfinite=skip', '--config.train.max_skipped_steps=1',
+           '--config.optimizer.learning_rate=1e38',
+           '--config.train.eval_every_steps=6')  # fmt: skip
+  status, _, lines = end(start(tmp_path, data, *flags))
+  assert status == 2 and len(lines) == 1 and '2 steps in a row' in lines[0], lines
+  rows = (tmp_path / 'metrics.jsonl').read_text().splitlines()
+  counts = [json.loads(row)['train/skipped_steps'] for row in rows]
+  assert counts[0] == 0 and counts[-1] == 1
+
+
 def test_a_finished_run_is_extended_and_keeps_its_scores(finished, data):
   before = (finished / 'scores.json').read_text()
   status, _, lines = end(start(finished, data, '--config.optimizer.momentum=0.5'))
