@@ -4,9 +4,9 @@ python scripts/benchmark.py --measure=step --peer=torch \
   --config=configs/utk_multibranch.py --output=runs/benchmark/multibranch
 
 What is compared runs in processes of its own, alternating round by round; a
-ratio is taken within each round. Images are noise, but for `run`, which takes
-the recipe's data. Prints Markdown; --output also keeps it, with the numbers as
-JSON. Use an idle machine: a load misleads, and so do single rounds.
+ratio is taken within each round. Images are noise, but for `run` and `startup`,
+which take the recipe's data. Prints Markdown; --output also keeps it, with the
+numbers as JSON. Use an idle machine: a load misleads, and so do single rounds.
 docs/performance.md has the tables.
 """
 
@@ -162,10 +162,9 @@ class Bench:
 
   def startup(self) -> dict:
     """Times starts up to the second step, the first with nothing compiled."""
-    recipe_flags = [arg for arg in sys.argv[1:] if arg.startswith('--config')]
-    starts = runs.time_starts(recipe_flags, _ROUNDS.value, _MALLOC.value[0])
-    self.device, self.versions = starts[0]['device'], starts[0]['versions']
-    return {'starts': [start['seconds'] for start in starts]}
+    count, malloc = _ROUNDS.value, _MALLOC.value[0]
+    starts, self.device = runs.time_starts(self.config, count, malloc)
+    return {'starts': starts}
 
   def predict(self) -> dict:
     """Times prediction at several batch sizes."""

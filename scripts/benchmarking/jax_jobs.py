@@ -19,33 +19,6 @@ _EXAMPLES = 4000  # Per epoch, for schedules that count in epochs.
 _PROFILED_STEPS = 3
 
 
-class Stepper:
-  """A run's first state and its step, on a batch that is on the devices."""
-
-  def __init__(self, config):
-    """Creates the state; nothing is compiled yet."""
-    devices.check_batch_size('train.batch_size', config.train.batch_size)
-    self.network = predictor.Predictor(config)
-    run = trainer.create_run(config, self.network, _EXAMPLES)
-    self.train_steps, self.state = run.train_steps, devices.replicate(run.state)
-    self.num_parameters = parameter_overview.count_parameters(run.state.params)
-    self.steps = config.train.steps_per_call
-    batch = noise.create_batch(config)
-    batch = {key: np.concatenate([value] * self.steps) for key, value in batch.items()}
-    batch['known'] = pipeline.count_known(batch, self.steps)
-    batch = devices.place(devices.shard_steps(batch, self.steps))
-    self.rest = None, batch, devices.share(jax.random.key(0))
-
-  def compile(self) -> None:
-    """Compiles the step for the state and the batch."""
-    self.train_steps = self.train_steps.lower(self.state, *self.rest).compile()
-
-  def call(self):
-    """Takes the steps of a call and returns their report, not waited for."""
-    self.state, report = self.train_steps(self.state, *self.rest)
-    return report
-
-
 class _Job:
   """What all jobs report."""
 
@@ -74,32 +47,44 @@ class _Job:
 
 
 class Step(_Job):
-  """The train step."""
+  """The train step, on a batch of noise that is on the devices."""
 
   def __init__(self, config):
     super().__init__(config)
-    self.stepper = Stepper(config)
+    devices.check_batch_size('train.batch_size', config.train.batch_size)
+    network = predictor.Predictor(config)
+    run = trainer.create_run(config, network, _EXAMPLES)
+    self.state, self.steps = devices.replicate(run.state), config.train.steps_per_call
+    batch = noise.create_batch(config)
+    batch = {key: np.concatenate([value] * self.steps) for key, value in batch.items()}
+    batch['known'] = pipeline.count_known(batch, self.steps)
+    batch = devices.place(devices.shard_steps(batch, self.steps))
+    self.rest = None, batch, devices.share(jax.random.key(0))
     start = time.perf_counter()
-    self.stepper.compile()
-    network = self.stepper.network
+    self.compiled = run.train_steps.lower(self.state, *self.rest).compile()
     table = flops.layer_table(network.model, network.input_size, network.is_frozen)
     self.facts |= {
       'compile_seconds': time.perf_counter() - start,
-      'parameters': int(self.stepper.num_parameters),
+      'parameters': int(parameter_overview.count_parameters(run.state.params)),
       'flops_per_image': sum(row['train_flops'] for row in table),
     }
+
+  def call(self):
+    """Takes the steps of a call and returns their report, not waited for."""
+    self.state, report = self.compiled(self.state, *self.rest)
+    return report
 
   def run(self, count: int) -> float:
     """Returns seconds per step, over `count` steps or the next whole call."""
     in_flight = collections.deque()
-    calls = -(-count // self.stepper.steps)
+    calls = -(-count // self.steps)
     start = time.perf_counter()
     for _ in range(calls):
-      in_flight.append(self.stepper.call())
+      in_flight.append(self.call())
       if len(in_flight) > logging.CALLS_IN_FLIGHT:
         jax.block_until_ready(in_flight.popleft())
-    jax.block_until_ready(self.stepper.state)
-    return (time.perf_counter() - start) / (calls * self.stepper.steps)
+    jax.block_until_ready(self.state)
+    return (time.perf_counter() - start) / (calls * self.steps)
 
 
 class Profile(Step):
@@ -111,8 +96,7 @@ class Profile(Step):
     start = time.process_time()
     seconds = self.run(_PROFILED_STEPS) * _PROFILED_STEPS
     self.facts['busy_cores'] = (time.process_time() - start) / seconds
-    program = self.stepper.train_steps.as_text()
-    self.facts |= profiles.record(self.run, _PROFILED_STEPS, program)
+    self.facts |= profiles.record(self.run, _PROFILED_STEPS, self.compiled.as_text())
 
 
 class Predict(_Job):
@@ -120,15 +104,16 @@ class Predict(_Job):
 
   def __init__(self, config):
     super().__init__(config)
-    stepper = Stepper(config)
-    self.network, self.variables = stepper.network, stepper.state.variables
+    self.network = predictor.Predictor(config)
+    run = trainer.create_run(config, self.network, _EXAMPLES)
+    self.variables = devices.replicate(run.state.variables)
     self.batch = noise.create_batch(config)
     start = time.perf_counter()
     self.run(1)
     table = flops.layer_table(self.network.model, self.network.input_size)
     self.facts |= {
       'compile_seconds': time.perf_counter() - start,
-      'parameters': int(stepper.num_parameters),
+      'parameters': int(parameter_overview.count_parameters(run.state.params)),
       'flops_per_image': sum(row['flops'] for row in table),
     }
 

@@ -1,11 +1,4 @@
-"""Whole processes that are timed: trainings from the command line, starts.
-
-python -m benchmarking.runs --config=... [--config.overrides]
-
-starts a recipe as `main` does, for two steps on a batch of noise, and prints
-JSON: `marks`, the clock (seconds since the epoch) at the end of each stage;
-`device`; `versions`.
-"""
+"""Trainings from the command line that are timed: whole runs, and starts."""
 
 import json
 import pathlib
@@ -15,32 +8,56 @@ import sys
 import tempfile
 import time
 
+from agegender_jax import config as config_lib
+from agegender_jax import errors
+from benchmarking import worker
+
 _LOGGED = 4  # Rows that a timed run logs; the first holds the compilation.
 
 
-def _run(command, malloc, **env):
-  """Runs a process and returns its stdout.
+def _train(config, folder, malloc, steps, log_every_steps, **env):
+  """Trains for so many steps in `folder`/run, in a process of its own.
+
+  Returns:
+    Seconds from the start of the process to each line of its progress.
 
   Raises:
     errors.UserError: the process ended with status 2.
     RuntimeError: it failed otherwise.
   """
-  from agegender_jax import errors
-  from benchmarking import worker
-
-  result = subprocess.run(
-    [sys.executable, '-m', *command],
-    capture_output=True,
-    text=True,
-    env=worker.environment(**worker.malloc_variables(malloc), **env),
-    check=False,
-  )
-  if result.returncode == 2:
-    line = result.stderr.strip().splitlines()[-1]
-    raise errors.UserError(line.removeprefix('error: '))
-  if result.returncode:
-    raise RuntimeError(f'{command} failed:\n{result.stderr[-3000:]}')
-  return result.stdout
+  copy = config_lib.default_config()
+  copy.update(config.to_dict())
+  copy.model.init_from = ''  # Other weights take the same time.
+  train = copy.train
+  train.num_epochs, train.eval_every_epochs = 0.0, 0.0
+  train.num_steps = train.eval_every_steps = steps
+  train.log_every_steps, train.bootstrap_samples = log_every_steps, 2
+  train.select = 'last'
+  config_lib.save_config(copy, f'{folder}/recipe')
+  command = [
+    sys.executable, '-u', '-m', 'agegender_jax.main', f'--workdir={folder}/run',
+    f'--config={config_lib.__file__}:{folder}/recipe',
+  ]  # fmt: skip
+  start, seconds = time.monotonic(), []
+  with tempfile.TemporaryFile('w+') as stderr:
+    process = subprocess.Popen(
+      command,
+      stdout=subprocess.PIPE,
+      stderr=stderr,
+      text=True,
+      env=worker.environment(**worker.malloc_variables(malloc), **env),
+    )
+    for line in process.stdout:
+      if line.startswith('step '):
+        seconds.append(time.monotonic() - start)
+    status = process.wait()
+    stderr.seek(0)
+    lines = stderr.read().strip().splitlines()
+  if status == 2:
+    raise errors.UserError(lines[-1].removeprefix('error: '))
+  if status:
+    raise RuntimeError('\n'.join(['the training failed:', *lines[-15:]]))
+  return seconds
 
 
 class WholeRun:
@@ -64,27 +81,15 @@ class WholeRun:
 
   def go(self, calls: int) -> None:
     """Trains for 4 x `calls` steps, and evaluates once at the end."""
-    from agegender_jax import config as config_lib
-
-    config = config_lib.default_config()
-    config.update(self.config.to_dict())
-    config.model.init_from = ''  # Other weights take the same time.
-    train = config.train
-    train.num_epochs, train.eval_every_epochs = 0.0, 0.0
-    train.num_steps = train.eval_every_steps = _LOGGED * calls
-    train.log_every_steps, train.bootstrap_samples = calls, 2
-    train.select = 'last'
     with tempfile.TemporaryDirectory() as folder:
-      recipe, workdir = pathlib.Path(folder, 'recipe'), pathlib.Path(folder, 'run')
-      config_lib.save_config(config, str(recipe))
-      flag = f'--config={config_lib.__file__}:{recipe}'
-      _run(['agegender_jax.main', f'--workdir={workdir}', flag], self.malloc)
-      lines = (workdir / 'metrics.jsonl').read_text().splitlines()
-      summary = json.loads((workdir / 'run.json').read_text())
+      _train(self.config, folder, self.malloc, _LOGGED * calls, calls)
+      run = pathlib.Path(folder, 'run')
+      lines = (run / 'metrics.jsonl').read_text().splitlines()
+      summary = json.loads((run / 'run.json').read_text())
     speeds = [json.loads(line)['train/images_per_second'] for line in lines[1:]]
     # Rows are of equally many steps: their mean time is what counts.
     mean = statistics.fmean(1 / speed for speed in speeds)
-    self.seconds.append(mean * config.train.batch_size)
+    self.seconds.append(mean * self.config.train.batch_size)
     peak = summary.get('peak_memory_bytes', 0) / 2**30
     self.memory['peak_rss'] = max(self.memory['peak_rss'], peak)
 
@@ -92,61 +97,24 @@ class WholeRun:
     """Does nothing: a turn leaves no process behind."""
 
 
-def time_starts(recipe_flags: list[str], count: int, malloc: str) -> list[dict]:
-  """Starts a recipe several times, the first time with an empty cache.
+def time_starts(config, count: int, malloc: str) -> tuple[list[dict], str]:
+  """Starts a training several times, the first time with nothing compiled.
 
   Args:
-    recipe_flags: `--config=...` and overrides as typed.
+    config: the recipe's; its data are prepared already.
     count: starts after the first one.
     malloc: one of worker.MALLOCS.
 
   Returns:
-    A dict per start: `seconds` by stage, since the process was asked for;
-    `device`; `versions`.
+    Per start the seconds from the command to the end of each stage; the device.
   """
   result = []
   with tempfile.TemporaryDirectory() as cache:
     # Where the package keeps compiled programs unless told otherwise.
     env = {'XDG_CACHE_HOME': cache, 'JAX_COMPILATION_CACHE_DIR': None}
     for _ in range(count + 1):
-      start = time.time()
-      output = _run(['benchmarking.runs', *recipe_flags], malloc, **env)
-      found = json.loads(output.strip().splitlines()[-1])
-      seconds = {k: mark - start for k, mark in found.pop('marks').items()}
-      result.append(found | {'seconds': seconds})
-  return result
-
-
-def main() -> None:
-  """Goes through the stages of a start."""
-  marks = {'python': time.time()}
-  from absl import flags
-
-  import agegender_jax.main  # noqa: F401, it defines the flags.
-  from agegender_jax.runtime import process
-
-  flags.FLAGS(sys.argv)
-  config = flags.FLAGS.config
-  process.set_up(config)
-  marks['flags'] = time.time()
-
-  # What `main` imports to train.
-  import jax
-
-  from agegender_jax.training import trainer  # noqa: F401
-  from benchmarking import jax_jobs
-
-  marks['imports'] = time.time()
-  stepper = jax_jobs.Stepper(config)
-  jax.block_until_ready(stepper.state)
-  marks['state'] = time.time()
-  for stage in ('first step', 'second step'):
-    jax.block_until_ready((stepper.call(), stepper.state))
-    marks[stage] = time.time()
-  device = f'{jax.device_count()} x {jax.devices()[0].device_kind}'
-  versions = {'jax': jax.__version__}
-  print(json.dumps({'marks': marks, 'device': device, 'versions': versions}))
-
-
-if __name__ == '__main__':
-  main()
+      with tempfile.TemporaryDirectory() as folder:
+        first, second = _train(config, folder, malloc, 2, 1, **env)
+        summary = json.loads(pathlib.Path(folder, 'run/run.json').read_text())
+      result.append({'the first step is done': first, 'the second': second})
+  return result, summary['device']

@@ -160,6 +160,27 @@ def test_step_is_measured_and_kept(tmp_path):
   assert content['matmul_peak'] > 0
 
 
+@pytest.mark.nightly
+@pytest.mark.parametrize('measure', ['run', 'startup'])
+def test_trainings_are_timed(tmp_path, measure):
+  result = run_script(
+    f'--measure={measure}', '--malloc=stock', '--rounds=1', '--steps=1',
+    f'--config={ROOT}/configs/quickstart.py:runlocal', '--warmup=1',
+    '--config.model.layers=conv:4 pool', '--config.model.branch=gap',
+    f'--config.data.data_dir={tmp_path / "data"}', f'--output={tmp_path}',
+  )  # fmt: skip
+  assert result.returncode == 0, result.stderr
+  content = json.loads((tmp_path / 'benchmark.json').read_text())
+  assert 'cpu' in content['machine']['device']
+  if measure == 'run':
+    whole, step = content['rows']
+    assert whole['peak_rss'] > 0 and min(whole['seconds'] + step['seconds']) > 0
+    assert content['ratios'][0]['name'].startswith('whole run / step alone')
+  else:
+    assert len(content['starts']) == 2
+    assert all(0 < a < b for a, b in (x.values() for x in content['starts']))
+
+
 @pytest.mark.parametrize(
   'flag, message',
   [

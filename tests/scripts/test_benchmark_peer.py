@@ -194,7 +194,7 @@ def test_peer_learns_as_ours_does(torch_lib, name):
   config.model.layers = 'conv:8 pool norm conv:8 pool'
   config.model.branch = 'conv:8 norm gap dense:8'
   ours = jax_jobs.Step(config)
-  variables = devices.unreplicate(ours.stepper.state.variables)
+  variables = devices.unreplicate(ours.state.variables)
   arrays = {
     path: np.asarray(leaf)
     for path, leaf in traverse_util.flatten_dict(variables, sep='/').items()
@@ -203,7 +203,7 @@ def test_peer_learns_as_ours_does(torch_lib, name):
   theirs.net.load_state_dict(port(arrays), strict=False)
   losses = [
     (
-      devices.unreplicate(ours.stepper.call())['loss'][0, 0].item(),
+      devices.unreplicate(ours.call())['loss'][0, 0].item(),
       theirs.step().item(),
     )
     for _ in range(4)
