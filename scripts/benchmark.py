@@ -45,24 +45,23 @@ _BATCH_SIZES = flags.DEFINE_list(
 _OUTPUT = flags.DEFINE_string('output', None, 'Folder to keep the results in.')
 
 
-def copy_config(config, **fields):
-  """Returns a copy with some fields, `block__field`, set."""
+def without_augmentation(config, **fields):
+  """Returns a copy whose network sees the images as they are, as a peer does.
+
+  Args:
+    config: the recipe's.
+    **fields: others to set, `block__field`.
+  """
+  strengths = ('rotation', 'zoom', 'shift', 'brightness', 'contrast', 'erase')
+  off = {f'data__{name}': 0.0 for name in strengths}
+  off |= {'data__flip': False, 'data__oversample': False, 'data__crop_size': 0}
+  off['data__image_size'] = config.data.crop_size or config.data.image_size
   result = config_lib.default_config()
   result.update(config.to_dict())
-  for name, value in fields.items():
+  for name, value in (off | fields).items():
     block, _, field = name.partition('__')
     result[block][field] = value
   return result
-
-
-def without_augmentation(config, **fields):
-  """Returns a copy whose network sees the images as they are, as a peer does."""
-  strengths = ('rotation', 'zoom', 'shift', 'brightness', 'contrast', 'erase')
-  size = config.data.crop_size or config.data.image_size
-  off = {f'data__{name}': 0.0 for name in strengths}
-  off |= {'data__flip': False, 'data__oversample': False}
-  off |= {'data__crop_size': 0, 'data__image_size': size}
-  return copy_config(config, **(off | fields))
 
 
 def check_parameters(workers) -> None:

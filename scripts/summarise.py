@@ -7,11 +7,11 @@ python scripts/summarise.py --workdir=runs/resnet_folds,runs/levi_folds \
 Prints a Markdown table and writes summary.md, summary.csv and summary.png into
 the first folder (or --output). The deviation is that of the runs of a setting,
 its folds and seeds (n - 1). `--paired=SETTING` adds each other setting's
-difference from that one, picture by picture on the folds and seeds that both
-have: a picture that several seeds scored counts once, with their mean. Runs
-on other data (by their fingerprint) or by other age groups have other tables.
-Milliseconds a batch are the median over a run's logged intervals, so neither
-compilation nor evaluation counts; seconds an epoch follow from them.
+difference from that one, image by image on the folds and seeds that both have:
+an image that several seeds scored counts once, with their mean. Runs on other
+data (by their fingerprint) or by other age groups have other tables.
+Milliseconds per batch are the median over a run's logged intervals, so neither
+compilation nor evaluation counts; seconds per epoch follow from them.
 """
 
 import csv
@@ -30,14 +30,15 @@ from agegender_jax.studies import repeats
 
 def table(settings: list[repeats.Setting]) -> str:
   """Returns a Markdown table of the settings of one protocol."""
-  columns = repeats.columns()
-  shown = [key for key in columns if any(s.values(key) for s in settings)]
-  head = [f'{columns[key].title}, {columns[key].unit}' for key in shown]
-  lines = [['setting', 'runs', *head], ['---'] * (2 + len(shown))]
+  columns = {
+    k: c for k, c in repeats.columns().items() if any(s.values(k) for s in settings)
+  }
+  head = [f'{column.title}, {column.unit}' for column in columns.values()]
+  lines = [['setting', 'runs', *head], ['---'] * (2 + len(head))]
   for setting in settings:
     cells = [setting.name, setting.repeats()]
-    for key in shown:
-      values, digits = setting.values(key), columns[key].decimals
+    for key, column in columns.items():
+      values, digits = setting.values(key), column.decimals
       text = f'{statistics.mean(values):.{digits}f}' if values else ''
       if len(values) > 1:
         text += f' ± {repeats.spread(values):.{digits}f}'
@@ -49,16 +50,16 @@ def table(settings: list[repeats.Setting]) -> str:
 def paired_table(reference: repeats.Setting, others: list[repeats.Setting]) -> str:
   """Returns a Markdown table of differences from one setting."""
   lines = [
-    f'Minus {reference.name}, on the same pictures, 95 % bootstrap interval '
-    'over the pictures:\n',
-    '| setting | score | difference | pictures |\n|---|---|---|---|',
+    f'Minus {reference.name}, on the same images, 95 % bootstrap interval over '
+    'the images:\n',
+    '| setting | score | difference | images |\n|---|---|---|---|',
   ]
   for other in others:
-    for key, value, low, high, count in repeats.paired(reference, other):
-      title, unit, _, digits = repeats.scores()[key]
+    for metric, *numbers, count in repeats.paired(reference, other):
+      value, low, high = (f'{number:+.{metric.decimals}f}' for number in numbers)
       lines.append(
-        f'| {other.name} | {title}, {unit} | {value:+.{digits}f} '
-        f'[{low:+.{digits}f}, {high:+.{digits}f}] | {count:,} |'
+        f'| {other.name} | {metric.title}, {metric.unit} | {value} [{low}, {high}] '
+        f'| {count:,} |'
       )
   return '\n'.join(lines)
 
@@ -77,7 +78,7 @@ def draw(axes, settings: list[repeats.Setting], key: str, scored: str) -> None:
 
 
 def write_csv(path: pathlib.Path, settings: list[repeats.Setting]) -> None:
-  """Writes a row a setting: mean, deviation and runs of every column."""
+  """Writes a row per setting: mean, deviation and runs of every column."""
   with path.open('w', newline='', encoding='utf-8') as file:
     writer = csv.writer(file)
     names = [f'{key}_{what}' for key in repeats.columns() for what in ('mean', 'std')]
@@ -111,9 +112,7 @@ def summarise(folders: list[pathlib.Path], output: pathlib.Path, reference: str)
   settings = repeats.read_settings(folders)
   names = list(dict.fromkeys(setting.name for setting in settings))
   if reference and reference not in names:
-    raise errors.UserError(
-      f'--paired={reference}: no such setting; known: {"; ".join(names)}'
-    )
+    raise errors.unknown('setting of --paired', reference, names)
   parts, panels = [], []
   protocols = list(dict.fromkeys(setting.protocol for setting in settings))
   for protocol in protocols:
@@ -139,10 +138,8 @@ def summarise(folders: list[pathlib.Path], output: pathlib.Path, reference: str)
   cli.create_folder('--output', output)
   files.write_whole(output / 'summary.md', text)
   write_csv(output / 'summary.csv', settings)
-  height = max(plots.PANEL[1], 1 + 0.45 * len(settings))
-  size = plots.PANEL[0], height
-  columns = min(3, len(panels))
-  plots.save_png(output / 'summary.png', panels, size, columns)
+  size = plots.PANEL[0], max(plots.PANEL[1], 1 + 0.45 * len(settings))
+  plots.save_png(output / 'summary.png', panels, size, min(3, len(panels)))
   return text
 
 

@@ -7,7 +7,6 @@ import pathlib
 import re
 import statistics
 import sys
-import typing
 
 import numpy as np
 
@@ -19,31 +18,29 @@ from agegender_jax.studies import sweeps
 NUM_SAMPLES = 1000  # Of the bootstrap.
 
 
-class Column(typing.NamedTuple):
-  """How a number is shown: multiplied by a factor, with so many decimals."""
+@dataclasses.dataclass(frozen=True)
+class Time:
+  """A column of times, with what a metric says of its own column."""
 
   title: str
   unit: str
-  factor: int
   decimals: int
+  factor: int = 1
 
 
 TIMES = {
-  'batch_ms': Column('batch', 'ms', 1, 0),
-  'epoch_seconds': Column('epoch', 's', 1, 1),
-  'total_minutes': Column('training and evaluation', 'min', 1, 1),
+  'batch_ms': Time('batch', 'ms', 0),
+  'epoch_seconds': Time('epoch', 's', 1),
+  'total_minutes': Time('training and evaluation', 'min', 1),
 }
 
 
-def scores() -> dict[str, Column]:
-  """Returns the columns of the headline metrics."""
-  return {
-    metric.name: Column(metric.title, metric.unit, metric.factor, metric.decimals)
-    for metric in scoring.headlines()
-  }
+def scores() -> dict[str, metrics.Metric]:
+  """Returns the metrics of a table of settings."""
+  return {metric.name: metric for metric in scoring.headlines()}
 
 
-def columns() -> dict[str, Column]:
+def columns() -> dict[str, metrics.Metric | Time]:
   """Returns the columns of a table of settings."""
   return scores() | TIMES
 
@@ -71,7 +68,7 @@ class Setting:
     return [x * columns()[column].factor for x in found if x is not None]
 
   def repeats(self) -> str:
-    """Says what the runs repeat, such as `5 folds x 3 seeds (14 of 15)`."""
+    """Returns what the runs repeat, such as `5 folds x 3 seeds (14 of 15)`."""
     folds = {fold for fold, _ in self.runs if fold is not None}
     seeds = {seed for _, seed in self.runs}
     parts = [(len(folds), 'fold')] if folds else []
@@ -103,7 +100,7 @@ def measure(run: run_lib.Run) -> dict[str, float]:
 
 
 def is_stand_in(run: run_lib.Run) -> bool:
-  """Says whether a run's data are only laid out as the data set they name."""
+  """Returns True if a run's data are only laid out as the set they name."""
   return (run.data.get('licence') or '').startswith(schema.STAND_IN)
 
 
@@ -114,7 +111,7 @@ def name_protocols(runs: list[run_lib.Run]) -> list[str]:
   data by their fingerprint, the names say so, and a line on stderr whose.
 
   Returns:
-    A name a run; equal ones are comparable.
+    A name per run; runs of one name are comparable.
   """
   places = collections.defaultdict(lambda: collections.defaultdict(list))
   facts = []
@@ -175,8 +172,8 @@ def spread(values: list[float]) -> float:
   return statistics.stdev(values) if len(values) > 1 else math.nan
 
 
-def picture_scores(run: run_lib.Run) -> dict[str, dict]:
-  """Returns score -> {(split, name, label): value} of a run's pictures.
+def image_scores(run: run_lib.Run) -> dict[str, dict]:
+  """Returns metric -> {(split, name, label): value} of a run's images.
 
   A name that is not unique is left out.
   """
@@ -184,40 +181,39 @@ def picture_scores(run: run_lib.Run) -> dict[str, dict]:
   if not table:
     return {}
   names, counts = table['name'], collections.Counter(table['name'])
-  views = {m: metrics.view(table, m) for m in scoring.headlines()}
-  return {
-    metric.name: {
-      (run.test_split, names[row], float(label)): float(value)
-      for row, label, value in zip(view.rows, view.columns[0], view.each(), strict=True)
-      if counts[names[row]] == 1 and np.isfinite(value)
-    }
-    for metric, view in views.items()
-    if view
-  }
+  result = {}
+  for key, metric in scores().items():
+    if view := metrics.view(table, metric):
+      rows = zip(view.rows, view.columns[0], view.each(), strict=True)
+      result[key] = {
+        (run.test_split, names[row], float(label)): float(value)
+        for row, label, value in rows
+        if counts[names[row]] == 1 and np.isfinite(value)
+      }
+  return result
 
 
 def paired(first: Setting, second: Setting) -> list[tuple]:
-  """Compares two settings on the pictures that both scored.
+  """Compares two settings on the images that both scored.
 
   Returns:
-    (score, second minus first, low, high of its 95 % bootstrap interval over
-    the pictures, number of pictures), in the table's unit.
+    (metric, second minus first, low, high of its 95 % bootstrap interval over
+    the images, number of images), in the table's unit.
   """
-  differences = {key: collections.defaultdict(list) for key in scores()}
+  differences = collections.defaultdict(lambda: collections.defaultdict(list))
   for repeat in first.runs.keys() & second.runs.keys():
-    found = [picture_scores(s.runs[repeat]) for s in (first, second)]
-    for key in found[0].keys() & found[1].keys():
-      for picture in found[0][key].keys() & found[1][key].keys():
-        differences[key][picture].append(
-          found[1][key][picture] - found[0][key][picture]
-        )
+    one, two = (image_scores(s.runs[repeat]) for s in (first, second))
+    for key in one.keys() & two.keys():
+      for image in one[key].keys() & two[key].keys():
+        differences[key][image].append(two[key][image] - one[key][image])
   rows = []
-  for key, pictures in differences.items():
-    if pictures:
+  for key, metric in scores().items():
+    if images := differences[key]:
       # Sorted, so that the resampling is the same each time.
-      means = np.array([np.mean(pictures[name]) for name in sorted(pictures)])
-      means *= scores()[key].factor
+      means = metric.factor * np.array(
+        [np.mean(images[name]) for name in sorted(images)]
+      )
       view = {key: lambda weights, x=means: x @ weights / weights.sum(axis=0)}
       value, samples = bootstrap.evaluate(view, len(means), NUM_SAMPLES, 0)[key]
-      rows.append((key, value, *bootstrap.bounds(samples), len(means)))
+      rows.append((metric, value, *bootstrap.bounds(samples), len(means)))
   return rows

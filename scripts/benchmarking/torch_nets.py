@@ -1,14 +1,14 @@
 """A recipe's network in PyTorch, timed beside the package's.
 
-Modules carry the names of the package's parameter tree, so that one rule maps
-weights and the rules of `optimizer.freeze` apply.
+ResNets and VGGs are torchvision's. Modules carry the names of the package's
+parameter tree, so that one rule maps weights and `optimizer.freeze` applies.
 """
 
 import collections
-import functools
 
 import numpy as np
 import torch
+import torchvision
 from torch import nn
 
 from agegender_jax import errors
@@ -111,87 +111,25 @@ def _create_levi_hassner(config, size):
   return _sequential(modules), (width,)
 
 
-class _Block(nn.Module):
-  """A residual block: two 3x3 convolutions, or 1x1, 3x3, 1x1."""
-
-  def __init__(self, channels, features, stride, bottleneck):
-    super().__init__()
-    sides = (1, 3, 1) if bottleneck else (3, 3)
-    self.width = features * (4 if bottleneck else 1)
-    self.count, ins = len(sides), channels
-    for row, side in enumerate(sides, 1):
-      outs = self.width if row == len(sides) else features
-      # A bottleneck's stride sits in its 3x3 convolution.
-      strides = stride if row == (2 if bottleneck else 1) else 1
-      conv = nn.Conv2d(ins, outs, side, strides, side // 2, bias=False)
-      self.add_module(f'conv{row}', conv)
-      self.add_module(f'bn{row}', nn.BatchNorm2d(outs))
-      ins = outs
-    self.projects = channels != self.width or stride != 1
-    if self.projects:
-      self.downsample_0 = nn.Conv2d(channels, self.width, 1, stride, bias=False)
-      self.downsample_1 = nn.BatchNorm2d(self.width)
-
-  def forward(self, x):
-    """Maps [B, C, H, W] to [B, width, H / stride, W / stride]."""
-    y = x
-    for row in range(1, self.count + 1):
-      y = getattr(self, f'bn{row}')(getattr(self, f'conv{row}')(y))
-      if row < self.count:
-        y = torch.relu_(y)
-    if self.projects:
-      x = self.downsample_1(self.downsample_0(x))
-    return torch.relu_(y + x)
+def _create_resnet(config, size):
+  net = getattr(torchvision.models, config.backbone)()
+  side = -(-size // 32)  # Five halvings, each rounded up.
+  shape = (net.fc.in_features, side, side)
+  del net.avgpool, net.fc
+  return _sequential(dict(net.named_children())), shape
 
 
-def _create_resnet(config, size, stages, bottleneck):
-  modules = {
-    'conv1': nn.Conv2d(3, 64, 7, 2, 3, bias=False),
-    'bn1': nn.BatchNorm2d(64),
-    'relu': nn.ReLU(inplace=True),
-    'pool': nn.MaxPool2d(3, 2, 1),
-  }
-  channels = 64
-  for stage, count in enumerate(stages):
-    for row in range(count):
-      stride = 2 if stage and not row else 1
-      block = _Block(channels, 64 * 2**stage, stride, bottleneck)
-      modules[f'layer{stage + 1}_{row}'] = block
-      channels = block.width
-  size = -(-size // 32)  # Five halvings, each rounded up.
-  return _sequential(modules), (channels, size, size)
-
-
-def _create_vgg(config, size, batch_norm):
-  modules, channels, index = {}, 3, 0
-  for stage, count in enumerate((2, 2, 3, 3, 3)):
-    features = min(64 * 2**stage, 512)
-    for _ in range(count):
-      conv = nn.Conv2d(channels, features, 3, padding=1)
-      modules[f'features_{index}'] = conv
-      if batch_norm:
-        modules[f'features_{index + 1}'] = nn.BatchNorm2d(features)
-      index += 3 if batch_norm else 2
-      modules[f'features_{index - 1}'] = nn.ReLU(inplace=True)
-      channels = features
-    modules[f'features_{index}'] = nn.MaxPool2d(2)
-    index += 1
-  return _sequential(modules), (channels, size // 32, size // 32)
-
-
-def _resnet(stages, bottleneck):
-  return functools.partial(_create_resnet, stages=stages, bottleneck=bottleneck)
+def _create_vgg(config, size):
+  net = getattr(torchvision.models, config.backbone)()
+  return _sequential({'features': net.features}), (512, size // 32, size // 32)
 
 
 # Name -> (block `model`, image size) -> (module, shape of its features).
 BACKBONES = {
   'cnn': _create_cnn,
   'levi_hassner': _create_levi_hassner,
-  'resnet18': _resnet((2, 2, 2, 2), False),
-  'resnet34': _resnet((3, 4, 6, 3), False),
-  'resnet50': _resnet((3, 4, 6, 3), True),
-  'vgg16': functools.partial(_create_vgg, batch_norm=False),
-  'vgg16_bn': functools.partial(_create_vgg, batch_norm=True),
+  **{f'resnet{depth}': _create_resnet for depth in (18, 34, 50, 101, 152)},
+  **dict.fromkeys(('vgg16', 'vgg16_bn'), _create_vgg),
 }
 
 

@@ -3,6 +3,7 @@
 import importlib.util
 import math
 import pathlib
+import re
 import sys
 import types
 
@@ -67,7 +68,7 @@ def small(config, **fields):
 @pytest.fixture
 def torch_lib():
   """The peer's modules; skips where PyTorch is absent."""
-  pytest.importorskip('torch', reason='needs torch: pip install -e .[benchmark]')
+  pytest.importorskip('torchvision', reason='needs pip install -e .[benchmark]')
   from benchmarking import torch_jobs, torch_nets
 
   return types.SimpleNamespace(jobs=torch_jobs, nets=torch_nets)
@@ -103,6 +104,8 @@ def port(arrays):
     if kind == 'kernel':
       array = array.transpose((3, 2, 0, 1) if array.ndim == 4 else (1, 0))
     # A copy: torch wants memory that may be written.
+    # `layer1_0` is `layer1.0` in torchvision's lists of modules.
+    names = [re.sub(r'_(\d+)$', r'.\1', name) for name in names]
     state['.'.join([*names, last[kind]])] = torch.from_numpy(np.array(array))
   return state
 

@@ -25,8 +25,8 @@ def write_run(folder, setting, fold, seed, ages, gender=None, **scores):
     setting: its name.
     fold: or None.
     seed: of the run.
-    ages: picture -> (true, predicted) years.
-    gender: picture -> (true code, P(female)).
+    ages: image -> (true, predicted) years.
+    gender: image -> (true code, P(female)).
     **scores: of scores.json.
   """
   name = f'{setting}_{fold}_{seed}'
@@ -34,8 +34,8 @@ def write_run(folder, setting, fold, seed, ages, gender=None, **scores):
   place.mkdir(parents=True)
   split = 'test' if fold is None else f'fold{fold}'
   rows = [
-    {'name': picture, 'age': true, 'age_pred': predicted}
-    for picture, (true, predicted) in ages.items()
+    {'name': image, 'age': true, 'age_pred': predicted}
+    for image, (true, predicted) in ages.items()
   ]
   for row, (true, probability) in zip(rows, gender or (), strict=False):
     row |= {'gender': true, 'gender_prob': probability}
@@ -167,7 +167,7 @@ def test_a_stand_in_is_labelled(tmp_path, monkeypatch):
     titles.append(panel.keywords['scored']) for panel in panels
   ])  # fmt: skip
   text = summarise.summarise([tmp_path], tmp_path, '')
-  assert text.startswith('Scored on A STAND-IN FOR adience (other pictures)')
+  assert text.startswith('Scored on A STAND-IN FOR adience (other images)')
   assert titles and all('A STAND-IN FOR adience' in title for title in titles)
   with (tmp_path / 'summary.csv').open() as file:
     assert 'A STAND-IN' in next(csv.DictReader(file))['protocol']
@@ -177,7 +177,7 @@ def test_a_stand_in_is_labelled(tmp_path, monkeypatch):
   assert 'STAND-IN' not in summarise.summarise([tmp_path], tmp_path, '')
 
 
-def test_paired_differences_are_of_the_same_pictures(tmp_path):
+def test_paired_differences_are_of_the_same_images(tmp_path):
   # Over two seeds b's errors are less by 1 and 3 (a: 2), by 0 (b: 0).
   runs = []
   for seed, shifts in enumerate([(1.0, 0.0), (3.0, 0.0)]):
@@ -189,15 +189,15 @@ def test_paired_differences_are_of_the_same_pictures(tmp_path):
     ]
   write_sweep(tmp_path, runs)
   one, two = repeats.read_settings([tmp_path])
-  found = {row[0]: row[1:] for row in repeats.paired(one, two)}
+  found = {row[0].name: row[1:] for row in repeats.paired(one, two)}
   value, low, high, count = found['age_mae']
   assert (value, count) == (-1.0, 2)
-  # A resample of two pictures has a mean of -2, -1 or 0.
+  # A resample of two images has a mean of -2, -1 or 0.
   assert (low, high) == (-2.0, 0.0)
   assert found['gender_accuracy'][0] == 50.0
   text = summarise.summarise([tmp_path], tmp_path, 'one')
   assert '| two | Age error (MAE), years | -1.00 [-2.00, +0.00] | 2 |' in text
-  with pytest.raises(errors_lib.UserError, match='known: one; two'):
+  with pytest.raises(errors_lib.UserError, match='known: one, two'):
     summarise.summarise([tmp_path], tmp_path, 'three')
 
 
@@ -207,14 +207,14 @@ def test_a_certain_difference_leaves_out_zero(tmp_path):
   runs = []
   for setting, error in [('near', 2.0), ('far', 5.0)]:
     for fold in (0, 1):
-      pictures = {
+      images = {
         f'{fold}_{row}.jpg': (age, age + error + random.normal(0, 1))
         for row, age in enumerate(ages)
       }
-      runs.append(write_run(tmp_path, setting, fold, 0, pictures))
+      runs.append(write_run(tmp_path, setting, fold, 0, images))
   write_sweep(tmp_path, runs)
   near, far = repeats.read_settings([tmp_path])
-  row = next(row for row in repeats.paired(near, far) if row[0] == 'age_mae')
+  row = next(row for row in repeats.paired(near, far) if row[0].name == 'age_mae')
   assert row[4] == 400
   assert 2.7 < row[2] < row[1] < row[3] < 3.3
   # About 1.96 times the standard error of a difference of two N(0, 1).
