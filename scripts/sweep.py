@@ -31,7 +31,7 @@ from agegender_jax.studies import sweeps
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SECONDS_TO_STOP = 20  # That a run gets before it is killed.
-SECONDS_BETWEEN_LINES = 60  # Of progress, where it is not a terminal.
+SECONDS_BETWEEN_LINES = 30  # Of progress.
 
 
 class Progress:
@@ -43,7 +43,6 @@ class Progress:
     # Of the runs that ended: how much of them was trained here, in seconds.
     self._done, self._seconds = 0.0, 0.0
     self._shown, self._resumed = time.monotonic(), 0.0
-    self._open_line = False
 
   def time_left(self, fraction: float = 0.0) -> str:
     """Returns the time left, `fraction` of the current run being done."""
@@ -62,12 +61,8 @@ class Progress:
     if resumed := re.search(r'resumed at step (\d+) of (\d+)', log):
       self._resumed = int(resumed[1]) / int(resumed[2])
     left = self.time_left(int(steps[-1][0]) / int(steps[-1][1]))
-    text = f'{title}  step {"/".join(steps[-1])}  sweep left {left}'
-    if sys.stdout.isatty():
-      print('\r\033[K' + text, end='', flush=True)
-      self._open_line = True
-    elif time.monotonic() - self._shown > SECONDS_BETWEEN_LINES:
-      print(text, flush=True)
+    if time.monotonic() - self._shown > SECONDS_BETWEEN_LINES:
+      print(f'{title}  step {"/".join(steps[-1])}  sweep left {left}', flush=True)
       self._shown = time.monotonic()
 
   def end(self, text: str, failed: bool = False) -> None:
@@ -79,8 +74,7 @@ class Progress:
     self._left, self._resumed, self._start = self._left - 1, 0.0, now
     if self._left:
       text += f'  sweep left {self.time_left()}'
-    print(('\r\033[K' if self._open_line else '') + text, flush=True)
-    self._open_line = False
+    print(text, flush=True)
 
 
 @contextlib.contextmanager

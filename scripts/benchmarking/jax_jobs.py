@@ -23,12 +23,9 @@ class _Job:
   """What all jobs report."""
 
   def __init__(self, config):
-    process.divide_cpu(
-      config.train.cpu_devices
-      or process.choose_cpu_devices(
-        config.model.backbone, [config.train.batch_size], process.num_cores()
-      )
-    )
+    backbone, sizes = config.model.backbone, [config.train.batch_size]
+    count = process.choose_cpu_devices(backbone, sizes, process.num_cores())
+    process.divide_cpu(config.train.cpu_devices or count)
     process.exclude_nondeterminism()
     device = jax.devices()[0]
     self.config = config

@@ -10,7 +10,7 @@ import statistics
 import subprocess
 import sys
 
-from benchmarking import worker as worker_lib
+from agegender_jax.runtime import process
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 _LONGEST_PARTS = 12  # Rows of a profile.
@@ -142,7 +142,7 @@ def describe_machine() -> dict:
     'date': datetime.datetime.now().astimezone().isoformat(timespec='seconds'),
     'commit': git.stdout.strip() or 'unknown',
     'cpu': cpu[1].strip() if cpu else platform.machine(),
-    'cores': worker_lib.num_cores(),
+    'cores': process.num_cores(),
     'memory_gib': round(memory / 2**30, 1),
     'load_before': round(os.getloadavg()[0], 2),
     'versions': {'python': platform.python_version()},

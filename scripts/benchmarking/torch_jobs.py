@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from agegender_jax import errors, schema
-from benchmarking import noise, torch_nets, worker
+from agegender_jax.runtime import process
+from benchmarking import noise, torch_nets
 
 # preprocessing.IMAGENET_MEAN and _STD, and the other rows of create_normalize.
 _STATISTICS = {
@@ -122,7 +123,7 @@ class _Job:
       torch.backends.cudnn.benchmark = True
       torch.set_float32_matmul_precision('high')
     else:
-      torch.set_num_threads(worker.num_cores())
+      torch.set_num_threads(process.num_cores())
     self.config, self.tasks = config, create_tasks(config)
     size = config.data.crop_size or config.data.image_size
     outputs = {name: row[1] for name, row in self.tasks.items()}

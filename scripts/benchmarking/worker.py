@@ -6,12 +6,12 @@ call over N calls and with its memory. Processes that are compared take turns,
 so that what slows the machine slows all of them.
 """
 
+import ctypes.util
 import importlib
 import json
 import os
 import pathlib
-import platform
-import resource
+import re
 import subprocess
 import sys
 import tempfile
@@ -22,7 +22,6 @@ from agegender_jax.runtime import process
 
 _SCRIPTS = pathlib.Path(__file__).parent.parent
 MALLOCS = ('tuned', 'stock', 'jemalloc')
-_JEMALLOC = 'libjemalloc.so.2'
 
 
 class WorkerDied(Exception):
@@ -48,39 +47,23 @@ def environment(**changes: str | None) -> dict[str, str]:
 
 
 def malloc_variables(malloc: str) -> dict[str, str]:
-  """Returns the variables that give a process one of MALLOCS."""
-  if malloc == 'jemalloc':
-    return _jemalloc_variables()
-  return {'AGEGENDER_MALLOC': '0' if malloc == 'stock' else ''}
+  """Returns the variables that give a process one of MALLOCS.
 
-
-def _jemalloc_variables() -> dict[str, str]:
-  """Returns the variables that start a process with jemalloc.
-
-  It keeps what is freed, as process.tune_malloc has glibc do, but its threads do
-  not wait for each other.
+  jemalloc keeps what is freed, as process.tune_malloc has glibc do, but its
+  threads do not wait for each other.
 
   Raises:
-    errors.UserError: it is not installed.
+    errors.UserError: jemalloc is not installed.
   """
-  folders = (
-    f'{sys.prefix}/lib',
-    '/usr/local/lib',
-    f'/usr/lib/{platform.machine()}-linux-gnu',
-    '/usr/lib64',
-    '/usr/lib',
-  )
-  paths = [f'{folder}/{_JEMALLOC}' for folder in folders]
-  library = next(filter(os.path.exists, paths), None)
+  if malloc != 'jemalloc':
+    return {'AGEGENDER_MALLOC': '0' if malloc == 'stock' else ''}
+  library = ctypes.util.find_library('jemalloc')
   if library is None:
-    raise errors.UserError(
-      f'jemalloc: no {_JEMALLOC} in {", ".join(folders)}; install it '
-      '(Debian and Ubuntu: libjemalloc2)'
-    )
-  preloaded = filter(None, [library, os.environ.get('LD_PRELOAD')])
+    raise errors.UserError('--malloc: install jemalloc (Debian: libjemalloc2)')
   settings = 'dirty_decay_ms:-1,muzzy_decay_ms:-1'  # Nothing is given back.
   return {
-    'LD_PRELOAD': ':'.join(preloaded),
+    'AGEGENDER_MALLOC': '0',
+    'LD_PRELOAD': ':'.join(filter(None, [library, os.environ.get('LD_PRELOAD')])),
     'MALLOC_CONF': os.environ.get('MALLOC_CONF', settings),
   }
 
@@ -167,22 +150,13 @@ def alternate(workers: list, rounds: int, calls: int) -> None:
       worker.close()
 
 
-def peak_memory() -> float:
-  """Returns the most memory that this process has held, GiB."""
+def peak_memory() -> float | None:
+  """Returns the most memory that this process has held, GiB, if Linux says."""
   status = pathlib.Path('/proc/self/status')
-  if status.exists():
-    # Unlike ru_maxrss, it does not start from the parent process's peak.
-    for line in status.read_text().splitlines():
-      if line.startswith('VmHWM:'):
-        return int(line.split()[1]) / 2**20
-  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-
-
-def num_cores() -> int:
-  """Returns how many cores this process may use."""
-  if hasattr(os, 'sched_getaffinity'):  # Linux.
-    return len(os.sched_getaffinity(0))
-  return os.cpu_count() or 1
+  if not status.exists():
+    return None
+  # Unlike getrusage's, it does not start from the parent process's peak.
+  return int(re.search(r'VmHWM:\s*(\d+)', status.read_text())[1]) / 2**20
 
 
 def create_job(task: dict):
