@@ -120,7 +120,7 @@ def name_protocols(runs: list[run_lib.Run]) -> list[str]:
     split = re.sub(r'^fold\d+', 'folds', run.test_split)
     data = run.data_name
     if is_stand_in(run):
-      data = f'{schema.STAND_IN.upper()} FOR {data} (other pictures)'
+      data = f'{schema.STAND_IN.upper()} FOR {data} (other images)'
     groups = run.config['data']['age_groups']
     part = f'groups of {groups}, data {run.data.get("fingerprint", "unknown")}'
     facts.append((f'{data}, {split}', part))

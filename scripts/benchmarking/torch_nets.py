@@ -5,13 +5,22 @@ parameter tree, so that one rule maps weights and `optimizer.freeze` applies.
 """
 
 import collections
+import contextlib
 
 import numpy as np
 import torch
-import torchvision
 from torch import nn
 
 from agegender_jax import errors
+
+# A torchvision built for CUDA registers no operators on a CPU-only torch, and
+# stops at the first that it wants to describe.
+_library = torch.library.Library('torchvision', 'FRAGMENT')
+for _name in ('nms', 'qnms'):
+  with contextlib.suppress(RuntimeError):
+    _library.define(f'{_name}(Tensor dets, Tensor scores, float t) -> Tensor')
+
+import torchvision  # noqa: E402
 
 
 class Flatten(nn.Module):

@@ -170,7 +170,9 @@ def test_a_finished_run_on_other_data_is_refused(path, tmp_path, capsys, monkeyp
   shutil.copytree(tmp_path / 'raw', tmp_path / 'copy')
   copy = f'--config.data.source_dir={tmp_path / "copy"}'
   assert sweep.main([*flags, copy]) == 0
-  assert capsys.readouterr().out.count('finished before  age_mae 1') == 4
+  assert (
+    capsys.readouterr().out.count('finished before  Age error (MAE) 1.00 years') == 4
+  )
   assert sweep.main([*flags, f'--config.data.source_dir={tmp_path}/other']) == 2
   errors = capsys.readouterr().err.splitlines()
   assert len(errors) == 2 and all('on other data' in line for line in errors)
