@@ -68,7 +68,10 @@ def small(config, **fields):
 @pytest.fixture
 def torch_lib():
   """The peer's modules; skips where PyTorch is absent."""
-  pytest.importorskip('torchvision', reason='needs pip install -e .[benchmark]')
+  if not (
+    importlib.util.find_spec('torch') and importlib.util.find_spec('torchvision')
+  ):
+    pytest.skip('needs pip install -e .[benchmark]')
   from benchmarking import torch_jobs, torch_nets
 
   return types.SimpleNamespace(jobs=torch_jobs, nets=torch_nets)
