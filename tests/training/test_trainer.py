@@ -65,9 +65,9 @@ def test_a_run_writes_what_the_contract_lists(finished):
   for name in ('config.json', 'metrics.jsonl', 'scores.json', 'data.json',
                'details.json', 'calibration.json', 'predictions.csv',
                'report.html', 'faces.npz', 'run.json',
-               'figures/learning_curves.png', 'figures/faces.png',
-               'figures/age_histogram.png',
-               'figures/predicted_vs_true.png'):  # fmt: skip
+               'figures/loss_per_epoch.png', 'figures/faces.png',
+               'figures/ages_per_split.png',
+               'figures/predicted_against_actual_age.png'):  # fmt: skip
     assert (finished / name).stat().st_size > 0, name
   assert list((finished / 'tensorboard').iterdir())
   scores = scores_of(finished)
