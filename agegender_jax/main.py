@@ -168,7 +168,8 @@ def main(argv) -> None:
     line = files.fixable_error(error)  # Such as a full disk.
     if line is None:
       raise
-    _fail(line)
+    place = '' if '/' in line else ', in the workdir, data.data_dir or a cache folder'
+    _fail(line + place)
 
 
 def run() -> None:

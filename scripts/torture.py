@@ -158,7 +158,7 @@ class Torture:
   def fill_disk(self, number: int) -> None:
     """Limits the size of files, as a full disk or a quota does."""
     workdir, data = self.folder / f'disk-{number}', f'data-{number}'
-    limit = int(10 ** self.random.uniform(2, 5.5))
+    limit = int(10 ** self.random.uniform(3.3, 6.3))
     status, lines = self.finish(self.start(workdir, limit, data))
     is_good = status == 0 or (status == 2 and len(lines) == 1)
     what = 'BAD' if not is_good else 'large enough' if status == 0 else 'one line'
