@@ -72,6 +72,11 @@ def default_config() -> config_dict.ConfigDict:
   data.contrast = 0.0  # Factor in [1 - contrast, 1 + contrast].
   data.erase = 0.0  # Probability of erasing one random rectangle.
 
+  photos = config.photos = config_dict.ConfigDict()
+  # The ONNX file that finds faces for predict, of CenterFace's family; '' = the one
+  # that `agegender install-detector` installs.
+  photos.detector = ''
+
   model = config.model = config_dict.ConfigDict()
   model.backbone = 'cnn'  # Key of models.BACKBONES.
   # The layers of the backbone `cnn`, in models.cnn.Stack's notation.
@@ -162,7 +167,7 @@ def default_config() -> config_dict.ConfigDict:
 _FREE_FIELDS = (
   'data.source_dir', 'data.data_dir', 'data.cache', 'data.num_workers',
   'data.eval_split', 'data.calibration_split', 'train.eval_batch_size',
-  'train.restore_step', 'train.cpu_devices',
+  'train.restore_step', 'train.cpu_devices', 'photos.detector',
 )  # fmt: skip
 # Fields that extend a run or change what it prints: a resumed run takes the new
 # values and says so. None of them changes the numbers of the steps before.
@@ -182,6 +187,24 @@ _NETWORK_FIELDS = (
 )  # fmt: skip
 
 
+# Folder of the network that ships with the package, as a run's workdir.
+SHIPPED = pathlib.Path(__file__).parent / 'networks' / 'fairface_small'
+
+
+def shipped_folder() -> str:
+  """Returns SHIPPED.
+
+  Raises:
+    errors.UserError: this installation has none.
+  """
+  if not config_path(SHIPPED).is_file():
+    raise errors.UserError(
+      f'this installation has no network of its own ({SHIPPED} is absent): name a '
+      "trained run's --workdir, a published folder or hf:owner/name"
+    )
+  return str(SHIPPED)
+
+
 def get_config(workdir: str) -> config_dict.ConfigDict:
   """Returns the configuration of the run in a workdir.
 
@@ -190,7 +213,7 @@ def get_config(workdir: str) -> config_dict.ConfigDict:
   return load_config(workdir)
 
 
-def config_path(workdir: str) -> pathlib.Path:
+def config_path(workdir: str | pathlib.Path) -> pathlib.Path:
   """Returns where the configuration of a run lies."""
   return pathlib.Path(workdir) / 'config.json'
 

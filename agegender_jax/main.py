@@ -21,18 +21,43 @@ _WORKDIR = flags.DEFINE_multi_string(
   'workdir', [], 'Output folder of the run, for training runs/RECIPE by default; '
   'for report A,B,... compares, and so does the flag given several times.',
 )  # fmt: skip
-_MODE = flags.DEFINE_enum(
-  'mode', 'train', ['train', 'evaluate', 'predict', 'report', 'score'], 'What to do.'
-)
+_MODES = (
+  'train', 'evaluate', 'predict', 'report', 'score', 'export', 'demo',
+  'install-detector',
+)  # fmt: skip
+_MODE = flags.DEFINE_enum('mode', 'train', _MODES, 'What to do.')
+# `agegender predict PHOTO...` is --mode=predict --images=PHOTO...
+_COMMANDS = ('predict', 'export', 'demo', 'install-detector')
+# Those that take the network which ships where no --workdir is named.
+_NETWORK_MODES = ('predict', 'export', 'demo')
 _IMAGES = flags.DEFINE_multi_string(
   'images', [], 'For predict: a file, folder or glob; repeatable.'
 )
+_FACES = flags.DEFINE_enum(
+  'faces', '', ['', 'detect', 'crop'], 'For predict and demo: look for faces in each '
+  'image, or take it as one face crop; by default detect where it is known how the '
+  "network's faces were cut out.",
+)  # fmt: skip
+_LARGEST = flags.DEFINE_bool(
+  'largest_face', False, 'For predict: only the largest face of each image.'
+)
+_ANNOTATE = flags.DEFINE_string(
+  'annotate', '', 'For predict: folder for images with boxes and labels.'
+)
+_FORMAT = flags.DEFINE_string(
+  'format', '', 'For export: onnx, stablehlo, torch or folder.'
+)
+_FLOAT16 = flags.DEFINE_bool('float16', False, 'For export: store weights in float16.')
+_PUSH = flags.DEFINE_string(
+  'push', '', 'For export --format=folder: owner/name on the Hugging Face hub.'
+)
+_PORT = flags.DEFINE_integer('port', 7860, 'For demo: port of the local page.')
 _PREDICTIONS = flags.DEFINE_string(
   'predictions', '', 'For score: a CSV of predictions of config.data.eval_split.'
 )
 _OUTPUT = flags.DEFINE_string(
-  'output', None, 'For predict (./predictions.csv) and comparisons '
-  '(./compare.html): where to write.',
+  'output', None, 'Where to write: predict (./predictions.csv, or .jsonl, .parquet), '
+  'comparisons (./compare.html), export (./network.FORMAT).',
 )  # fmt: skip
 
 
@@ -52,18 +77,22 @@ def _fail_in_thread(caught) -> None:
 
 def _parse_flags(argv):
   """Parses flags; what the user can fix is one line, status 2."""
+  if argv[1:] and argv[1] in _COMMANDS:
+    argv = [argv[0], f'--mode={argv[1]}', *argv[2:]]
   before = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
   for name in ('config', 'mode'):
     before.add_argument(f'-{name}', f'--{name}', default='')
   before.add_argument('-workdir', '--workdir', action='append', default=[])
   values, others = before.parse_known_args(argv[1:])
   try:
+    if values.mode in _NETWORK_MODES and not (values.workdir or values.config):
+      values.workdir = [config_lib.shipped_folder()]
     # A config.json is no recipe, but config.py returns the one of a workdir.
     if (
       values.workdir
       and not values.config
       and (
-        values.mode in ('evaluate', 'predict')
+        values.mode in ('evaluate', *_NETWORK_MODES)
         or (values.mode == 'report' and '--config.' in ' '.join(others))
       )
     ):
@@ -117,8 +146,13 @@ def main(argv) -> None:
   """Runs the mode that the flags name."""
   mode, output = _MODE.value, _OUTPUT.value and os.path.expanduser(_OUTPUT.value)
   try:
-    if argv[1:]:
+    if argv[1:] and mode not in ('predict', 'install-detector'):
       raise errors.UserError(f'unexpected argument "{argv[1]}"')
+    if mode == 'install-detector':
+      from agegender_jax.inference import detector
+
+      print(f'detector: {detector.install(*argv[1:2])}')
+      return
     workdirs = _split_workdirs(mode, _WORKDIR.value)
     config = _CONFIG.value
     if config is None and mode in ('train', 'score'):
@@ -127,6 +161,9 @@ def main(argv) -> None:
     if not workdirs and mode == 'train':
       workdirs = [_default_workdir(recipe)]
       print(f'workdir: {workdirs[0]}', flush=True)
+    if not workdirs and mode in _NETWORK_MODES:
+      workdirs = [config_lib.shipped_folder()]
+      print(f'network: {config_lib.SHIPPED.name}, which ships with the package')
     if not workdirs:
       raise errors.UserError('--workdir=DIR is needed')
     workdir = workdirs[0]
@@ -157,10 +194,7 @@ def main(argv) -> None:
       score_file.score_file(config, workdir, _PREDICTIONS.value)
       print(f'report: {report.write_report(workdir)}')
     else:
-      from agegender_jax.inference import predict
-
-      images = [os.path.expanduser(path) for path in _IMAGES.value]
-      predict.predict(config, workdir, images, output or 'predictions.csv')
+      _use_network(mode, config, workdir, argv[1:], output)
     process.flush_stdout()
   except errors.UserError as error:
     _fail(error)
@@ -170,6 +204,30 @@ def main(argv) -> None:
       raise
     place = '' if '/' in line else ', in the workdir, data.data_dir or a cache folder'
     _fail(line + place)
+
+
+def _use_network(mode, config, workdir, images, output):
+  """Runs one of _NETWORK_MODES."""
+  from agegender_jax.inference import api
+
+  faces = 'crop' if mode == 'export' else _FACES.value
+  network = api.from_config(config, workdir, faces)
+  if mode == 'predict':
+    from agegender_jax.inference import predict
+
+    images = [os.path.expanduser(path) for path in [*_IMAGES.value, *images]]
+    folder = os.path.expanduser(_ANNOTATE.value)
+    options = predict.Options(output or 'predictions.csv', folder, _LARGEST.value)
+    predict.predict(network, images, options)
+  elif mode == 'export':
+    from agegender_jax.inference import export
+
+    dtype = 'float16' if _FLOAT16.value else ''
+    print(export.export(network, output or '', _FORMAT.value, dtype, _PUSH.value))
+  else:
+    from agegender_jax.inference import demo
+
+    demo.serve(network, _PORT.value)
 
 
 def run() -> None:

@@ -1,11 +1,12 @@
 """Images to pixels: the same steps for training and for own photos."""
 
+import functools
 import io
 import os
 import threading
 
 import numpy as np
-from PIL import Image, ImageFilter, ImageOps
+from PIL import Image, ImageFilter, ImageOps, UnidentifiedImageError
 
 from agegender_jax import errors
 
@@ -40,8 +41,7 @@ def load(
     UnreadableError: not an image that Pillow can decode, or too large.
   """
   try:
-    stream = io.BytesIO(picture) if isinstance(picture, bytes) else picture
-    with _open(stream) as image:
+    with open_header(picture) as image:
       megapixels = image.width * image.height / 1e6
       if megapixels > max_megapixels:
         raise ValueError(
@@ -57,14 +57,33 @@ def load(
     raise UnreadableError(f'{type(error).__name__}: {error}') from error
 
 
-def _open(stream):
-  """Opens an image without Pillow's own limit, which warns from 89 megapixels."""
+def open_header(picture: bytes | str | os.PathLike) -> Image.Image:
+  """Opens an image, of which the header is read only.
+
+  Pillow's own limit, which warns from 89 megapixels, does not count.
+  """
+  stream = io.BytesIO(picture) if isinstance(picture, bytes) else picture
   with _HEADER_LOCK:
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
-      return Image.open(stream)  # Reads the header only.
+      return Image.open(stream)
+    except UnidentifiedImageError:
+      if not _register_heif():
+        raise
+      return Image.open(stream)
     finally:
       Image.MAX_IMAGE_PIXELS = limit
+
+
+@functools.cache
+def _register_heif() -> bool:
+  """Lets Pillow read HEIC where pillow-heif is installed; True if it now does."""
+  try:
+    import pillow_heif
+  except ImportError:
+    return False
+  pillow_heif.register_heif_opener()
+  return True
 
 
 def decode(
@@ -88,7 +107,11 @@ def decode(
   Raises:
     UnreadableError: not an image that Pillow can decode, or too large.
   """
-  image = load(picture, at_least, max_megapixels)
+  return to_rgb(load(picture, at_least, max_megapixels))
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+  """Returns an image upright and in RGB, see `decode`."""
   try:
     image = ImageOps.exif_transpose(image)
   except Exception:  # A broken EXIF block says nothing about orientation.

@@ -12,7 +12,7 @@ from flax import linen as nn
 from agegender_jax import config as config_lib
 from agegender_jax import errors, models, schema, scoring
 from agegender_jax.models import parameter_groups, preprocessing, tasks
-from agegender_jax.runtime import checkpoint, devices
+from agegender_jax.runtime import devices
 
 # Batches under way on the device, each in a thread of its own: what one thread
 # asks of a CPU is done one after the other, and XLA's small operations leave
@@ -60,14 +60,14 @@ class Predictor:
       )
     self.input_size = crop or size
     self.normalize_fn = preprocessing.create_normalize(config.data.normalize)
-    self._step = devices.pmap_predict_step(
-      create_predict_step(
-        self.model,
-        self.tasks,
-        self.normalize_fn,
-        preprocessing.create_views(crop, config.data.oversample),
-      )
+    # On one device; `predict` runs it on all of them.
+    self.predict_step = create_predict_step(
+      self.model,
+      self.tasks,
+      self.normalize_fn,
+      preprocessing.create_views(crop, config.data.oversample),
     )
+    self._step = devices.pmap_predict_step(self.predict_step)
 
   def shapes(self) -> dict:
     """Returns the shapes of `params` and `batch_stats`, computing nothing."""
@@ -195,6 +195,9 @@ def open_selected(config, predictor: Predictor, workdir: str):
   Raises:
     errors.UserError: no such checkpoint.
   """
+  # Orbax takes a second to import, and a network is also read without it.
+  from agegender_jax.runtime import checkpoint
+
   checkpoints = checkpoint.Checkpoints(workdir, create_ranking(config, predictor.tasks))
   try:
     step = selected_step(config, checkpoints)
@@ -207,7 +210,7 @@ def open_selected(config, predictor: Predictor, workdir: str):
     checkpoints.close()
 
 
-def selected_step(config, checkpoints: checkpoint.Checkpoints) -> int | None:
+def selected_step(config, checkpoints) -> int | None:
   """Returns the step that is scored on test, None without checkpoints."""
   if config.train.restore_step:
     return checkpoints.check_step(config.train.restore_step)
@@ -225,7 +228,8 @@ def predictions(output, age_groups: str) -> dict[str, np.ndarray]:
 
   Returns:
     Columns [N], as far as the network gives them: age_pred (years),
-    age_group_pred, gender_prob, and gender_logit, the log odds of FEMALE.
+    age_group_pred, age_distribution [N, years], gender_prob, and gender_logit,
+    the log odds of FEMALE.
   """
   columns = {}
   if 'age' in output:
@@ -233,6 +237,8 @@ def predictions(output, age_groups: str) -> dict[str, np.ndarray]:
     columns['age_group_pred'] = schema.group_of_prediction(output['age'], age_groups)
   if 'age_group' in output:
     columns['age_group_pred'] = output['age_group']
+  if 'age_distribution' in output:
+    columns['age_distribution'] = output['age_distribution']
   if 'gender_prob' in output:
     columns['gender_prob'] = output['gender_prob']
     columns['gender_logit'] = output['logits']['gender'][:, 0]

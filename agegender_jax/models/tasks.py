@@ -102,9 +102,9 @@ def decode_distribution(distribution: jax.Array, groups: str) -> dict[str, jax.A
   """
   below = jnp.cumsum(distribution, axis=1)
   year = jnp.argmax(below >= 0.5, axis=1)
-  at = lambda values: jnp.take_along_axis(values, year[:, None], axis=1)[:, 0]  # noqa: E731
-  missing = at(below) - 0.5
-  age = year + 0.5 - missing / jnp.maximum(at(distribution), 1e-9)
+  is_year = jax.nn.one_hot(year, below.shape[1], dtype=below.dtype)
+  missing = (is_year * below).sum(1) - 0.5
+  age = year + 0.5 - missing / jnp.maximum((is_year * distribution).sum(1), 1e-9)
   rows = schema.group_of_prediction(np.arange(NUM_YEARS), groups)
   mass = distribution @ jax.nn.one_hot(rows, len(schema.AGE_GROUPS[groups]))
   return {

@@ -24,7 +24,7 @@ from agegender_jax.evaluation import (
   labelled,
   summary,
 )
-from agegender_jax.inference import predictor
+from agegender_jax.inference import crops, predictor, weights
 from agegender_jax.models import parameter_groups
 from agegender_jax.runtime import checkpoint, devices, lock, stop
 from agegender_jax.training import (
@@ -369,6 +369,8 @@ class Trainer:
     """
     config, workdir, network = self.config, self.workdir, self.network
     num_parameters = sum(leaf.size for leaf in jax.tree.leaves(variables['params']))
+    recipe = crops.recipe_of(config.data.name)
+    weights.write(pathlib.Path(workdir) / weights.RUN_FILE, variables, step, recipe)
     variables = devices.replicate(variables)
     test = self.splits['test']
     fitted = evaluate.calibrate(

@@ -1,0 +1,78 @@
+"""Draws boxes and labels on images: black and white, so legible on any."""
+
+import pathlib
+from collections.abc import Sequence
+
+from PIL import Image, ImageDraw, ImageFont
+
+from agegender_jax.inference import api, photos
+
+MAX_SIDE = 2048  # Pixels; larger images are shrunk.
+
+
+def label_of(face: api.Face) -> str:
+  """Returns such as `31 (24-38), female 97 %`."""
+  parts = []
+  if face.age is not None:
+    text = f'{face.age:.0f}'
+    if face.age_low is not None and face.age_high is not None:
+      text += f' ({face.age_low:.0f}-{face.age_high:.0f})'
+    parts.append(text)
+  elif face.age_group:
+    parts.append(face.age_group)
+  if face.gender and face.confidence:
+    parts.append(f'{face.gender} {100 * face.confidence:.0f} %')
+  return ', '.join(parts)
+
+
+def draw(image: Image.Image, faces: Sequence[api.Face]) -> Image.Image:
+  """Returns an image with the faces' boxes and labels.
+
+  Args:
+    image: upright RGB.
+    faces: see api.Face; one without a box is labelled in the corner.
+  """
+  scale = min(1.0, MAX_SIDE / max(image.size))
+  size = [max(1, round(scale * side)) for side in image.size]
+  image = image.resize(size, Image.Resampling.BILINEAR)
+  line = max(1, round(max(image.size) / 400))
+  font = ImageFont.load_default(max(10, round(max(image.size) / 45)))
+  canvas = ImageDraw.Draw(image)
+  for face in faces:
+    left, top, right, bottom = (
+      (scale * value for value in face.box)
+      if face.box
+      else (0, 0, image.width - 1, image.height - 1)
+    )
+    if not face.error:
+      canvas.rectangle((left, top, right, bottom), None, 'black', 3 * line)
+      inner = (left + line, top + line, right - line, bottom - line)
+      canvas.rectangle(inner, None, 'white', line)
+    text = face.error or label_of(face)
+    # The label stands on the box, below it where there is no room, and within
+    # the image.
+    _, _, width, height = canvas.textbbox((0, 0), text, font)
+    width, height = width + 4 * line, height + 4 * line
+    y = top - height if top >= height else min(bottom, image.height - height)
+    x = max(0, min(left, image.width - width))
+    canvas.rectangle((x, y, x + width, y + height), 'black')
+    canvas.text((x + 2 * line, y + line), text, 'white', font)
+  return image
+
+
+class Annotator:
+  """Writes images with the faces' boxes and labels into a folder."""
+
+  def __init__(self, folder: str):
+    """Creates the folder."""
+    self._folder = pathlib.Path(folder)
+    self._folder.mkdir(parents=True, exist_ok=True)
+    self._names: dict[str, int] = {}
+
+  def write(self, path: str, faces: Sequence[api.Face]) -> None:
+    """Writes one image, named as its file; of equal names the later are numbered."""
+    stem = pathlib.Path(path).stem
+    number = self._names[stem] = self._names.get(stem, 0) + 1
+    name = f'{stem}.jpg' if number == 1 else f'{stem}_{number}.jpg'
+    image = draw(photos.decode(path), faces)
+    image.save(self._folder / name, quality=92)

@@ -1,0 +1,381 @@
+"""The Python API: `load` a network, ask it about photos or face crops."""
+
+import dataclasses
+import itertools
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent import futures
+from typing import Any
+
+import jax
+import numpy as np
+from PIL import Image
+
+from agegender_jax import config as config_lib
+from agegender_jax import errors, schema
+from agegender_jax.data import images as images_lib
+from agegender_jax.inference import crops, detector, photos, predictor, weights
+from agegender_jax.scoring import calibration
+
+FACES = ('detect', 'crop')
+# Batch sizes that are compiled: one face, and many. On a CPU larger batches are no
+# faster, and leave hundreds of megabytes of activations.
+CPU_BATCH, ACCELERATOR_BATCH = 8, 64
+IN_FLIGHT = 2  # Batches at once: one alone leaves half of a CPU's cores idle.
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Face:
+  """What a network says of a face; None is what it does not say.
+
+  Attributes:
+    age: years.
+    age_low: years; with age_high the interval that holds 90 % of true ages.
+    age_high: years.
+    age_group: such as '20-29' or '70+'.
+    age_distribution: float [Y], the probability of each year of age from 0 on.
+    gender: 'male' or 'female', the more probable one.
+    gender_prob: probability of 'female', in [0, 1].
+    box: left, top, right, bottom in pixels of the upright image; None where the
+      image was taken as one face crop.
+    landmarks: x and y in pixels of the eye on the left, the eye on the right, the
+      nose, the left and the right corner of the mouth.
+    score: of the detector, in [0, 1].
+    error: why there is no answer, such as 'no face found'; '' if there is one.
+  """
+
+  age: float | None = None
+  age_low: float | None = None
+  age_high: float | None = None
+  age_group: str | None = None
+  age_distribution: np.ndarray | None = None
+  gender: str | None = None
+  gender_prob: float | None = None
+  box: tuple[float, float, float, float] | None = None
+  landmarks: tuple[tuple[float, float], ...] | None = None
+  score: float | None = None
+  error: str = ''
+
+  @property
+  def confidence(self) -> float | None:
+    """Probability of `gender`, in [0.5, 1]."""
+    if self.gender_prob is None:
+      return None
+    return max(self.gender_prob, 1 - self.gender_prob)
+
+
+class Predictor:
+  """A trained network with its calibration and its way to cut out faces.
+
+  Get one from `load`. It may be used from several threads.
+
+  Attributes:
+    info: what the network is: name, step, data, backbone, image_size (pixels),
+      age_groups, faces ('detect' or 'crop'), calibrated, num_parameters.
+    faces: 'detect' looks for faces in an image; 'crop' takes it as one.
+  """
+
+  def __init__(
+    self,
+    config,
+    network: predictor.Predictor,
+    variables: Mapping[str, Any],
+    step: int,
+    fitted: Mapping[str, Any] | None,
+    recipe: crops.Recipe | None,
+    faces: str,
+    find_faces: detector.Detector | None,
+    name: str,
+    folder: str,
+    known_recipe: crops.Recipe | None = None,
+  ):
+    """See `load`."""
+    self.config, self.network, self.step = config, network, step
+    self.fitted, self.recipe, self.faces = fitted, recipe, faces
+    # Where it lies, and the recipe that is stored with it; `recipe` may be assumed.
+    self.folder, self.known_recipe = folder, known_recipe
+    self._find_faces = find_faces
+    self._variables = jax.device_put(variables)
+    self._compiled: dict[int, Any] = {}
+    leaves = jax.tree.leaves(variables['params'])
+    self.info = {
+      'name': name,
+      'step': step,
+      'data': config.data.name,
+      'backbone': config.model.backbone,
+      'image_size': config.data.image_size,
+      'age_groups': config.data.age_groups,
+      'tasks': {task.name: config.tasks[task.name].kind for task in network.tasks},
+      'faces': faces,
+      'crop': recipe and dataclasses.asdict(recipe),
+      'calibrated': fitted is not None,
+      'num_parameters': sum(leaf.size for leaf in leaves),
+    }
+
+  @property
+  def variables(self) -> dict[str, Any]:
+    """`params` and `batch_stats` as NumPy arrays."""
+    return jax.device_get(self._variables)
+
+  def __call__(self, images, largest_face: bool = False):
+    """Predicts the faces in an image, or in each of a list of them.
+
+    Args:
+      images: a path, encoded bytes, a PIL image or uint8 [H, W, 3]; or a list of
+        such.
+      largest_face: only the largest face of each image.
+
+    Returns:
+      The Faces of an image, the largest first; of a list a list of them. An image
+      without a face, or that cannot be read, has one Face with `error`.
+    """
+    if isinstance(images, (list, tuple)):
+      return list(self.stream(images, largest_face))
+    return next(self.stream([images], largest_face))
+
+  def stream(
+    self, images: Iterable[Any], largest_face: bool = False
+  ) -> Iterator[list[Face]]:
+    """Yields the Faces of each image, in order and in constant memory."""
+    read = photos.create_read(
+      self.config.data,
+      self.recipe,
+      self._find_faces if self.faces == 'detect' else None,
+      largest_face,
+    )
+    groups = photos.group(photos.read_ahead(read, images), self.batch_size)
+    for group, columns in self._in_flight(groups):
+      first = 0
+      for photo in group:
+        rows = range(first, first + len(photo.crops))
+        first = rows.stop
+        yield self._faces(photo, columns, rows)
+
+  def _in_flight(self, groups):
+    """Yields (photos, columns) with the next batches under way."""
+    with futures.ThreadPoolExecutor(IN_FLIGHT) as pool:
+      waiting = []
+      for group in groups:
+        crops_of = np.concatenate([photo.crops for photo in group])
+        waiting.append((group, pool.submit(self._predict, crops_of)))
+        if len(waiting) > IN_FLIGHT:
+          group, future = waiting.pop(0)
+          yield group, future.result()
+      for group, future in waiting:
+        yield group, future.result()
+
+  def _faces(self, photo: photos.Photo, columns, rows) -> list[Face]:
+    if photo.error:
+      return [Face(error=photo.error)]
+    result = []
+    names = schema.age_group_names(self.config.data.age_groups)
+    for row, detection in itertools.zip_longest(rows, photo.detections):
+      values = {name: column[row] for name, column in columns.items()}
+      found: dict[str, Any] = {
+        name: float(values[name])
+        for name in ('age', 'age_low', 'age_high', 'gender_prob')
+        if name in values
+      }
+      if 'age_group' in values:
+        found['age_group'] = names[values['age_group']]
+      if 'age_distribution' in values:
+        found['age_distribution'] = values['age_distribution']
+      if 'gender_prob' in found:
+        found['gender'] = schema.GENDERS[int(found['gender_prob'] > 0.5)]
+      if detection:
+        found['box'] = tuple(map(float, detection.box))
+        found['landmarks'] = tuple((float(x), float(y)) for x, y in detection.landmarks)
+        found['score'] = detection.score
+      result.append(Face(**found))
+    return result
+
+  def predict(self, images: np.ndarray) -> dict[str, np.ndarray]:
+    """Predicts face crops.
+
+    Args:
+      images: uint8 [N, H, W, 3], RGB, cut out as the network's data are; any N,
+        any size.
+
+    Returns:
+      Arrays [N], as far as the network gives them: `age`, `age_low`, `age_high`
+      (years), `age_group` (row of schema.AGE_GROUPS), `age_distribution`
+      [N, years], `gender_prob` (of female).
+
+    Raises:
+      ValueError: another shape or dtype.
+    """
+    images = np.asarray(images)
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
+      raise ValueError(
+        f'images must be uint8 [N, H, W, 3], not {images.dtype} {list(images.shape)}'
+      )
+    data = self.config.data
+    size = data.image_size
+    is_ready = images.shape[1:3] == (size, size) and not (data.crop or data.filter)
+    if not is_ready:
+      prepared = [
+        images_lib.prepare(Image.fromarray(image), size, data.crop, data.filter)
+        for image in images
+      ]
+      images = np.reshape(np.array(prepared, np.uint8), (-1, size, size, 3))
+    return self._predict(images)
+
+  @property
+  def batch_size(self) -> int:
+    """Faces in a full batch."""
+    return CPU_BATCH if jax.default_backend() == 'cpu' else ACCELERATOR_BATCH
+
+  def _predict(self, images: np.ndarray) -> dict[str, np.ndarray]:
+    """Predicts uint8 [N, S, S, 3], padding the last batch."""
+    outputs = []
+    for first in range(0, max(1, len(images)), self.batch_size):
+      part = images[first : first + self.batch_size]
+      size = 1 if len(part) == 1 else self.batch_size
+      padded = np.zeros((size, *images.shape[1:]), np.uint8)
+      padded[: len(part)] = part
+      output = jax.device_get(self._step(size)(self._variables, padded))
+      outputs.append(output)
+    # Only the last batch may be padded, so all that is padded is at the end.
+    joined = jax.tree.map(lambda *parts: np.concatenate(parts)[: len(images)], *outputs)
+    columns = predictor.predictions(joined, self.config.data.age_groups)
+    columns |= calibration.apply(self.fitted, columns) if self.fitted else {}
+    columns.pop('gender_logit', None)
+    return {name.removesuffix('_pred'): column for name, column in columns.items()}
+
+  def _step(self, size: int):
+    """Returns the compiled step for a batch of `size`."""
+    if size not in self._compiled:
+      shape = (size, *[self.config.data.image_size] * 2, 3)
+      step = jax.jit(self.network.predict_step)
+      image = jax.ShapeDtypeStruct(shape, np.uint8)
+      self._compiled[size] = step.lower(self._variables, image).compile()
+    return self._compiled[size]
+
+  def save(self, folder: str | os.PathLike, dtype: str = '') -> str:
+    """Writes a folder that `load` and the Hugging Face hub read.
+
+    Args:
+      folder: where to, created if needed.
+      dtype: of the stored weights, such as 'float16'; '' keeps float32.
+
+    Returns:
+      The folder.
+    """
+    from agegender_jax.inference import export
+
+    return export.to_folder(self, folder, dtype)
+
+  def export(self, path: str | os.PathLike, format: str = '') -> str:
+    """Exports the network, checked against this predictor before it is kept.
+
+    Args:
+      path: of the file, or of the folder.
+      format: onnx, stablehlo, torch or folder; '' goes by the suffix (.onnx,
+        .stablehlo, .safetensors or none).
+
+    Returns:
+      One line: what was written and how far its answers differ.
+    """
+    from agegender_jax.inference import export
+
+    return export.export(self, path, format)
+
+
+def load(
+  source: str | os.PathLike = '',
+  *,
+  faces: str = '',
+  detector_path: str = '',
+) -> Predictor:
+  """Loads a network.
+
+  Most of a start is compiling; JAX_COMPILATION_CACHE_DIR keeps what is compiled. The
+  caller's jax.config is left as it is.
+
+  Args:
+    source: a run's workdir, a published folder, or `hf:owner/name[@revision]`; ''
+      is the network that ships with the package.
+    faces: 'detect' looks for faces in images, 'crop' takes each image as one face
+      crop; '' detects where it is known how the network's faces were cut out.
+    detector_path: another ONNX file of the detector's family; '' is the one that
+      `agegender install-detector` installs.
+
+  Raises:
+    errors.UserError: no network there, it is damaged, or faces cannot be found
+      because onnxruntime or the detector is absent.
+  """
+  source = os.fspath(source)
+  if source.startswith('hf:'):
+    folder = _download(source)
+  else:
+    folder = os.path.expanduser(source) if source else config_lib.shipped_folder()
+  config = config_lib.load_config(folder)
+  return from_config(config, folder, faces, detector_path, source)
+
+
+def from_config(
+  config,
+  folder: str,
+  faces: str = '',
+  detector_path: str = '',
+  name: str = '',
+) -> Predictor:
+  """Loads the network of a folder with its configuration, overrides on it.
+
+  A run that is not finished, or another step than its chosen one, is read from
+  the checkpoints. Args and Raises: see `load`.
+  """
+  if faces not in ('', *FACES):
+    raise errors.unknown('faces', faces, FACES)
+  config_lib.check_network(config, folder)
+  network = predictor.Predictor(config)
+  path = weights.find(folder)
+  if path and not config.train.restore_step:
+    variables, step, recipe = weights.read(path, network.shapes())
+  else:
+    with predictor.open_selected(config, network, folder) as (checkpoints, step):
+      variables = checkpoints.restore_variables(step, network.shapes())
+    recipe = crops.recipe_of(config.data.name)
+  fitted = calibration.read(calibration.path(config, folder))
+  if fitted and fitted['step'] != step:
+    fitted = None
+  faces = faces or ('detect' if recipe else 'crop')
+  find_faces, known = None, recipe
+  if faces == 'detect':
+    find_faces = detector.shared_detector(detector_path or config.photos.detector)
+    recipe = recipe or crops.RECIPES['fairface']
+  return Predictor(
+    config,
+    network,
+    variables,
+    step,
+    fitted,
+    recipe,
+    faces,
+    find_faces,
+    name or os.path.basename(os.path.normpath(folder)),
+    folder,
+    known,
+  )
+
+
+def _download(source: str) -> str:
+  """Downloads a published folder, `hf:owner/name[@revision]`."""
+  try:
+    import huggingface_hub
+  except ImportError:
+    raise errors.UserError(
+      f"{source} needs huggingface_hub: pip install 'agegender_jax[hub]'"
+    ) from None
+  repo, _, revision = source.removeprefix('hf:').partition('@')
+  try:
+    return huggingface_hub.snapshot_download(
+      repo,
+      revision=revision or None,
+      allow_patterns=['*.json', weights.FOLDER_FILE],
+    )
+  except Exception as error:  # Of several libraries: network, names, tokens.
+    text = ' '.join(f'{type(error).__name__}: {error}'.split())[:200]
+    raise errors.UserError(
+      f'{source} cannot be downloaded and is not in the cache ({text})'
+    ) from None

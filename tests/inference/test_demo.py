@@ -1,0 +1,81 @@
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+import test_api
+from PIL import Image
+
+import agegender_jax
+from agegender_jax.inference import api, demo
+
+
+def test_rows_say_what_a_person_reads():
+  faces = [
+    api.Face(31.2, 24.0, 38.4, '25-32', gender='male', gender_prob=0.07),
+    api.Face(age_group='60+', gender='female', gender_prob=0.8),
+    api.Face(error='no face found'),
+  ]
+  assert demo.rows_of(faces) == [
+    ['1', '31', '24 - 38', 'male', '93%'],
+    ['2', '60+', '', 'female', '80%'],
+    ['', 'no face found', '', '', ''],
+  ]
+  assert demo.figure_of(faces[0]) is None
+  known = api.Face(31.0, age_distribution=np.full(117, 1 / 117))
+  assert len(demo.figure_of(known).axes[0].patches) == 117
+
+
+def test_uploads_are_deleted(tmp_path):
+  (tmp_path / 'a').mkdir()
+  (tmp_path / 'a' / 'photo.jpg').write_bytes(b'x')
+  (tmp_path / 'b').write_bytes(b'x')
+  demo.empty_folder(tmp_path)
+  assert list(tmp_path.iterdir()) == []
+
+
+SERVE = """
+import sys
+import agegender_jax
+from agegender_jax.inference import demo
+demo.serve(agegender_jax.load(sys.argv[1], faces='crop'), int(sys.argv[2]))
+"""
+
+
+def test_a_program_asks_the_page_and_nothing_is_left(tmp_path):
+  pytest.importorskip('gradio')
+  client_lib = pytest.importorskip('gradio_client')
+  run = tmp_path / 'run'
+  run.mkdir()
+  test_api.create_run(run)
+  image = tmp_path / 'a.png'
+  Image.fromarray(test_api.image_of(1)[0]).save(image)
+  (tmp_path / 'tmp').mkdir()
+  environment = {**os.environ, 'TMPDIR': str(tmp_path / 'tmp')}
+  process = subprocess.Popen(
+    [sys.executable, '-c', SERVE, str(run), '7893'],
+    stdout=subprocess.PIPE,
+    env=environment,
+    text=True,
+  )
+  timer = threading.Timer(120, process.kill)
+  timer.start()
+  try:
+    lines = iter(process.stdout.readline, '')
+    url = next(found[0] for line in lines if (found := re.search(r'http://\S+', line)))
+    assert url.startswith('http://127.0.0.1:7893')
+    client = client_lib.Client(url, verbose=False)
+    (row,) = client.predict(client_lib.handle_file(str(image)), api_name='/predict')
+    (face,) = agegender_jax.load(run)(image)
+    assert row['age'] == f'{face.age:.0f}' and row['gender'] == face.gender
+    (folder,) = (tmp_path / 'tmp').glob('agegender_demo_*')
+    assert [path for path in pathlib.Path(folder).rglob('*') if path.is_file()] == []
+  finally:
+    timer.cancel()
+    process.send_signal(2)
+    process.wait(30)
+  assert list((tmp_path / 'tmp').glob('agegender_demo_*')) == []
