@@ -10,8 +10,7 @@ import numpy as np
 from PIL import Image
 
 from agegender_jax import cli
-from agegender_jax.data import splits
-from agegender_jax.data.datasets import raw
+from agegender_jax.data import raw, splits
 from agegender_jax.inference import crops, detector
 
 
@@ -34,7 +33,7 @@ def main(arguments) -> None:
   parser.add_argument('--count', type=int, default=500, help='crops to look at')
   args = parser.parse_args(arguments)
   find, found, seen = detector.Detector(), [], 0
-  paths = [file.path for file in raw.list_folder(args.folder)]
+  paths = [file.path for file in raw.list_folder(args.folder)[0]]
   np.random.default_rng(1).shuffle(paths)
   for path in paths:
     with Image.open(path) as image:

@@ -19,8 +19,7 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 
 import agegender_jax
 from agegender_jax import cli, schema
-from agegender_jax.data import splits
-from agegender_jax.data.datasets import raw
+from agegender_jax.data import raw, splits
 
 SCENE = (1000, 800)
 SIDES = (64, 100, 150, 250, 400)
@@ -38,7 +37,7 @@ def read_faces(data: str, folder: str, split: str) -> list[dict]:
   """Returns dicts of `path`, `age` (years), `group` (row), `gender`; -1 unknown."""
   if data == 'utkface':
     faces = []
-    for file in raw.list_folder(folder):
+    for file in raw.list_folder(folder)[0]:
       age, gender, *_ = pathlib.Path(file.path).name.split('_')
       faces.append({'path': file.path, 'age': int(age), 'group': -1,
                     'gender': int(gender) if gender in '01' else -1})  # fmt: skip
