@@ -130,18 +130,16 @@ def create_read(
   def prepare(image):
     return images.prepare(image, size, crop, filter_name)
 
-  def cut_faces(image, factor):
+  def read_crops(source):
+    image = decode(source, at_least, data.max_megapixels)
+    if find_faces is None or recipe is None:
+      return Photo(prepare(image)[None])
     found = find_faces(image)[: 1 if largest_face else None]
     if not found:
       return Photo(empty, (), NO_FACE)
     faces = [prepare(crops_lib.cut(image, face.landmarks, recipe)) for face in found]
+    factor = full_side(source) / max(image.size)
     return Photo(np.stack(faces), [face.scaled(factor) for face in found])
-
-  def read_crops(source):
-    image = decode(source, at_least, data.max_megapixels)
-    if find_faces is None:
-      return Photo(prepare(image)[None])
-    return cut_faces(image, full_side(source) / max(image.size))
 
   def read(image):
     try:

@@ -126,7 +126,7 @@ class Table:
     Raises:
       errors_lib.UserError: another suffix, or pyarrow is absent.
     """
-    self._columns, self._rows = columns, []
+    self._rows: list[dict] = []
     self._kind = pathlib.Path(path).suffix.lower()
     if self._kind not in SUFFIXES:
       raise errors_lib.UserError(

@@ -102,7 +102,7 @@ class Predictor:
       For each batch the predictions of its rows with mask 1, in their order:
       decoded values [n] by key and `logits` [n, K] by task name.
     """
-    queue = collections.deque()
+    queue: collections.deque[futures.Future] = collections.deque()
 
     def finish(output, keep):
       return jax.tree.map(lambda x: devices.unshard(x)[keep], output)
@@ -271,7 +271,7 @@ def create_predict_step(
       for view in views_fn(image)
     ]
     logits = jax.tree.map(lambda *parts: sum(parts) / len(parts), *views)
-    decoded = {}
+    decoded: dict[str, jax.Array] = {}
     for task in predict_tasks:
       decoded |= task.decode(logits[task.name])
     return {'logits': logits, **decoded}

@@ -103,16 +103,16 @@ def card(network) -> str:
     if isinstance(scores.get(key), int | float)
   ]
   if rows:
-    text = json.dumps
+    quote = json.dumps
     lines += [
       'model-index:',
-      f'- name: {text(name)}',
+      f'- name: {quote(name)}',
       '  results:',
       '  - task: {type: image-classification, name: age and gender}',
-      f'    dataset: {{type: {text(data)}, name: {text(data)}, '
-      f'split: {text(scores.get("split", "test"))}}}',
+      f'    dataset: {{type: {quote(data)}, name: {quote(data)}, '
+      f'split: {quote(scores.get("split", "test"))}}}',
       '    metrics:',
-      *(f'    - {{type: {text(title)}, value: {value:.4f}}}' for title, value in rows),
+      *(f'    - {{type: {quote(title)}, value: {value:.4f}}}' for title, value in rows),
     ]
   lines += [
     '---',
