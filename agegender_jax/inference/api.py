@@ -18,6 +18,9 @@ from agegender_jax.inference import crops, detector, photos, predictor, weights
 from agegender_jax.scoring import calibration
 
 FACES = ('detect', 'crop')
+ANSWERS = (
+  'age', 'age_low', 'age_high', 'age_group', 'age_distribution', 'gender_prob',
+)  # fmt: skip
 # Batch sizes that are compiled: one face, and many. On a CPU larger batches are no
 # faster, and leave hundreds of megabytes of activations.
 CPU_BATCH, ACCELERATOR_BATCH = 8, 64
@@ -239,8 +242,8 @@ class Predictor:
     joined = jax.tree.map(lambda *parts: np.concatenate(parts)[: len(images)], *outputs)
     columns = predictor.predictions(joined, self.config.data.age_groups)
     columns |= calibration.apply(self.fitted, columns) if self.fitted else {}
-    columns.pop('gender_logit', None)
-    return {name.removesuffix('_pred'): column for name, column in columns.items()}
+    named = {name.removesuffix('_pred'): column for name, column in columns.items()}
+    return {name: named[name] for name in ANSWERS if name in named}
 
   def _step(self, size: int):
     """Returns the compiled step for a batch of `size`."""

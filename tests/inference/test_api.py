@@ -34,7 +34,9 @@ def create_run(folder, recipe=None, fitted=FITTED, **fields):
   config.update_from_flattened_dict(fields)
   config_lib.save_config(config, str(folder))
   network = predictor.Predictor(config)
-  variables = models.init_variables(network.model, jax.random.key(3), 16)
+  variables = models.init_variables(
+    network.model, jax.random.key(3), network.input_size
+  )
   weights.write(folder / weights.RUN_FILE, jax.device_get(variables), 7, recipe)
   if fitted:
     (folder / 'calibration.json').write_text(json.dumps(fitted))

@@ -125,7 +125,9 @@ class _Writer:
 
   def get(self, var) -> Any:
     """Returns an array, or (name, shape)."""
-    return np.asarray(var.val) if hasattr(var, 'val') else self.values[var]
+    if hasattr(var, 'val'):
+      return np.asarray(var.val, var.aval.dtype)  # May be a Python number.
+    return self.values[var]
 
   def lazy(self, var) -> str:
     """Returns the name of a value whose broadcasts may be left open."""
