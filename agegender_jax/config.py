@@ -83,7 +83,9 @@ def default_config() -> config_dict.ConfigDict:
   model.layers = 'conv:32 pool conv:64 pool drop:0.25'
   # The layers of each task's branch on top of the backbone, likewise.
   model.branch = 'conv:128 pool flatten dense:128 drop:0.5'
-  model.conv = 'direct'  # Key of models.CONVS: direct, or by fourier.
+  # One of models.CONVS. All give the same results: direct is what suits the
+  # backend, one of plain (XLA's own), fast (for CPUs), gpu; or fourier.
+  model.conv = 'direct'
   model.dtype = 'float32'  # Of the activations: float32 or bfloat16.
   # Of levi_hassner: after which convs LRN stands, and the dense layers.
   model.lrn_after = (1, 2)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from agegender_jax import errors
+from agegender_jax import errors, ops
 from agegender_jax.models import (
   cnn,
   fourier,
@@ -52,8 +52,9 @@ BACKBONES = {
   'vgg16_bn': _plain(vgg.VGG16BN),
 }
 
-# Seed 003 proposed the Fourier domain; see the README for what it costs.
-CONVS = {'direct': layers.Conv, 'fourier': fourier.FourierConv}
+# direct is what suits the backend, of the other ops.FORMULATIONS; the
+# Levi-Hassner report proposes the Fourier domain.
+CONVS = ('direct', *ops.FORMULATIONS, 'fourier')
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
 
@@ -69,7 +70,8 @@ def create_model(
   Args:
     config: the block `config.model`.
     outputs: task name -> number of outputs.
-    axis_name: of the devices over which batch norm averages in training.
+    axis_name: of the devices over which batch norm averages in training, and
+      whose rows dropout counts.
     is_frozen: path of a parameter -> whether training leaves it; a batch norm
       whose scale is frozen uses and keeps its running statistics.
     ordinal: tasks whose outputs share one weight vector (CORAL).
@@ -86,19 +88,21 @@ def create_model(
     ('dtype', DTYPES),
   ]:
     if config[field] not in known:
-      raise errors.UserError(
-        f'unknown model.{field} "{config[field]}"'
-        f'{errors.nearest(config[field], known)}; '
-        f'known: {", ".join(sorted(known))}'
-      )
+      raise errors.unknown(f'model.{field}', config[field], sorted(known))
   # Written wrongly, either would be refused later, and less clearly.
   for text in (config.layers, config.branch):
     cnn.parse_layers(text)
-  fields = dict(
-    conv=CONVS[config.conv],
+  formulation = config.conv if config.conv in ops.FORMULATIONS else ''
+  conv = fourier.FourierConv
+  if config.conv != 'fourier':
+    conv = functools.partial(layers.Conv, formulation=formulation)
+  kit = layers.Kit(
+    conv=conv,
     norm=functools.partial(layers.BatchNorm, axis_name=axis_name, is_frozen=is_frozen),
-    dtype=DTYPES[config.dtype],
+    drop=functools.partial(layers.Dropout, axis_name=axis_name),
+    max_pool=functools.partial(layers.max_pool, formulation=formulation),
   )
+  fields = dict(kit=kit, dtype=DTYPES[config.dtype])
   backbone = BACKBONES[config.backbone](config, **fields)
   return multitask.MultiBranchCNN(backbone, outputs, config.branch, ordinal, **fields)
 
@@ -115,6 +119,4 @@ def init_variables(model: nn.Module, key: jax.Array, image_size: int) -> dict:
     `params` and, where there are any, `batch_stats`.
   """
   image = jnp.zeros((1, image_size, image_size, 3), jnp.float32)
-  # Only shapes of the maps are asked for: the shorter form to trace will do.
-  with layers.formulated('plain'):
-    return model.init(key, image, train=False)
+  return model.init(key, image, train=False)

@@ -11,7 +11,7 @@ import jax
 from flax import linen as nn
 
 from agegender_jax import errors
-from agegender_jax.models import dropout, layers
+from agegender_jax.models import layers
 
 # The seeds' networks are Keras models: its default initialiser.
 KERNEL_INIT = nn.initializers.glorot_uniform()
@@ -56,7 +56,7 @@ def parse_layers(text: str) -> list[tuple[str, float | None, str]]:
 
 def _conv(module, x, features, name, train):
   del train
-  conv = module.conv(features, (3, 3), dtype=module.dtype,
+  conv = module.kit.conv(features, (3, 3), dtype=module.dtype,
                      kernel_init=KERNEL_INIT, name=name)  # fmt: skip
   return layers.Relu(name=f'{name}_relu')(conv(_as_map(x, name)))
 
@@ -71,24 +71,23 @@ def _dense(module, x, features, name, train):
 
 
 def _pool(module, x, value, name, train):
-  del module, value, train
+  del value, train
   if min(_as_map(x, name).shape[1:3]) < 2:
     raise errors.UserError(
       f'data.image_size is too small for this network: layer "{name}" gets '
       f'a map of {x.shape[1]}x{x.shape[2]}; raise it or drop a "pool"'
     )
-  return layers.max_pool(x, (2, 2), (2, 2), 'VALID')
+  return module.kit.max_pool(x, (2, 2), (2, 2), 'VALID')
 
 
 def _norm(module, x, value, name, train):
   del value
-  norm = module.norm(dtype=module.dtype, name=name)
+  norm = module.kit.norm(dtype=module.dtype, name=name)
   return norm(x, use_running_average=not train)
 
 
 def _drop(module, x, rate, name, train):
-  del module
-  return dropout.Dropout(rate, name=name)(x, deterministic=not train)
+  return module.kit.drop(rate, name=name)(x, deterministic=not train)
 
 
 def _flatten(module, x, value, name, train):
@@ -125,7 +124,7 @@ def apply_layers(module: nn.Module, text: str, x: jax.Array, train: bool):
   """Applies a line of layers as submodules of `module` (inside compact).
 
   Args:
-    module: has the fields conv, norm and dtype.
+    module: has the fields kit and dtype.
     text: see `parse_layers`.
     x: float [B, H, W, C] or [B, C].
     train: batch statistics and dropout as in training.
@@ -143,14 +142,12 @@ class Stack(nn.Module):
 
   Attributes:
     layers: see `parse_layers`.
-    conv: class of the convolutions.
-    norm: class of the batch norms.
+    kit: see layers.Kit.
     dtype: of the activations.
   """
 
   layers: str
-  conv: Any = layers.Conv
-  norm: Any = layers.BatchNorm
+  kit: layers.Kit = layers.Kit()
   dtype: Any = None
 
   @nn.compact

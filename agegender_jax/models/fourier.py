@@ -1,8 +1,8 @@
-"""Convolution in the Fourier domain, seed 003's first proposed improvement.
+"""Convolution in the Fourier domain, which the Levi-Hassner report proposes.
 
 "Convolution in the Fourier domain is multiplication, so using that instead of
-the convolution layer might make the model faster." To pass as `conv` to any
-backbone: parameters, names and results stay those of `layers.Conv`.
+the convolution layer might make the model faster." As `conv` of a
+`layers.Kit`, parameters, names and results stay those of `layers.Conv`.
 """
 
 from collections.abc import Sequence

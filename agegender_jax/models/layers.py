@@ -1,11 +1,11 @@
-"""The conv, max-pool, ReLU and normalisation layers that every net uses.
+"""The layers that every network uses.
 
-Parameters, initial values and results are those of `flax.linen`; on CPU the
-work is done by the faster forms in `fast_conv` and `fast_pool`, on GPUs first
-layers by `blocked_conv` and pools by `fast_pool`.
+Parameters, initial values and results are those of `flax.linen`; convolutions
+and pools are computed by `ops`.
 """
 
-import contextlib
+import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -14,110 +14,31 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from agegender_jax.ops import blocked_conv, fast_conv, fast_pool
+from agegender_jax import ops
 from agegender_jax.runtime import devices
-
-FORMULATIONS = ('plain', 'fast', 'gpu')
-_OF_BACKEND = {'cpu': 'fast', 'gpu': 'gpu'}
-
-# One program a shape: outside of jit each operation would be one of its own,
-# three hundred for VGG16, and within it each layer would be traced anew.
-_fast_conv = jax.jit(fast_conv.conv, static_argnums=(2, 3))
-_fast_max_pool = jax.jit(fast_pool.max_pool, static_argnums=(1, 2, 3, 4))
-
-_chosen = None
-
-
-def set_formulation(name):
-  """Chooses how convolutions and pools are computed from now on.
-
-  Functions that are already compiled keep the form they were traced with.
-
-  Args:
-    name: 'plain' (XLA's own operations), 'fast' (made for CPUs), 'gpu' or
-      None: what suits the backend.
-
-  Raises:
-    ValueError: if the name is none of these.
-  """
-  global _chosen
-  if name is not None and name not in FORMULATIONS:
-    raise ValueError(f'formulation {name!r}: expected one of {FORMULATIONS}')
-  _chosen = name
-
-
-@contextlib.contextmanager
-def formulated(name):
-  """Does as `set_formulation` within a `with` block."""
-  before = _chosen
-  set_formulation(name)
-  try:
-    yield
-  finally:
-    set_formulation(before)
-
-
-def formulation():
-  """Returns the formulation in use, one of FORMULATIONS."""
-  return _chosen or _OF_BACKEND.get(jax.default_backend(), 'plain')
-
-
-def conv_general_dilated(
-  lhs,
-  rhs,
-  window_strides,
-  padding,
-  lhs_dilation=None,
-  rhs_dilation=None,
-  dimension_numbers=None,
-  feature_group_count=1,
-  precision=None,
-):
-  """Returns `lax.conv_general_dilated`, by another form where it applies.
-
-  That is for 2-D, undilated, ungrouped convolutions in the default precision;
-  Args are lax's.
-  """
-  strides = tuple(window_strides)
-  is_usual = feature_group_count == 1 and lhs.ndim == 4 and precision is None
-  dilated = {*(lhs_dilation or ()), *(rhs_dilation or ())} - {1}
-  form = formulation()
-  if dilated or not is_usual:
-    form = 'plain'
-  elif form == 'gpu' and not blocked_conv.pays(lhs.shape, rhs.shape, strides):
-    form = 'plain'
-  if form == 'plain':
-    return lax.conv_general_dilated(
-      lhs,
-      rhs,
-      window_strides,
-      padding,
-      lhs_dilation,
-      rhs_dilation,
-      dimension_numbers,
-      feature_group_count,
-      precision=precision,
-    )
-  pads = _explicit_padding(lhs.shape, rhs.shape[:2], strides, padding)
-  conv = blocked_conv.conv if form == 'gpu' else _fast_conv
-  return conv(lhs, rhs, strides, pads)
-
-
-def _explicit_padding(shape, window, strides, padding):
-  if isinstance(padding, str):
-    padding = lax.padtype_to_pads(shape[1:3], window, strides, padding)
-  return tuple((int(low), int(high)) for low, high in padding)
 
 
 class Conv(nn.Conv):
-  """`nn.Conv`, 3x3 unless told otherwise, in the form that is fast."""
+  """`nn.Conv`, 3x3 unless told otherwise.
+
+  Attributes:
+    formulation: see ops.conv_general_dilated.
+  """
 
   kernel_size: Any = (3, 3)
-  conv_general_dilated_cls: Any = lambda: conv_general_dilated
+  formulation: str = ''
+
+  def __post_init__(self):
+    """Has linen's layer call `ops` where no other function is given."""
+    if self.conv_general_dilated is None:
+      self.conv_general_dilated = functools.partial(
+        ops.conv_general_dilated, formulation=self.formulation
+      )
+    super().__post_init__()
 
 
-def max_pool(x, window, strides=None, padding='VALID'):
-  """Returns `nn.max_pool`, in the form that is fast.
+def max_pool(x, window, strides=None, padding='VALID', formulation=''):
+  """Returns `nn.max_pool` of [B, H, W, C], see ops.max_pool.
 
   Args:
     x: [B, H, W, C].
@@ -125,18 +46,50 @@ def max_pool(x, window, strides=None, padding='VALID'):
     strides: (vertical, horizontal) in pixels; None is (1, 1).
     padding: 'SAME', 'VALID' or ((top, bottom), (left, right)) in pixels;
       torch's ceil mode is a larger bottom and right.
+    formulation: one of ops.FORMULATIONS; '' is what suits the backend.
 
   Returns:
     [B, H', W', C].
   """
-  window = tuple(window)
-  strides = (1,) * len(window) if strides is None else tuple(strides)
-  is_float = jnp.issubdtype(x.dtype, jnp.floating)
-  form = formulation()
-  if form == 'plain' or x.ndim != 4 or not is_float:
-    return nn.max_pool(x, window, strides, padding)
-  pads = _explicit_padding(x.shape, window, strides, padding)
-  return _fast_max_pool(x, window, strides, pads, form == 'gpu')
+  return ops.max_pool(x, tuple(window), tuple(strides or (1, 1)), padding, formulation)
+
+
+class Dropout(nn.Module):
+  """Zeroes elements with probability `rate`, scales the rest by 1/(1-rate).
+
+  Srivastava et al. 2014. Each example's mask follows from the key and the
+  example's row in the global batch, so that it is the same on any number of
+  devices. Random bits are what it costs: 8 per element where the rate is a
+  multiple of 1/256 (0.25 and 0.5 are), else 16.
+
+  Attributes:
+    rate: probability of a zero, in [0, 1).
+    axis_name: of the devices that share a batch, if any.
+  """
+
+  rate: float
+  axis_name: str | None = None
+
+  @nn.compact
+  def __call__(self, x: jax.Array, deterministic: bool) -> jax.Array:
+    """Maps an array [B, ...] to one of the same shape."""
+    if deterministic or self.rate == 0:
+      return x
+    bits = 8 if float(self.rate * 256).is_integer() else 16
+    dtype = jnp.uint8 if bits == 8 else jnp.uint16
+    key = self.make_rng('dropout')
+    rows = devices.global_index(len(x), self.axis_name)
+    size, packed = x[0].size, 32 // bits
+
+    def draw(row):
+      # A word takes as long as a byte to draw.
+      words = jax.random.bits(jax.random.fold_in(key, row), (-(-size // packed),))
+      return lax.bitcast_convert_type(words, dtype).reshape(-1)[:size]
+
+    draws = jax.vmap(draw)(rows).reshape(x.shape)
+    threshold = jnp.asarray(round(self.rate * 2**bits), dtype)
+    scale = jnp.asarray(1 / (1 - self.rate), x.dtype)
+    return jnp.where(draws >= threshold, x * scale, jnp.zeros((), x.dtype))
 
 
 def local_response_norm(x, size=5, alpha=1e-4, beta=0.75, k=1.0):
@@ -260,3 +213,20 @@ class BatchNorm(nn.Module):
     offset = bias - mean * factor
     factor, offset = (jnp.broadcast_to(v, x.shape) for v in (factor, offset))
     return (wide * factor + offset).astype(self.dtype or x.dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class Kit:
+  """The layers that a network is built of.
+
+  Attributes:
+    conv: class of the convolutions, as `Conv`.
+    norm: class of the batch norms, as `BatchNorm`.
+    drop: class of the dropouts, as `Dropout`.
+    max_pool: as `max_pool`.
+  """
+
+  conv: Callable[..., nn.Module] = Conv
+  norm: Callable[..., nn.Module] = BatchNorm
+  drop: Callable[..., nn.Module] = Dropout
+  max_pool: Callable[..., jax.Array] = max_pool

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from agegender_jax import errors
-from agegender_jax.models import dropout, layers
+from agegender_jax.models import layers
 
 # Channels, kernel side, stride and padding (each side) of the convolutions.
 _CONVOLUTIONS = ((96, 7, 4, 0), (256, 5, 1, 2), (384, 3, 1, 1))
@@ -46,9 +46,7 @@ class LeviHassner(nn.Module):
       Glorot's uniform. The paper draws all from a Gaussian of standard
       deviation 0.01, seed 003 from a truncated one; the default is the seed's.
     dtype: of the activations.
-    conv: convolution class, as `layers.Conv`.
-    norm: unused, since the net has no batch normalisation; every backbone
-      takes it.
+    kit: see layers.Kit.
   """
 
   lrn_after: tuple[int, ...] = (1, 2)
@@ -56,8 +54,7 @@ class LeviHassner(nn.Module):
   dropout: float = 0.5
   kernel_init: Callable[..., Any] = nn.initializers.truncated_normal(0.01)
   dtype: Any = jnp.float32
-  conv: Callable[..., nn.Module] = layers.Conv
-  norm: Callable[..., nn.Module] = layers.BatchNorm
+  kit: layers.Kit = layers.Kit()
 
   # From here on, every pooling window starts inside its map.
   least_image_size = next(s for s in range(7, 227) if min(map_sizes(s)) > 0)
@@ -92,7 +89,7 @@ class LeviHassner(nn.Module):
       )
     x = image
     for row, (features, side, stride, pad) in enumerate(_CONVOLUTIONS, 1):
-      x = self.conv(
+      x = self.kit.conv(
         features,
         (side, side),
         (stride, stride),
@@ -101,7 +98,8 @@ class LeviHassner(nn.Module):
         kernel_init=self.kernel_init,
         name=f'conv{row}',
       )(x)
-      x = _max_pool_ceil(layers.Relu(name=f'conv{row}_relu')(x))
+      x = layers.Relu(name=f'conv{row}_relu')(x)
+      x = _max_pool_ceil(self.kit.max_pool, x)
       if row in self.lrn_after:
         x = layers.local_response_norm(x, size=5, alpha=1e-4, beta=0.75, k=1.0)
     x = x.transpose(0, 3, 1, 2).reshape(x.shape[0], -1)
@@ -112,14 +110,14 @@ class LeviHassner(nn.Module):
         kernel_init=self.kernel_init,
         name=f'fc{6 + row}',
       )(x)
-      drop = dropout.Dropout(self.dropout, name=f'drop{6 + row}')
+      drop = self.kit.drop(self.dropout, name=f'drop{6 + row}')
       x = drop(layers.relu(x), deterministic=not train)
     return x
 
 
-def _max_pool_ceil(x):
+def _max_pool_ceil(max_pool, x):
   """Max-pools 3x3/2, the last window reaching past the edge where needed."""
   padding = [
     (0, (_pooled(size) - 1) * _POOL_STRIDE + _POOL - size) for size in x.shape[1:3]
   ]
-  return layers.max_pool(x, (_POOL, _POOL), (_POOL_STRIDE, _POOL_STRIDE), padding)
+  return max_pool(x, (_POOL, _POOL), (_POOL_STRIDE, _POOL_STRIDE), padding)

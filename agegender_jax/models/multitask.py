@@ -18,16 +18,14 @@ class Branch(nn.Module):
     layers: see `cnn.parse_layers`; must end flat unless empty on flat input.
     num_outputs: K.
     ordinal: outputs share one weight vector and differ in their bias (CORAL).
-    conv: class of the convolutions.
-    norm: class of the batch norms.
+    kit: see layers.Kit.
     dtype: of the activations; the output layer computes in float32.
   """
 
   layers: str
   num_outputs: int
   ordinal: bool = False
-  conv: Any = layers.Conv
-  norm: Any = layers.BatchNorm
+  kit: layers.Kit = layers.Kit()
   dtype: Any = None
 
   @nn.compact
@@ -53,8 +51,7 @@ class MultiBranchCNN(nn.Module):
     outputs: task name -> number of outputs K.
     branch: layers of each branch, see `cnn.parse_layers`.
     ordinal: tasks whose outputs share one weight vector, see Branch.
-    conv: class of the convolutions.
-    norm: class of the batch norms.
+    kit: see layers.Kit.
     dtype: of the activations.
   """
 
@@ -62,8 +59,7 @@ class MultiBranchCNN(nn.Module):
   outputs: Mapping[str, int]
   branch: str = ''
   ordinal: tuple[str, ...] = ()
-  conv: Any = layers.Conv
-  norm: Any = layers.BatchNorm
+  kit: layers.Kit = layers.Kit()
   dtype: Any = None
 
   @nn.compact
@@ -83,8 +79,7 @@ class MultiBranchCNN(nn.Module):
         self.branch,
         num_outputs,
         name in self.ordinal,
-        conv=self.conv,
-        norm=self.norm,
+        kit=self.kit,
         dtype=self.dtype,
         name=f'branch_{name}',
       )(features, train)

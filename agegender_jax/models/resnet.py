@@ -6,7 +6,6 @@ torchvision's names, which lets `pretrained.port` bring its weights in.
 """
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -29,8 +28,7 @@ class BasicBlock(nn.Module):
     strides: of the first convolution, height and width.
     project: whether a strided 1x1 convolution is on the shortcut.
     dtype: of the activations.
-    conv: convolution class, as `layers.Conv`.
-    norm: normalisation class, as `layers.BatchNorm`.
+    kit: see layers.Kit.
     squeeze_excite: whether channels are weighted before the sum.
     resnet_d: whether the shortcut averages 2x2 pixels instead of striding.
   """
@@ -39,8 +37,7 @@ class BasicBlock(nn.Module):
   strides: tuple[int, int]
   project: bool
   dtype: Any
-  conv: Callable[..., nn.Module]
-  norm: Callable[..., nn.Module]
+  kit: layers.Kit
   squeeze_excite: bool = False
   resnet_d: bool = False
 
@@ -64,8 +61,7 @@ class Bottleneck(nn.Module):
   strides: tuple[int, int]
   project: bool
   dtype: Any
-  conv: Callable[..., nn.Module]
-  norm: Callable[..., nn.Module]
+  kit: layers.Kit
   squeeze_excite: bool = False
   resnet_d: bool = False
 
@@ -88,13 +84,13 @@ class SqueezeExcite(nn.Module):
   """Weights channels by what their means say (Hu et al. 2018); timm's names."""
 
   dtype: Any
-  conv: Callable[..., nn.Module]
+  kit: layers.Kit
 
   @nn.compact
   def __call__(self, x):
     """Maps float [B, H, W, C] to the same shape."""
     narrow = max(8, round(x.shape[-1] / 16 / 8) * 8)  # As timm rounds it.
-    conv = functools.partial(self.conv, kernel_size=(1, 1), dtype=self.dtype)
+    conv = functools.partial(self.kit.conv, kernel_size=(1, 1), dtype=self.dtype)
     y = layers.relu(conv(narrow, name='fc1')(x.mean(axis=(1, 2), keepdims=True)))
     return x * nn.sigmoid(conv(x.shape[-1], name='fc2')(y))
 
@@ -107,9 +103,7 @@ class ResNet(nn.Module):
     block: BasicBlock or Bottleneck.
     num_classes: outputs of `fc`; 0 ends before the global average pooling.
     dtype: of the activations; logits are float32 or wider.
-    conv: convolution class, as `layers.Conv`.
-    norm: normalisation class, as `layers.BatchNorm`; the caller binds an
-      `axis_name` with functools.partial.
+    kit: see layers.Kit.
     width: factor of all channels but the outputs.
     first_pool: whether a max-pool follows the first convolution; without it
       all maps have twice the side.
@@ -122,8 +116,7 @@ class ResNet(nn.Module):
   block: type[nn.Module]
   num_classes: int = 0
   dtype: Any = jnp.float32
-  conv: Callable[..., nn.Module] = layers.Conv
-  norm: Callable[..., nn.Module] = layers.BatchNorm
+  kit: layers.Kit = layers.Kit()
   width: float = 1.0
   first_pool: bool = True
   squeeze_excite: bool = False
@@ -163,7 +156,7 @@ class ResNet(nn.Module):
       x = conv(first, (7, 7), (2, 2), _PAD3, name='conv1')(x)
     x = layers.relu(norm(name='bn1')(x))
     if self.first_pool:
-      x = layers.max_pool(x, (3, 3), (2, 2), _PAD1)
+      x = self.kit.max_pool(x, (3, 3), (2, 2), _PAD1)
     for stage, size in enumerate(self.stage_sizes):
       features = first * 2**stage
       for row in range(size):
@@ -174,8 +167,7 @@ class ResNet(nn.Module):
           strides=strides,
           project=x.shape[-1] != width or strides != (1, 1),
           dtype=self.dtype,
-          conv=self.conv,
-          norm=self.norm,
+          kit=self.kit,
           squeeze_excite=self.squeeze_excite,
           resnet_d=self.resnet_d,
           name=f'layer{stage + 1}_{row}',
@@ -190,11 +182,11 @@ class ResNet(nn.Module):
 def _bind(module, train):
   """Returns the module's conv and norm with what all of its calls share."""
   conv = functools.partial(
-    module.conv, use_bias=False, dtype=module.dtype, kernel_init=_kernel_init
+    module.kit.conv, use_bias=False, dtype=module.dtype, kernel_init=_kernel_init
   )
 
   def norm(name):
-    layer = module.norm(dtype=module.dtype, name=name)
+    layer = module.kit.norm(dtype=module.dtype, name=name)
     return functools.partial(layer, use_running_average=not train)
 
   return conv, norm
@@ -203,7 +195,7 @@ def _bind(module, train):
 def _add_shortcut(block, x, y, conv, norm):
   """Returns the block's end: y weighted by channel, plus x brought to its shape."""
   if block.squeeze_excite:
-    y = SqueezeExcite(block.dtype, block.conv, name='se')(y)
+    y = SqueezeExcite(block.dtype, block.kit, name='se')(y)
   if block.project:
     row, strides = 0, block.strides
     if block.resnet_d:

@@ -7,7 +7,6 @@ that torchvision keeps under `features.28`), for `pretrained.port`.
 """
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -16,7 +15,7 @@ import numpy as np
 from flax import linen as nn
 
 from agegender_jax import errors
-from agegender_jax.models import dropout, layers
+from agegender_jax.models import layers
 
 _kernel_init = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
 _dense_init = nn.initializers.normal(0.01)
@@ -30,16 +29,14 @@ class VGG(nn.Module):
     batch_norm: normalise after every convolution (torchvision's `_bn` nets).
     num_classes: outputs of the classifier; 0 ends with the last pooling.
     dtype: of the activations; logits are float32 or wider.
-    conv: convolution class, as `layers.Conv`.
-    norm: normalisation class, as `layers.BatchNorm`.
+    kit: see layers.Kit.
   """
 
   stage_sizes: tuple[int, ...] = (2, 2, 3, 3, 3)
   batch_norm: bool = False
   num_classes: int = 0
   dtype: Any = jnp.float32
-  conv: Callable[..., nn.Module] = layers.Conv
-  norm: Callable[..., nn.Module] = layers.BatchNorm
+  kit: layers.Kit = layers.Kit()
 
   least_image_size = 32  # Five poolings.
 
@@ -65,7 +62,7 @@ class VGG(nn.Module):
     x, index = image, 0  # torchvision's index within `features`.
     for stage, size in enumerate(self.stage_sizes):
       for _ in range(size):
-        x = self.conv(
+        x = self.kit.conv(
           min(64 * 2**stage, 512),
           (3, 3),
           padding=((1, 1), (1, 1)),
@@ -74,11 +71,11 @@ class VGG(nn.Module):
           name=f'features_{index}',
         )(x)
         if self.batch_norm:
-          norm = self.norm(dtype=self.dtype, name=f'features_{index + 1}')
+          norm = self.kit.norm(dtype=self.dtype, name=f'features_{index + 1}')
           x = norm(x, use_running_average=not train)
         x = layers.Relu(name=f'features_{index}_relu')(x)
         index += 3 if self.batch_norm else 2
-      x = layers.max_pool(x, (2, 2), (2, 2), 'VALID')
+      x = self.kit.max_pool(x, (2, 2), (2, 2), 'VALID')
       index += 1
     return self._classify(x, train) if self.num_classes else x
 
@@ -94,7 +91,7 @@ class VGG(nn.Module):
         kernel_init=_dense_init,
         name=f'classifier_{index}',
       )(x)
-      drop = dropout.Dropout(0.5, name=f'classifier_{index + 2}')
+      drop = self.kit.drop(0.5, name=f'classifier_{index + 2}')
       x = drop(layers.relu(x), deterministic=not train)
     return nn.Dense(
       self.num_classes,

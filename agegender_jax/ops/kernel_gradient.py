@@ -8,10 +8,11 @@ import math
 import jax.numpy as jnp
 from jax import lax
 
-from agegender_jax.ops import fast_pool, pixel_blocks
+from agegender_jax.ops import few_channels, pooling
+from agegender_jax.runtime import devices
 
-# Copies made per loop turn: about what a cache holds.
-_TURN_BYTES = 6 * 2**20
+# Copies made per loop turn, as a share of the cache.
+_TURN_SHARE = 3 / 16
 
 
 def kernel_gradient(x, shape, strides, padding, dy):
@@ -31,8 +32,8 @@ def kernel_gradient(x, shape, strides, padding, dy):
   Returns:
     float32 or wider [kh, kw, C, D].
   """
-  few_channels = shape[2] <= pixel_blocks.FEW_CHANNELS
-  taps = _block_product if few_channels else _row_phase_product
+  has_few = shape[2] <= few_channels.FEW_CHANNELS
+  taps = _block_product if has_few else _row_phase_product
   turns = _turns(dy, shape, strides)
   if turns == 1:
     return taps(x, shape, strides, padding, dy)
@@ -52,12 +53,13 @@ def _turns(dy, shape, strides):
   """Returns how many loop turns, a divisor of the batch, suit the cache."""
   height, width, channels, features = shape
   size = dy.shape[1:3]
-  if channels <= pixel_blocks.FEW_CHANNELS:
-    numbers = pixel_blocks.image_numbers(shape, strides, size)
+  if channels <= few_channels.FEW_CHANNELS:
+    numbers = few_channels.image_numbers(shape, strides, size)
   else:
     numbers = math.prod(size) * (width * channels + height * features)
   batch = dy.shape[0]
-  images = largest_divisor(batch, _TURN_BYTES // (numbers * dy.dtype.itemsize))
+  limit = _TURN_SHARE * devices.cache_bytes()
+  images = largest_divisor(batch, limit // (numbers * dy.dtype.itemsize))
   return batch // images
 
 
@@ -70,9 +72,9 @@ def largest_divisor(number, limit):
 
 def _block_product(x, shape, strides, padding, dy):
   """Returns float32 dW: what blocks of results read times their dy."""
-  patches = pixel_blocks.patches(x, shape, strides, padding, dy.shape[1:3])
-  gradient = product(patches, pixel_blocks.in_blocks(dy))
-  return pixel_blocks.gather_kernel(gradient, shape, strides)
+  patches = few_channels.patches(x, shape, strides, padding, dy.shape[1:3])
+  gradient = product(patches, few_channels.in_blocks(dy))
+  return few_channels.gather_kernel(gradient, shape, strides)
 
 
 def _row_phase_product(x, shape, strides, padding, dy):
@@ -90,7 +92,7 @@ def _row_phase_product(x, shape, strides, padding, dy):
     offsets = range(phase, height, strides[0])
     count = rows + len(offsets) - 1
     picked = [
-      fast_pool.strided_window(x, (phase, column), (count, columns), strides)
+      pooling.strided_window(x, (phase, column), (count, columns), strides)
       for column in range(width)
     ]
     last = len(offsets) - 1

@@ -1,6 +1,6 @@
 """Convolution by Winograd's minimal filtering, F(4x4, 3x3) and F(2x2, 5x5).
 
-A tile of 6x6 pixels takes 36 products a channel pair, where the 4x4 pixels that
+A tile of 6x6 pixels takes 36 products per channel pair, where the 4x4 pixels that
 a 3x3 kernel makes of it take 144 and the 2x2 of a 5x5 kernel 100 (Lavin & Gray,
 Fast Algorithms for Convolutional Neural Networks, CVPR 2016); the sums before
 and after are passes over memory. Channels-last, stride 1.
@@ -29,19 +29,17 @@ _INPUT = np.array([
 ])  # fmt: skip
 _PLACES = (0, 1, -1, 2, -2)
 _SCALES = np.array([1 / 4, -1 / 6, -1 / 6, 1 / 24, 1 / 24, 1])
-# Transformed pixels of a loop turn: they stay in the cache, and their memory
-# is used again. More are worth it where they bring a second thread to work,
-# which a second device does otherwise.
-_TURN_BYTES = 16 * 2**20
-_MOST_TURN_BYTES = 52 * 2**20
+# Transformed pixels of a loop turn, as shares of the cache: they stay in it, and
+# their memory is used again. More are worth it where they bring more threads of
+# the device to work.
+_TURN_SHARE, _MOST_TURN_SHARE = 1 / 2, 13 / 8
 # Of the kernel gradient; all at once, without a loop, up to the second.
-_TURN_BYTES_OF_GRADIENT = 8 * 2**20
-_ONE_TURN_BYTES_OF_GRADIENT = 20 * 2**20
+_TURN_SHARE_OF_GRADIENT, _ONE_TURN_SHARE_OF_GRADIENT = 1 / 4, 5 / 8
 # What of a matrix product XLA gives to a thread: outputs, or columns of them
 # where they are fewer but take so many multiplications.
 _BLOCK, BLOCK_COLUMNS = 2**16, 128
 _MULTIPLICATIONS_IN_COLUMNS = 2**23
-# The least part of two threads' time that a product is to fill.
+# The least part of the threads' time that a product is to fill.
 _BUSY = 0.8
 
 
@@ -183,36 +181,38 @@ def _images_a_turn(batch, grid, channels, features, dtype):
     dtype: of the pixels.
   """
   image_bytes = _image_bytes(grid, channels + features, dtype)
-  few = kernel_gradient_lib.largest_divisor(batch, _TURN_BYTES // image_bytes)
-  if not devices.has_one_device():
+  cache, threads = devices.cache_bytes(), devices.threads()
+  few = kernel_gradient_lib.largest_divisor(batch, _TURN_SHARE * cache // image_bytes)
+  if threads == 1:
     return few
   shares = {
-    images: _busy_share(images * math.prod(grid), channels, features)
+    images: _busy_share(images * math.prod(grid), channels, features, threads)
     for images in range(few, batch + 1)
     if batch % images == 0
-    and images * image_bytes <= max(_MOST_TURN_BYTES, few * image_bytes)
+    and images * image_bytes <= max(_MOST_TURN_SHARE * cache, few * image_bytes)
   }
   enough = min(_BUSY, max(shares.values()))
   return next(images for images, share in shares.items() if share >= enough)
 
 
-def _busy_share(rows, depth, columns):
-  """Returns which part of two threads' time a product's blocks fill."""
+def _busy_share(rows, depth, columns, threads):
+  """Returns which part of the threads' time a product's blocks fill."""
   blocks = rows * columns / _BLOCK
   if blocks > 1:
-    return blocks / (2 * math.ceil(blocks / 2))
+    return blocks / (threads * math.ceil(blocks / threads))
   is_split = rows * depth * columns >= _MULTIPLICATIONS_IN_COLUMNS
-  return 1.0 if columns > BLOCK_COLUMNS and is_split else 0.5
+  return 1.0 if columns > BLOCK_COLUMNS and is_split else 1 / threads
 
 
 def _images_a_turn_of_gradient(batch, grid, channels, dtype):
   """Returns how many images a turn of `kernel_gradient` takes."""
   image_bytes = _image_bytes(grid, channels, dtype)
-  at_once = batch * image_bytes <= _ONE_TURN_BYTES_OF_GRADIENT
-  if at_once and devices.has_one_device():
+  cache = devices.cache_bytes()
+  at_once = batch * image_bytes <= _ONE_TURN_SHARE_OF_GRADIENT * cache
+  if at_once and devices.threads() > 1:
     return batch
   return kernel_gradient_lib.largest_divisor(
-    batch, _TURN_BYTES_OF_GRADIENT // image_bytes
+    batch, _TURN_SHARE_OF_GRADIENT * cache // image_bytes
   )
 
 

@@ -1,5 +1,8 @@
 """Data parallelism: the only place that knows of devices and their axis."""
 
+import functools
+import os
+import pathlib
 from collections.abc import Callable, Sequence
 
 import jax
@@ -71,9 +74,24 @@ def cpu_count() -> int:
   return jax.device_count() if jax.default_backend() == 'cpu' else 0
 
 
-def has_one_device() -> bool:
-  """Returns True if one device has this process's processor to itself."""
-  return jax.local_device_count() == 1
+def threads() -> int:
+  """Returns how many of the machine's threads each local device has."""
+  try:
+    count = len(os.sched_getaffinity(0))
+  except AttributeError:  # Not on Linux.
+    count = os.cpu_count() or 1
+  return max(1, count // jax.local_device_count())
+
+
+@functools.cache
+def cache_bytes() -> int:
+  """Returns the size of the processor's last cache, 32 MiB where not known.
+
+  At least 8 MiB and at most 64: what is larger is shared with others.
+  """
+  files = pathlib.Path('/sys/devices/system/cpu/cpu0/cache').glob('index*/size')
+  sizes = [int(path.read_text().strip().removesuffix('K')) for path in files]
+  return min(max(max(sizes, default=32 * 2**10), 8 * 2**10), 64 * 2**10) * 2**10
 
 
 def check_batch_size(name: str, batch_size: int) -> None:
@@ -146,10 +164,15 @@ def unshard(array: jax.Array) -> np.ndarray:
   return array.reshape((-1,) + array.shape[2:])
 
 
-def global_index(batch_size: int) -> jax.Array:
-  """Returns int32 [b]: the rows of this device's shard in the global batch."""
-  start = jax.lax.axis_index(AXIS) * batch_size
-  return start + jnp.arange(batch_size)
+def global_index(batch_size: int, axis_name: str | None = AXIS) -> jax.Array:
+  """Returns int32 [b]: the rows of this device's shard in the global batch.
+
+  Args:
+    batch_size: of the shard, b.
+    axis_name: of the devices; None where one has the whole batch.
+  """
+  rows = jnp.arange(batch_size)
+  return rows + jax.lax.axis_index(axis_name) * batch_size if axis_name else rows
 
 
 def mean_over(value, axis_name: str):

@@ -172,8 +172,6 @@ def create_train_step(
     augment_key, dropout_key = jax.random.split(key)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(augment_key, rows)
     image = normalize_fn(augment_fn(keys, batch['image']))
-    # One draw per device: dropout alone depends on the number of devices.
-    dropout_key = jax.random.fold_in(dropout_key, rows[0])
 
     trained, frozen = parameter_groups.split(state.params, is_frozen)
 

@@ -8,7 +8,7 @@ import pytest
 
 from agegender_jax import config as config_lib
 from agegender_jax import errors, models, recipes
-from agegender_jax.models import cnn, dropout
+from agegender_jax.models import cnn
 
 CONFIGS = pathlib.Path(__file__).parents[2] / 'configs'
 
@@ -127,16 +127,3 @@ def test_layer_text_is_what_it_says():
 def test_a_wrong_network_is_refused(fields, message):
   with pytest.raises(errors.UserError, match=message):
     create(32, **fields)
-
-
-@pytest.mark.parametrize('rate', [0.25, 0.5, 0.3])
-def test_dropout_zeroes_at_its_rate_and_keeps_the_mean(rate):
-  x = jnp.ones((400, 500))
-  module = dropout.Dropout(rate)
-  result = module.apply({}, x, deterministic=False,
-                        rngs={'dropout': jax.random.key(3)})  # fmt: skip
-  assert np.mean(result == 0) == pytest.approx(rate, abs=0.005)
-  values = np.unique(result)
-  np.testing.assert_allclose(values, [0, 1 / (1 - rate)], rtol=1e-6)
-  same = module.apply({}, x, deterministic=True)
-  np.testing.assert_array_equal(same, x)

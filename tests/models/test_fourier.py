@@ -7,7 +7,7 @@ import pytest
 from flax import linen as nn
 from jax import lax
 
-from agegender_jax.models import fourier, vgg
+from agegender_jax.models import fourier, layers, vgg
 
 CASES = [
   ((3, 3), (1, 1), 'SAME'),
@@ -42,12 +42,12 @@ def test_fourier_conv_layer_is_a_drop_in_for_conv():
   image = jax.random.normal(jax.random.key(1), (1, 32, 32, 3))
   net = vgg.VGG(stage_sizes=(1, 1))
   variables = net.init(jax.random.key(0), image, train=False)
-  other = net.copy(conv=fourier.FourierConv)
+  other = net.copy(kit=layers.Kit(conv=fourier.FourierConv))
   again = other.init(jax.random.key(0), image, train=False)
   jax.tree.map(np.testing.assert_array_equal, variables, again)
   np.testing.assert_allclose(
     other.apply(variables, image, train=False),
-    net.copy(conv=nn.Conv).apply(variables, image, train=False),
+    net.copy(kit=layers.Kit(conv=nn.Conv)).apply(variables, image, train=False),
     atol=1e-5,
   )
 

@@ -1,4 +1,4 @@
-"""The layers against flax.linen, under both formulations."""
+"""The layers against flax.linen, under all formulations."""
 
 import jax
 import jax.numpy as jnp
@@ -6,18 +6,12 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from agegender_jax import ops
 from agegender_jax.models import layers
 
 
-@pytest.fixture(autouse=True)
-def restore_formulation():
-  yield
-  layers.set_formulation(None)
-
-
-@pytest.fixture(params=layers.FORMULATIONS)
+@pytest.fixture(params=ops.FORMULATIONS)
 def formulation(request):
-  layers.set_formulation(request.param)
   return request.param
 
 
@@ -26,18 +20,11 @@ def _image(shape=(2, 9, 8, 6), dtype=jnp.float32):
   return jnp.asarray(values, dtype)
 
 
-def test_formulation_follows_the_backend_unless_set(monkeypatch):
-  assert layers.formulation() == 'fast'  # the tests run on CPU
+def test_formulation_follows_the_backend_unless_given(monkeypatch):
+  assert ops.choose('') == 'fast'  # the tests run on CPU
   for backend, form in {'gpu': 'gpu', 'tpu': 'plain'}.items():
     monkeypatch.setattr(jax, 'default_backend', lambda name=backend: name)
-    assert layers.formulation() == form
-  layers.set_formulation('fast')
-  assert layers.formulation() == 'fast'
-
-
-def test_unknown_formulation_is_refused():
-  with pytest.raises(ValueError, match='quick'):
-    layers.set_formulation('quick')
+    assert ops.choose('') == form and ops.choose('fast') == 'fast'
 
 
 @pytest.mark.parametrize(
@@ -56,7 +43,7 @@ def test_unknown_formulation_is_refused():
 )
 def test_conv_equals_nn_conv(options, formulation):
   x = _image()
-  ours = layers.Conv(4, **options)
+  ours = layers.Conv(4, **options, formulation=formulation)
   theirs = nn.Conv(4, **{'kernel_size': (3, 3)} | options)
   variables = theirs.init(jax.random.key(0), x)
   jax.tree.map(
@@ -98,12 +85,11 @@ def test_conv_names_itself_conv():
 
 def test_fast_conv_is_taken_only_where_chosen():
   x = _image()
-  layers.set_formulation('fast')
-  conv = layers.Conv(4)
-  variables = conv.init(jax.random.key(0), x)
-  assert 'custom_vjp' in str(jax.make_jaxpr(conv.apply)(variables, x))
-  layers.set_formulation('plain')
-  assert 'custom_vjp' not in str(jax.make_jaxpr(conv.apply)(variables, x))
+  for form, is_taken in {'fast': True, '': True, 'plain': False}.items():
+    conv = layers.Conv(4, formulation=form)
+    variables = conv.init(jax.random.key(0), x)
+    traced = str(jax.make_jaxpr(conv.apply)(variables, x))
+    assert ('custom_vjp' in traced) == is_taken
 
 
 @pytest.mark.parametrize('padding', ['SAME', 'VALID', ((0, 1), (1, 0))])
@@ -111,14 +97,14 @@ def test_fast_conv_is_taken_only_where_chosen():
 def test_max_pool_equals_nn_max_pool(strides, padding, formulation):
   x = _image()
   np.testing.assert_array_equal(
-    layers.max_pool(x, (3, 2), strides, padding),
+    layers.max_pool(x, (3, 2), strides, padding, formulation),
     nn.max_pool(x, (3, 2), strides, padding),
   )
 
 
 def test_max_pool_of_integers(formulation):
   x = jnp.arange(16, dtype=jnp.int32).reshape(1, 4, 4, 1)
-  y = layers.max_pool(x, (2, 2), (2, 2))
+  y = layers.max_pool(x, (2, 2), (2, 2), formulation=formulation)
   np.testing.assert_array_equal(y[0, :, :, 0], [[5, 7], [13, 15]])
 
 
@@ -228,3 +214,29 @@ def test_batch_norm_takes_the_running_average_at_the_call():
   y = norm.apply(variables, x, use_running_average=True)
   assert y.dtype == jnp.bfloat16
   np.testing.assert_array_equal(y, jnp.ones((2, 3), jnp.bfloat16))
+
+
+@pytest.mark.parametrize('rate', [0.25, 0.5, 0.3])
+def test_dropout_zeroes_at_its_rate_and_keeps_the_mean(rate):
+  x = jnp.ones((400, 25, 21))
+  module = layers.Dropout(rate)
+  result = module.apply({}, x, deterministic=False,
+                        rngs={'dropout': jax.random.key(3)})  # fmt: skip
+  assert np.mean(result == 0) == pytest.approx(rate, abs=0.005)
+  values = np.unique(result)
+  np.testing.assert_allclose(values, [0, 1 / (1 - rate)], rtol=1e-6)
+  same = module.apply({}, x, deterministic=True)
+  np.testing.assert_array_equal(same, x)
+
+
+def test_dropout_of_an_example_follows_from_its_row_in_the_global_batch():
+  x, rngs = jnp.ones((8, 37)), {'dropout': jax.random.key(3)}
+  whole = layers.Dropout(0.5).apply({}, x, deterministic=False, rngs=rngs)
+  assert len(np.unique(whole, axis=0)) == 8
+
+  def shard(x):
+    module = layers.Dropout(0.5, axis_name='batch')
+    return module.apply({}, x, deterministic=False, rngs=rngs)
+
+  parts = jax.vmap(shard, axis_name='batch')(x.reshape(4, 2, 37))
+  np.testing.assert_array_equal(parts.reshape(8, 37), whole)

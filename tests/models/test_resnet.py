@@ -98,7 +98,9 @@ def test_resnet_keeps_logits_and_parameters_in_float32_under_bfloat16():
 
 def test_resnet_averages_batch_statistics_over_the_named_axis():
   norm = functools.partial(layers.BatchNorm, axis_name='batch')
-  net = resnet.ResNet(stage_sizes=(1,), block=resnet.BasicBlock, norm=norm)
+  net = resnet.ResNet(
+    stage_sizes=(1,), block=resnet.BasicBlock, kit=layers.Kit(norm=norm)
+  )
   image = jax.random.normal(jax.random.key(1), (2, 1, 32, 32, 3))
   variables = net.init(jax.random.key(0), image[0], train=False)
 
@@ -106,7 +108,7 @@ def test_resnet_averages_batch_statistics_over_the_named_axis():
     return net.apply(variables, x, train=True, mutable='batch_stats')
 
   _, halves = jax.vmap(apply, axis_name='batch')(image)
-  whole = net.copy(norm=layers.BatchNorm).apply(
+  whole = net.copy(kit=layers.Kit()).apply(
     variables, image[:, 0], train=True, mutable='batch_stats'
   )[1]
   for half, full in zip(jax.tree.leaves(halves), jax.tree.leaves(whole), strict=True):

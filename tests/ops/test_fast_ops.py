@@ -7,14 +7,8 @@ import pytest
 from flax import linen as nn
 from jax import lax
 
-from agegender_jax.models import layers
-from agegender_jax.ops import (
-  blocked_conv,
-  fast_conv,
-  fast_pool,
-  kernel_gradient,
-  pixel_blocks,
-)
+from agegender_jax import ops
+from agegender_jax.ops import convolution, few_channels, kernel_gradient, pooling
 from agegender_jax.runtime import devices
 
 # (H, W, C, D, kernel, strides, padding)
@@ -88,7 +82,7 @@ def _conv_case(name, dtype=jnp.float32, batch=3):
     )
 
   def fast(x, kernel):
-    return fast_conv.conv(x, kernel, strides, padding)
+    return convolution.conv(x, kernel, strides, padding)
 
   return x, kernel, plain, fast
 
@@ -116,7 +110,7 @@ def test_conv_equals_lax(name, monkeypatch):
   x, kernel, plain, fast = _conv_case(name)
   desired = _value_and_gradients(plain, x, kernel)
   _assert_close(_value_and_gradients(fast, x, kernel), desired, 1e-5)
-  monkeypatch.setattr(fast_conv, 'conv', blocked_conv.conv)
+  monkeypatch.setattr(convolution, 'conv', few_channels.conv_on_gpu)
   _assert_close(_value_and_gradients(fast, x, kernel), desired, 1e-5)
 
 
@@ -136,7 +130,7 @@ def test_conv_equals_lax(name, monkeypatch):
   ],
 )
 def test_few_channels_are_convolved_in_blocks_of_pixels(name, alone, pays, monkeypatch):
-  monkeypatch.setattr(devices, 'has_one_device', lambda: alone)
+  monkeypatch.setattr(devices, 'threads', lambda: 2 if alone else 1)
   x, kernel, plain, fast = _conv_case(name)
   found, wanted = (jax.jit(conv)(x, kernel) for conv in (fast, plain))
   _assert_close([found], [wanted], 1e-5)
@@ -154,15 +148,15 @@ def test_numbers_of_an_image_are_what_its_blocks_hold(name):
   size = dy.shape[1:3]
 
   def blocks(x, dy):
-    patches = pixel_blocks.patches(x, kernel.shape, strides, padding, size)
-    return patches, pixel_blocks.in_blocks(dy)
+    patches = few_channels.patches(x, kernel.shape, strides, padding, size)
+    return patches, few_channels.in_blocks(dy)
 
   held = sum(array.size for array in jax.eval_shape(blocks, x, dy))
-  assert pixel_blocks.image_numbers(kernel.shape, strides, size) == held
+  assert few_channels.image_numbers(kernel.shape, strides, size) == held
 
 
 def test_blocks_are_as_long_as_a_product_is_wide():
-  lengths = [pixel_blocks.length_of(features) for features in (16, 32, 64, 96)]
+  lengths = [few_channels.length_of(features) for features in (16, 32, 64, 96)]
   assert lengths == [4, 4, 2, 1]
 
 
@@ -179,12 +173,14 @@ def test_blocks_are_as_long_as_a_product_is_wide():
 def test_a_gpu_convolves_blocks_where_that_pays(name, blocked):
   x, kernel, *_ = _conv_case(name)
   _, _, _, _, _, strides, padding = CONVS[name]
-  with layers.formulated('gpu'):
-    traced = jax.make_jaxpr(
-      lambda x, kernel: layers.conv_general_dilated(
-        x, kernel, strides, padding, dimension_numbers=('NHWC', 'HWIO', 'NHWC')
-      )
-    )(x, kernel)
+
+  def conv(x, kernel):
+    return ops.conv_general_dilated(
+      x, kernel, strides, padding, dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+      formulation='gpu',
+    )  # fmt: skip
+
+  traced = jax.make_jaxpr(conv)(x, kernel)
   assert ('reshape' in str(traced)) == blocked
 
 
@@ -203,7 +199,7 @@ def test_conv_in_bfloat16_is_within_its_rounding(name):
   'name', ['3x3 rgb', '3x3 rgb, blocks of two', '3x3 stride 2', '7x7 stem']
 )
 def test_conv_gradient_in_turns_equals_lax(name, monkeypatch):
-  monkeypatch.setattr(kernel_gradient, '_TURN_BYTES', 1)
+  monkeypatch.setattr(devices, 'cache_bytes', lambda: 1)
   x, kernel, plain, fast = _conv_case(name)
   desired = _value_and_gradients(plain, x, kernel)
   gradient = jax.grad(lambda kernel: fast(x, kernel).sum())
@@ -214,8 +210,8 @@ def test_conv_gradient_in_turns_equals_lax(name, monkeypatch):
 @pytest.mark.parametrize(('alone', 'pieces'), [(True, 3), (False, 1)])
 @pytest.mark.parametrize('name', ['3x3 stride 2', '5x5'])
 def test_conv_in_pieces_equals_lax(name, alone, pieces, monkeypatch):
-  monkeypatch.setattr(fast_conv, '_MULTIPLICATIONS_IN_PIECES', 1)
-  monkeypatch.setattr(devices, 'has_one_device', lambda: alone)
+  monkeypatch.setattr(convolution, '_MULTIPLICATIONS_IN_PIECES', 1)
+  monkeypatch.setattr(devices, 'threads', lambda: 2 if alone else 1)
   x, kernel, plain, fast = _conv_case(name)
   desired = _value_and_gradients(plain, x, kernel)
   forward = str(jax.make_jaxpr(fast)(x, kernel))
@@ -227,7 +223,10 @@ def test_conv_in_pieces_equals_lax(name, alone, pieces, monkeypatch):
   ('batch', 'image_bytes', 'turns'),
   [(20, 2**20, 4), (20, 2**24, 20), (64, 2**10, 1), (7, 2**20, 7)],
 )
-def test_turns_divide_the_batch_and_fit_the_cache(batch, image_bytes, turns):
+def test_turns_divide_the_batch_and_fit_the_cache(
+  batch, image_bytes, turns, monkeypatch
+):
+  monkeypatch.setattr(devices, 'cache_bytes', lambda: 32 * 2**20)
   # 1x1 kernel, one pixel: image_bytes / 4 numbers in all.
   channels = image_bytes // 8
   dy = jax.ShapeDtypeStruct((batch, 1, 1, channels), jnp.float32)
@@ -248,7 +247,7 @@ def test_max_pool_equals_flax(name, tied):
   desired = _value_and_gradients(lambda x: nn.max_pool(x, window, strides, padding), x)
   for on_gpu in (False, True):
     actual = _value_and_gradients(
-      lambda x, on_gpu=on_gpu: fast_pool.max_pool(x, window, strides, pads, on_gpu),
+      lambda x, on_gpu=on_gpu: pooling.max_pool(x, window, strides, pads, on_gpu),
       x,
     )
     np.testing.assert_array_equal(actual[0], desired[0])
@@ -258,14 +257,14 @@ def test_max_pool_equals_flax(name, tied):
 def test_max_pool_gradient_goes_to_the_first_of_equals():
   x = jnp.zeros((1, 2, 4, 1))
   gradient = jax.grad(
-    lambda x: fast_pool.max_pool(x, (2, 2), (2, 2), ((0, 0), (0, 0))).sum()
+    lambda x: pooling.max_pool(x, (2, 2), (2, 2), ((0, 0), (0, 0))).sum()
   )(x)
   np.testing.assert_array_equal(gradient[0, :, :, 0], [[1, 0, 1, 0], [0, 0, 0, 0]])
 
 
 def test_max_pool_padding_never_wins():
   x = jnp.full((1, 2, 2, 1), -7.0)
-  y = fast_pool.max_pool(x, (3, 3), (1, 1), ((1, 1), (1, 1)))
+  y = pooling.max_pool(x, (3, 3), (1, 1), ((1, 1), (1, 1)))
   np.testing.assert_array_equal(y, x)
 
 
@@ -273,15 +272,15 @@ def test_max_pool_in_bfloat16_is_exact():
   x = _normal(0, (2, 6, 7, 3), jnp.bfloat16)
   desired = _value_and_gradients(lambda x: nn.max_pool(x, (3, 3), (2, 2)), x)
   actual = _value_and_gradients(
-    lambda x: fast_pool.max_pool(x, (3, 3), (2, 2), ((0, 0), (0, 0))), x
+    lambda x: pooling.max_pool(x, (3, 3), (2, 2), ((0, 0), (0, 0))), x
   )
   np.testing.assert_array_equal(actual[0], desired[0])
   _assert_close(actual, desired, 1e-2)
 
 
 def _two_layers(x, kernel):
-  y = nn.relu(fast_conv.conv(x, kernel, (1, 1), ((1, 1), (1, 1))))
-  y = fast_pool.max_pool(y, (2, 2), (2, 2), ((0, 0), (0, 0)))
+  y = nn.relu(convolution.conv(x, kernel, (1, 1), ((1, 1), (1, 1))))
+  y = pooling.max_pool(y, (2, 2), (2, 2), ((0, 0), (0, 0)))
   return jnp.square(y).sum()
 
 

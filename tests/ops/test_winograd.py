@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from agegender_jax.ops import fast_conv, winograd
+from agegender_jax.ops import convolution, winograd
 from agegender_jax.runtime import devices
 
 # (B, H, W, C, D, side of the kernel, padding)
@@ -59,8 +59,7 @@ def _assert_close(found, wanted, tolerance):
 @pytest.mark.parametrize('name', CASES)
 def test_winograd_equals_xla_in_double_precision(name, in_turns, monkeypatch):
   if in_turns:
-    for limit in [name for name in vars(winograd) if '_TURN_BYTES' in name]:
-      monkeypatch.setattr(winograd, limit, 1)
+    monkeypatch.setattr(devices, 'cache_bytes', lambda: 1)
   with jax.enable_x64(True):
     x, kernel, dy, padding, plain = _case(name, jnp.float64)
     wanted, pull = jax.vjp(plain, x, kernel)
@@ -120,7 +119,7 @@ def test_fast_conv_takes_winograd_where_it_pays(
   pads = tuple((taps // 2, taps // 2) for taps in window)
 
   def fast(x, kernel):
-    return fast_conv.conv(x, kernel, (strides,) * 2, pads)
+    return convolution.conv(x, kernel, (strides,) * 2, pads)
 
   def plain(x, kernel):
     return lax.conv_general_dilated(
@@ -162,13 +161,15 @@ def test_fast_conv_takes_winograd_where_it_pays(
 def test_a_turn_keeps_two_threads_busy_or_in_the_cache(
   batch, grid, channels, features, wanted, monkeypatch
 ):
-  monkeypatch.setattr(devices, 'has_one_device', lambda: True)
+  monkeypatch.setattr(devices, 'threads', lambda: 2)
+  monkeypatch.setattr(devices, 'cache_bytes', lambda: 32 * 2**20)
   found = winograd._images_a_turn(batch, grid, channels, features, jnp.dtype('float32'))
   assert found == wanted
 
 
 def test_a_gradient_takes_all_images_at_once_or_few(monkeypatch):
-  monkeypatch.setattr(devices, 'has_one_device', lambda: True)
+  monkeypatch.setattr(devices, 'threads', lambda: 2)
+  monkeypatch.setattr(devices, 'cache_bytes', lambda: 32 * 2**20)
 
   def images(batch, channels):
     return winograd._images_a_turn_of_gradient(
@@ -180,7 +181,8 @@ def test_a_gradient_takes_all_images_at_once_or_few(monkeypatch):
 
 
 def test_turns_are_small_where_devices_share_the_cache(monkeypatch):
-  monkeypatch.setattr(devices, 'has_one_device', lambda: False)
+  monkeypatch.setattr(devices, 'threads', lambda: 1)
+  monkeypatch.setattr(devices, 'cache_bytes', lambda: 32 * 2**20)
   pixels = (8, 8), 128, jnp.dtype('float32')
   assert winograd._images_a_turn_of_gradient(16, *pixels) == 4
   assert winograd._images_a_turn(32, (8, 8), 64, 64, pixels[-1]) == 8

@@ -1,4 +1,8 @@
 import dataclasses
+import os
+import pathlib
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -26,9 +30,9 @@ def batch_of(count=BATCH, seed=0):
     'image': random.integers(0, 256, shape, dtype=np.uint8),
     'age': age,
     'age_group': schema.group_of_label(age, 'adience'),
+    'gender': random.integers(0, 2, count).astype(np.int32),
     'age_low': age.astype(np.int32),
     'age_high': age.astype(np.int32),
-    'gender': random.integers(0, 2, count).astype(np.int32),
     'mask': np.ones(count, np.float32),
     'row': np.arange(count, dtype=np.int32),
   }
@@ -44,11 +48,12 @@ class Bench:
   freeze: str = ''
   optimizer: optax.GradientTransformation | None = None
   skips_nonfinite: bool = False
+  branch: str = 'flatten dense:8'
 
   def __post_init__(self):
     config = config_lib.default_config()
     config.model.layers = self.layers
-    config.model.branch = 'flatten dense:8'
+    config.model.branch = self.branch
     self.tasks = tasks.create_tasks(config.tasks, 'adience')
     outputs = {task.name: task.num_outputs for task in self.tasks}
     is_frozen = parameter_groups.create_is_frozen(self.freeze)
@@ -121,6 +126,36 @@ def test_two_devices_equal_one():
   close(two.params, one.params)
   close(two.batch_stats, one.batch_stats)
   close(report_two, report_one, rtol=1e-4)
+
+
+_DROPPED = 'conv:8 pool drop:0.25'
+
+
+def losses_of(devices):
+  """Returns the losses of 20 steps with dropout on a number of devices."""
+  bench = Bench(devices, _DROPPED, branch='flatten dense:16 drop:0.5')
+  reports = [bench.run(batch_of(seed=seed))[1] for seed in range(20)]
+  return np.array([report['loss'][0][0] for report in reports])
+
+
+def test_eight_devices_equal_two_and_one_with_dropout():
+  # Another number of devices wants another process.
+  code = 'import test_steps; print(*test_steps.losses_of(8))'
+  eight = subprocess.run(
+    [sys.executable, '-c', code],
+    env=os.environ
+    | {
+      'PYTHONPATH': os.pathsep.join([str(pathlib.Path(__file__).parent), *sys.path]),
+      'XLA_FLAGS': '--xla_force_host_platform_device_count=8',
+    },
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  one = losses_of(1)
+  np.testing.assert_allclose(losses_of(2), one, rtol=1e-5)
+  found = [float(word) for word in eight.stdout.split()]
+  np.testing.assert_allclose(found, one, rtol=1e-5)
 
 
 def test_replicas_stay_equal():

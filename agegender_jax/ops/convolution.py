@@ -3,7 +3,7 @@
 XLA's own kernel gradient of a convolution runs at a small part of a CPU's
 speed; here it is a few matrix products. 3x3 and 5x5 convolutions with channels
 enough go by Winograd's way, which takes a quarter of the products, or little
-more than a third; a picture's three go by blocks of pixels. Arrays are
+more than a third; an image's three go by blocks of pixels. Arrays are
 channels-last, padding is explicit: `((top, bottom), (left, right))`.
 """
 
@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from agegender_jax.ops import fast_pool, kernel_gradient, pixel_blocks, winograd
+from agegender_jax.ops import few_channels, kernel_gradient, pooling, winograd
 from agegender_jax.runtime import devices
 
 _DIMENSIONS = ('NHWC', 'HWIO', 'NHWC')
@@ -25,12 +25,12 @@ _WINOGRAD_CHANNELS = 32
 _WINOGRAD_CHANNELS_OF_GRADIENT = 16
 _WINOGRAD_TILES = 16
 _WINOGRAD_KERNELS = ((3, 3), (5, 5))
-# Beside another device, which fills the second thread, XLA's convolution of a
-# picture is as fast as blocks from so many features on.
-_FEATURES_BESIDE_DEVICES = 24
+# Where a device has one thread, XLA's convolution of an image is as fast as
+# blocks from so many features on.
+_FEATURES_OF_ONE_THREAD = 24
 # XLA convolves to few channels on one thread, but pieces of a batch side by
-# side; from so many multiplications on it is worth it, unless two devices do.
-_PIECES = 8
+# side: so many for each thread, from so many multiplications on.
+_PIECES_OF_A_THREAD = 4
 _MULTIPLICATIONS_IN_PIECES = 2**28
 
 
@@ -52,17 +52,19 @@ def _conv_in_pieces(x, kernel, strides, padding):
   if (
     kernel.shape[3] > winograd.BLOCK_COLUMNS
     or multiplications < _MULTIPLICATIONS_IN_PIECES
-    or not devices.has_one_device()
+    or devices.threads() == 1
   ):
     return _lax_conv(x, kernel, strides, padding)
-  count = kernel_gradient.largest_divisor(len(x), _PIECES)
+  count = kernel_gradient.largest_divisor(
+    len(x), _PIECES_OF_A_THREAD * devices.threads()
+  )
   return jnp.concatenate(
     [_lax_conv(piece, kernel, strides, padding) for piece in jnp.split(x, count)]
   )
 
 
 def _pays_winograd(shape, strides, batch, size, dtype, least_channels):
-  """Says whether Winograd's way is the faster one, and exact enough.
+  """Returns True if Winograd's way is the faster one, and exact enough.
 
   Args:
     shape: of the kernel, [kh, kw, C, D].
@@ -86,14 +88,15 @@ def _pays_winograd(shape, strides, batch, size, dtype, least_channels):
 
 
 def _pays_blocks(shape):
-  """Says whether a kernel [kh, kw, C, D] is for blocks of pixels."""
-  is_faster = devices.has_one_device() or shape[3] < _FEATURES_BESIDE_DEVICES
-  return shape[2] <= pixel_blocks.FEW_CHANNELS and is_faster
+  """Returns True if a kernel [kh, kw, C, D] is for blocks of pixels."""
+  is_faster = devices.threads() > 1 or shape[3] < _FEATURES_OF_ONE_THREAD
+  return shape[2] <= few_channels.FEW_CHANNELS and is_faster
 
 
 def _is_small(size, window):
-  """Says whether an image is smaller than the kernel: XLA's slow case, 70
-  times slower than a product a tap.
+  """Returns True if an image is smaller than the kernel.
+
+  That is XLA's slow case, 70 times slower than a product per tap.
   """
   return any(length < taps for length, taps in zip(size, window, strict=True))
 
@@ -109,13 +112,13 @@ def _output_size(x, kernel, strides, padding):
 
 
 def _sum_of_taps(x, kernel, strides, padding):
-  """Returns the convolution as one matrix product a tap of the kernel."""
+  """Returns the convolution as one matrix product per tap of the kernel."""
   window = kernel.shape[:2]
   size = _output_size(x, kernel, strides, padding)
   pads = [(0, 0, 0), *((low, high, 0) for low, high in padding), (0, 0, 0)]
   x = lax.pad(x, jnp.zeros((), x.dtype), pads)
   return sum(
-    fast_pool.strided_window(x, tap, size, strides) @ kernel[tap]
+    pooling.strided_window(x, tap, size, strides) @ kernel[tap]
     for tap in itertools.product(*map(range, window))
   )
 
@@ -146,9 +149,9 @@ def conv(x, kernel, strides, padding):
   if _is_small(x.shape[1:3], kernel.shape[:2]):
     return _sum_of_taps(x, kernel, strides, padding)
   if _pays_blocks(kernel.shape):
-    return pixel_blocks.conv(x, kernel, strides, padding, size)
+    return few_channels.conv(x, kernel, strides, padding, size)
   # XLA convolves fewer than four channels in a slow loop.
-  missing = pixel_blocks.FEW_CHANNELS - x.shape[-1]
+  missing = few_channels.FEW_CHANNELS - x.shape[-1]
   if missing > 0 and kernel.shape[0] * kernel.shape[1] <= 9:
     x = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, missing)))
     kernel = jnp.pad(kernel, ((0, 0), (0, 0), (0, missing), (0, 0)))
