@@ -1,4 +1,4 @@
-"""Brings weights in torchvision's naming into our variables, by one rule.
+"""Brings weights in torchvision's naming into variables, by one rule.
 
 Every backbone names its submodules after torchvision, so that no family needs
 a table: `layer1.0.conv1.weight` is `layer1_0/conv1/kernel`, its axes turned
@@ -27,7 +27,9 @@ _HUB = 'hf:'
 _HUB_FILES = ('model.safetensors', 'pytorch_model.bin')
 _STATISTICS = {'running_mean': 'mean', 'running_var': 'var'}
 # Under these a training checkpoint keeps the state dict.
-_NESTED = ('state_dict', 'model')
+_NESTED = ('state_dict', 'model_state_dict', 'model', 'net')
+# What wrappers put before every name: DataParallel, Lightning, compile, MoCo.
+_PREFIXES = ('module.', 'model.', 'backbone.', 'net.', '_orig_mod.', 'encoder_q.')
 
 
 class Origin(NamedTuple):
@@ -142,9 +144,6 @@ def _checked(state, source):
   for key, value in state.items():
     if not isinstance(key, str) or not isinstance(value, np.ndarray):
       raise errors_lib.UserError(f'{source}: {key!r} is no tensor')
-  # What torch.nn.DataParallel puts before every name.
-  if all(key.startswith('module.') for key in state):
-    return {key.removeprefix('module.'): state[key] for key in state}
   return state
 
 
@@ -166,7 +165,7 @@ def _read_safetensors(path):
   except (AttributeError, KeyError) as error:
     raise errors_lib.UserError(
       f'{path} holds tensors of a type that NumPy lacks ({_one_line(error)}): '
-      'save it anew as float32'
+      'save it again as float32'
     ) from None
 
 
@@ -199,16 +198,19 @@ def port(
   """Returns the variables of a net with the values of a torch state dict.
 
   Args:
-    state: {torch name: array}; `num_batches_tracked` is ignored.
+    state: {torch name: array}; `num_batches_tracked` is ignored, and prefixes
+      of wrappers are taken off where what remains names a variable.
     variables: {'params': ..., 'batch_stats': ...} of one backbone; gives
       names, shapes and dtypes.
     excuse: names or leading parts of names (`fc`, `layer4_0`, `fc/kernel`, as
       in the params) that may be missing from the state, left over in it, or
-      of another shape; what does not fit stays as it is in `variables`.
+      of another shape; what does not fit stays as it is in `variables`, the
+      same object.
 
   Raises:
     errors_lib.UserError: a key's shape differs, or keys are missing or left over
-      and not excused; the net is another.
+      and not excused; two keys name one variable; a value is not finite; or
+      nothing fits at all.
   """
   excuse = tuple(name.strip('/').replace('.', '/') for name in excuse)
   wanted = traverse_util.flatten_dict(dict(variables))
@@ -216,14 +218,22 @@ def port(
   for key, value in state.items():
     if key.endswith('num_batches_tracked'):
       continue
-    path = _target(key, value.ndim)
+    path = _target(_without_prefixes(key, value.ndim, wanted), value.ndim)
     if path not in wanted:
       if not _excused(path, excuse):
         extra.add(path)
       continue
     shape, turned = wanted[path].shape, _turn(value)
     if turned.shape == shape:
+      if path in found:
+        raise errors_lib.UserError(
+          f'{key}: another tensor of the file has the same name but for its prefix'
+        )
       found[path] = turned.astype(wanted[path].dtype)
+      if not np.isfinite(found[path]).all():
+        raise errors_lib.UserError(
+          f'{key} holds values that are not finite: the weights are damaged'
+        )
     elif not _excused(path, excuse):
       raise errors_lib.UserError(
         f'{key} has shape {value.shape}, but the net wants '
@@ -238,13 +248,49 @@ def port(
       f'{_modules(extra)}; excuse those by model.init_excuse, or load the '
       'weights of this net'
     )
+  if not found:
+    raise errors_lib.UserError(
+      'no tensor of the weights fits the net, all are excused: shorten '
+      'model.init_excuse, or load the weights of this net'
+    )
   return traverse_util.unflatten_dict(wanted | found)
+
+
+def count_loaded(
+  keys: Iterable[str], before: Mapping[str, Any], after: Mapping[str, Any]
+) -> dict[str, int]:
+  """Counts the tensors that were taken, as by `port`.
+
+  Args:
+    keys: of the file or run that they are taken from.
+    before: the variables.
+    after: the same with what was taken; all else are the same objects.
+
+  Returns:
+    `tensors` of the net, how many of them are `loaded`, and how many of the
+    file's are `excused`.
+  """
+  old, new = (traverse_util.flatten_dict(dict(tree)) for tree in (before, after))
+  loaded = sum(new[path] is not old[path] for path in old)
+  held = sum(not key.endswith('num_batches_tracked') for key in keys)
+  return {'tensors': len(old), 'loaded': loaded, 'excused': held - loaded}
 
 
 def _excused(path, excuse):
   """Whether one of the names leads the path below its collection."""
   name = '/'.join(path[1:]) + '/'
   return any(name.startswith(f'{prefix}/') for prefix in excuse)
+
+
+def _without_prefixes(key, rank, wanted):
+  """Returns a key without its prefixes, if what remains names a variable."""
+  rest = key
+  while _target(rest, rank) not in wanted:
+    prefix = next((p for p in _PREFIXES if rest.startswith(p)), None)
+    if prefix is None:
+      return key
+    rest = rest.removeprefix(prefix)
+  return rest
 
 
 def _target(key, rank):

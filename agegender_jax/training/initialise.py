@@ -38,8 +38,10 @@ def initialise(config, state, workdir: str):
   else:
     origin, variables = _from_file(config, state.variables, source, excuse)
   path = pathlib.Path(workdir) / 'init.json'
-  files.write_whole(path, json.dumps(origin, indent=2) + '\n')
-  print(f'weights from {source}')
+  files.write_whole(path, json.dumps(origin, indent=2) + '
+')
+  counts = '{loaded} of {tensors} tensors loaded, {excused} excused'.format(**origin)
+  print(f'weights from {source}: {counts}')
   variables = jax.tree.map(jnp.asarray, variables)
   return state.replace(params=variables['params'], batch_stats=variables['batch_stats'])
 
@@ -58,9 +60,11 @@ def _from_file(config, variables, source, excuse):
       f'{source} wants pixels as ImageNet weights do: --config.data.normalize=imagenet'
     )
   part = {key: tree.get('backbone', {}) for key, tree in variables.items()}
-  part = pretrained.port(pretrained.load_state(origin.path), part, excuse)
-  return origin._asdict(), {
-    key: {**tree, 'backbone': part[key]} if part.get(key) else tree
+  weights = pretrained.load_state(origin.path)
+  found = pretrained.port(weights, part, excuse)
+  counts = pretrained.count_loaded(weights, part, found)
+  return origin._asdict() | counts, {
+    key: {**tree, 'backbone': found[key]} if found.get(key) else tree
     for key, tree in variables.items()
   }
 
@@ -76,8 +80,16 @@ def _from_run(config, variables, source, excuse):
   network = predictor.Predictor(theirs)
   with predictor.open_selected(theirs, network, source) as (checkpoints, step):
     found = checkpoints.read_variables(step)
-  origin = {'source': source, 'step': step, **_terms(source)}
-  return origin, take_over(found, variables, excuse)
+  taken = take_over(found, variables, excuse)
+  held = [
+    path for tree in found.values() for path in parameter_groups.flatten(tree or {})
+  ]
+  counts = pretrained.count_loaded(held, variables, taken)
+  if not counts['loaded']:
+    raise errors.UserError(
+      f'model.init_excuse = "{" ".join(excuse)}" excuses all of {source}: shorten it'
+    )
+  return {'source': source, 'step': step, **_terms(source), **counts}, taken
 
 
 def _terms(source):

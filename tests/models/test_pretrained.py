@@ -195,9 +195,9 @@ def test_load_never_reads_past_a_storage(tmp_path, offset, shape, strides):
     pretrained.load_state(str(path))
 
 
-def test_load_state_reads_npz_and_strips_data_parallel(tmp_path):
+def test_load_state_reads_npz(tmp_path):
   path = tmp_path / 'net.npz'
-  np.savez(path, **{'module.fc.bias': np.float32([1, 2])})
+  np.savez(path, **{'fc.bias': np.float32([1, 2])})
   state = pretrained.load_state(str(path))
   np.testing.assert_array_equal(state['fc.bias'], [1, 2])
 
@@ -387,6 +387,47 @@ def test_port_turns_names_axes_and_dtypes():
   for ours, theirs in pairs:
     np.testing.assert_allclose(ours, theirs, rtol=1e-6)
   assert jax.tree.structure(ported) == jax.tree.structure(_variables())
+
+
+@pytest.mark.parametrize(
+  'prefix',
+  ['module.', 'model.', '_orig_mod.module.', 'net.backbone.', 'module.module.'],
+)
+def test_port_takes_the_prefixes_of_wrappers_off(prefix):
+  state = {prefix + key: value for key, value in _state().items()}
+  state['loss.weight'] = np.zeros(2)
+  before = _variables()
+  ported = pretrained.port(state, before, excuse=['loss'])
+  plain = pretrained.port(_state(), before)
+  jax.tree.map(np.testing.assert_array_equal, ported, plain)
+  counts = pretrained.count_loaded(state, before, ported)
+  assert counts == {'tensors': 8, 'loaded': 8, 'excused': 1}
+
+
+def test_port_refuses_two_tensors_of_one_name():
+  state = _state() | {'module.fc.bias': np.zeros(5)}
+  with pytest.raises(errors.UserError, match='the same name but for its prefix'):
+    pretrained.port(state, _variables())
+
+
+def test_port_refuses_values_that_are_not_finite():
+  state = _state()
+  state['fc.bias'] = np.full(5, np.nan)
+  with pytest.raises(errors.UserError, match='fc.bias holds values that are not fi'):
+    pretrained.port(state, _variables())
+
+
+def test_port_refuses_to_load_nothing():
+  state = {f'encoder.{key}': value for key, value in _state().items()}
+  excuse = ['conv1', 'layer1_0', 'fc', 'encoder']
+  with pytest.raises(errors.UserError, match='no tensor of the weights fits'):
+    pretrained.port(state, _variables(), excuse=excuse)
+
+
+@pytest.mark.parametrize('key', ['state_dict', 'model_state_dict', 'model', 'net'])
+def test_load_state_looks_within_checkpoints(key):
+  state = {'fc.bias': np.zeros(2)}
+  assert pretrained._checked({'epoch': 3, key: state}, 'x.pth') == state
 
 
 def test_port_names_the_first_offending_key_and_both_shapes():

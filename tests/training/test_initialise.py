@@ -119,7 +119,7 @@ def first_state(config):
   return steps.TrainState(0, drawn['params'], {}, ())
 
 
-def test_a_file_fills_the_backbone_and_leaves_the_branches(config, tmp_path):
+def test_a_file_fills_the_backbone_and_leaves_the_branches(config, tmp_path, capsys):
   before = first_state(config)
   after = initialise.initialise(config, before, str(tmp_path))
   weights = np.load(tmp_path / 'net.npz')
@@ -134,6 +134,8 @@ def test_a_file_fills_the_backbone_and_leaves_the_branches(config, tmp_path):
   origin = json.loads((tmp_path / 'init.json').read_text())
   digest = hashlib.sha256((tmp_path / 'net.npz').read_bytes()).hexdigest()
   assert origin['sha256'] == digest and origin['source'] == '~/net.npz'
+  assert (origin['tensors'], origin['loaded'], origin['excused']) == (2, 2, 1)
+  assert '2 of 2 tensors loaded, 1 excused' in capsys.readouterr().out
 
 
 def test_weights_of_other_pixels_are_refused(config, tmp_path):
