@@ -10,6 +10,7 @@ from flax import linen as nn
 from agegender_jax import errors, ops
 from agegender_jax.models import (
   cnn,
+  efficientnet,
   fourier,
   layers,
   levi_hassner,
@@ -38,6 +39,7 @@ def _resnet(constructor):
 # Name -> constructor(model config, **shared fields) of a backbone.
 BACKBONES = {
   'cnn': lambda config, **fields: cnn.Stack(config.layers, **fields),
+  'efficientnet_lite0': _plain(efficientnet.EfficientNetLite0),
   'levi_hassner': lambda config, **fields: levi_hassner.LeviHassner(
     lrn_after=tuple(config.lrn_after),
     dense_features=tuple(config.dense_features),
@@ -103,6 +105,10 @@ def create_model(
     max_pool=functools.partial(layers.max_pool, formulation=formulation),
   )
   fields = dict(kit=kit, dtype=DTYPES[config.dtype])
+  if (config.backbone, config.conv) == ('efficientnet_lite0', 'fourier'):
+    raise errors.UserError(
+      'model.conv=fourier has no groups, which efficientnet_lite0 needs: leave it direct'
+    )
   backbone = BACKBONES[config.backbone](config, **fields)
   return multitask.MultiBranchCNN(backbone, outputs, config.branch, ordinal, **fields)
 

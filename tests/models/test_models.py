@@ -17,6 +17,7 @@ CONFIGS = pathlib.Path(__file__).parents[2] / 'configs'
 # `classifier`; Levi-Hassner's 11,415,048 with eight ages less its last layer.
 PARAMETERS = {
   'cnn': 19_392,
+  'efficientnet_lite0': 4_652_008 - (1280 * 1000 + 1000),
   'levi_hassner': 11_415_048 - (512 * 8 + 8),
   'resnet18': 11_689_512 - (512 * 1000 + 1000),
   'resnet34': 21_797_672 - (512 * 1000 + 1000),
