@@ -107,7 +107,7 @@ def create_model(
   fields = dict(kit=kit, dtype=DTYPES[config.dtype])
   if (config.backbone, config.conv) == ('efficientnet_lite0', 'fourier'):
     raise errors.UserError(
-      'model.conv=fourier has no groups, which efficientnet_lite0 needs: leave it direct'
+      'model.conv=fourier has no groups, which efficientnet_lite0 needs'
     )
   backbone = BACKBONES[config.backbone](config, **fields)
   return multitask.MultiBranchCNN(backbone, outputs, config.branch, ordinal, **fields)
