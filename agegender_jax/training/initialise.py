@@ -38,8 +38,7 @@ def initialise(config, state, workdir: str):
   else:
     origin, variables = _from_file(config, state.variables, source, excuse)
   path = pathlib.Path(workdir) / 'init.json'
-  files.write_whole(path, json.dumps(origin, indent=2) + '
-')
+  files.write_whole(path, json.dumps(origin, indent=2) + '\n')
   counts = '{loaded} of {tensors} tensors loaded, {excused} excused'.format(**origin)
   print(f'weights from {source}: {counts}')
   variables = jax.tree.map(jnp.asarray, variables)
