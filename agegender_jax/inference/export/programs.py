@@ -1,6 +1,5 @@
 """ONNX and StableHLO: pixels to calibrated answers in one program."""
 
-import contextlib
 import dataclasses
 import json
 import pathlib
@@ -12,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from agegender_jax import errors, files, schema
-from agegender_jax.models import layers
+from agegender_jax.inference import predictor
 from agegender_jax.scoring import calibration
 
 NUM_IMAGES = 64  # Random ones, on which a program is compared before it is kept.
@@ -42,11 +41,15 @@ def create_answer(network) -> Callable:
     `age_distribution`, `gender_prob`, as far as the network gives them.
   """
   variables, fitted = network.variables, network.fitted or {}
+  config = network.config.copy_and_resolve_references()
+  if config.model.conv != 'fourier':
+    config.model.conv = 'plain'  # XLA's own operations, on any platform.
+  predict_step = predictor.Predictor(config).predict_step
   groups = np.asarray(schema.AGE_GROUPS[network.config.data.age_groups], np.float32)
   groups[-1, 1] = np.finfo(np.float32).max  # The last group has no end.
 
   def answer(image):
-    output = network.network.predict_step(variables, image)
+    output = predict_step(variables, image)
     result = {}
     if 'age' in output:
       age = output['age'].astype(jnp.float32)
@@ -141,13 +144,6 @@ def compare(network, found: dict[str, np.ndarray], what: str, factor: float = 1)
   )
 
 
-@contextlib.contextmanager
-def plain():
-  """Traces convolutions and pools as XLA's own operations."""
-  with layers.formulated('plain'):
-    yield
-
-
 def write_onnx(network, path: pathlib.Path, dtype: str) -> str:
   """Writes an ONNX file; see `export`."""
   try:
@@ -159,10 +155,9 @@ def write_onnx(network, path: pathlib.Path, dtype: str) -> str:
       f"ONNX needs {error.name}: pip install 'agegender_jax[onnx]'"
     ) from None
   size = network.config.data.image_size
-  with plain():
-    content = onnx_writer.convert(
-      create_answer(network), (size, size, 3), metadata(network), dtype == 'float16'
-    )
+  content = onnx_writer.convert(
+    create_answer(network), (size, size, 3), metadata(network), dtype == 'float16'
+  )
   session = onnxruntime.InferenceSession(content, providers=['CPUExecutionProvider'])
   names = [output.name for output in session.get_outputs()]
   found = session.run(names, {'image': random_images(size)})
@@ -179,10 +174,8 @@ def write_stablehlo(network, path: pathlib.Path, dtype: str = '') -> str:
   size = network.config.data.image_size
   (batch,) = export.symbolic_shape('b')
   image = jax.ShapeDtypeStruct((batch, size, size, 3), np.uint8)
-  with plain():
-    exported = export.export(jax.jit(create_answer(network)), platforms=PLATFORMS)(
-      image
-    )
+  answer = jax.jit(create_answer(network))
+  exported = export.export(answer, platforms=PLATFORMS)(image)
   content = bytes(exported.serialize())
   found = export.deserialize(bytearray(content)).call(random_images(size))
   line = compare(network, jax.device_get(found), 'the StableHLO program')
