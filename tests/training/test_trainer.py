@@ -159,7 +159,9 @@ def test_a_split_that_is_trained_on_does_not_calibrate(tmp_path, data_flags):
 @pytest.mark.nightly
 def test_over_sampling_is_a_matter_of_configuration(finished, tmp_path):
   flag = '--config.data.oversample=true'
-  main(finished, '--mode=evaluate', flag, config=None)
+  # The run's calibration is of single views: this one is asked for.
+  split = '--config.data.calibration_split=validation'
+  main(finished, '--mode=evaluate', flag, split, config=None)
   (folder,) = (finished / 'eval').glob('synthetic_test_*_oversample')
   found, plain = scores_of(folder), scores_of(finished)
   assert found['age_mae'] != plain['age_mae']
