@@ -107,7 +107,8 @@ def predict_split(
     age_groups: key of schema.AGE_GROUPS.
 
   Returns:
-    Columns [N]: the labels age (years), age_group, gender; those of
+    Columns [N]: the labels age (years), age_group, gender and age_span (first
+    and last year, [N, 2]); those of
     `predictions`; `<task>_loss`, NaN where the label is unknown.
   """
   batch_size = network.batch_size_for(len(source))
@@ -115,6 +116,9 @@ def predict_split(
   output = network.predict_all(variables, batches)
   # Of a table's columns, age_low and age_high are the predicted interval.
   labels = {key: source.labels[key] for key in ('age', 'age_group', 'gender')}
+  labels['age_span'] = np.stack(
+    [source.labels[key] for key in ('age_low', 'age_high')], axis=1
+  )
   table = labels | predictor.predictions(output, age_groups)
   for task in network.tasks:
     known = [jnp.asarray(source.labels[key]) for key in task.labels]

@@ -114,7 +114,9 @@ class EfficientNetLite0(nn.Module):
           self.kit,
           name=f'blocks_{stage}_{row}',
         )(x, train)
-    x = nn.relu6(unit(x, 1280, 1, ('conv_head', 'bn2')))
+    x = unit(x, 1280, 1, ('conv_head', 'bn2'))
+    # ReLU6, in two parts: Grad-CAM looks at the first.
+    x = jnp.minimum(layers.Relu(name='relu')(x), 6)
     if not self.num_classes:
       return x
     wide = jnp.promote_types(self.dtype, jnp.float32)

@@ -145,20 +145,51 @@ def fit_gender(gender: np.ndarray, logit: np.ndarray) -> dict | None:
   }
 
 
+def draw_ages(distribution: np.ndarray, spans: np.ndarray) -> np.ndarray:
+  """Draws the years of ages that are known only as a group.
+
+  From the network's own distribution within the group: where that shape is
+  wrong, so are the intervals that are fitted to these ages.
+
+  Args:
+    distribution: float [N, K], the probability of each year from 0 on.
+    spans: int [N, 2], first and last year of each group; UNKNOWN stays so.
+
+  Returns:
+    float [N], years; the same for the same arguments.
+  """
+  years = np.arange(distribution.shape[1])
+  inside = (years >= spans[:, :1]) & (years <= spans[:, 1:])
+  mass = np.cumsum(distribution * inside + 1e-12 * inside, axis=1, dtype=np.float64)
+  draws = np.random.default_rng(0).random((len(mass), 1)) * mass[:, -1:]
+  drawn = np.argmax(mass > draws, axis=1)
+  return np.where(spans[:, 0] == schema.UNKNOWN, schema.UNKNOWN, drawn).astype(float)
+
+
 def fit(table: Mapping[str, np.ndarray]) -> dict[str, Any]:
   """Fits what a table's columns allow.
 
   Args:
     table: columns [N] of held-out images: the labels `age`, `gender` and,
-      as far as the network gives them, `age_pred` and `gender_logit`.
+      as far as the network gives them, `age_pred` and `gender_logit`; with
+      `age_distribution` and `age_span` ages known only as a group count as well,
+      see `draw_ages`.
 
   Returns:
-    `num_examples`, `age` as `fit_ages` returns it, `gender` as `fit_gender`
-    does; either is None where it cannot be fitted.
+    `num_examples`, `age` as `fit_ages` returns it, with `num_drawn`, of how many
+    ages the year was drawn; `gender` as `fit_gender` does; either is None where
+    it cannot be fitted.
   """
   age = gender = None
   if 'age_pred' in table:
-    age = fit_ages(table['age'], table['age_pred'])
+    ages, only_group = table['age'], np.zeros(len(table['age']), bool)
+    if 'age_distribution' in table and 'age_span' in table:
+      drawn = draw_ages(table['age_distribution'], table['age_span'])
+      only_group = (ages == schema.UNKNOWN) & (drawn != schema.UNKNOWN)
+      ages = np.where(only_group, drawn, ages)
+    age = fit_ages(ages, table['age_pred'])
+    if age:
+      age['num_drawn'] = int(only_group.sum())
   if 'gender_logit' in table:
     gender = fit_gender(table['gender'], table['gender_logit'])
   return {'num_examples': len(table['age']), 'age': age, 'gender': gender}
@@ -173,6 +204,9 @@ def describe(fitted: Mapping, table: Mapping[str, np.ndarray]) -> str:
       f'{SHOWN_LEVEL:.0%} age intervals of +-{half.min():.1f} to {half.max():.1f} '
       f'years in {len(half)} bins of predicted age'
     )
+    if fitted['age'].get('num_drawn'):
+      drawn = fitted['age']['num_drawn']
+      parts[-1] += f' ({drawn} ages drawn within their group)'
   elif 'age_pred' in table:
     parts.append('no age intervals, too few known ages')
   elif 'age_group_pred' in table:

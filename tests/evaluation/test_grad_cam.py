@@ -17,6 +17,7 @@ from agegender_jax.runtime import devices
 SIDES = {
   'cnn': 16,
   'levi_hassner': 3,
+  'efficientnet_lite0': 2,
   'resnet18': 2,
   'resnet34': 2,
   'resnet50': 2,

@@ -198,3 +198,29 @@ def test_decades_of_predicted_age_are_disjoint():
   members = {name: np.flatnonzero(chosen).tolist() for name, chosen in found}
   assert members['0-9'] == [0, 1] and members['10-19'] == [2]
   assert members['20-29'] == [3] and members['80+'] == [4]
+
+
+def test_ages_known_as_a_group_are_drawn_within_it():
+  rng = np.random.default_rng(1)
+  year = rng.integers(0, 80, 4000)
+  distribution = np.exp(-0.5 * ((np.arange(117) - year[:, None]) / 5) ** 2)
+  distribution /= distribution.sum(axis=1, keepdims=True)
+  true = np.clip(np.round(year + 5 * rng.normal(size=4000)), 0, 116)
+  low = 10 * (true // 10)
+  spans = np.stack([low, low + 9], axis=1).astype(int)
+  spans[:5] = schema.UNKNOWN
+  drawn = calibration.draw_ages(distribution, spans)
+  assert (drawn[:5] == schema.UNKNOWN).all()
+  assert ((drawn >= spans[:, 0]) & (drawn <= spans[:, 1])).all()
+  table = {
+    'age': np.full(4000, float(schema.UNKNOWN)), 'age_pred': year.astype(float),
+    'age_distribution': distribution, 'age_span': spans,
+  }  # fmt: skip
+  fitted = calibration.fit(table)['age']
+  assert fitted['num_drawn'] == 3995
+  # Where the distribution is right, the intervals are those of the true years.
+  expected = calibration.fit_ages(true, table['age_pred'])
+  for level in expected['levels']:
+    np.testing.assert_allclose(
+      fitted['levels'][level], expected['levels'][level], atol=2
+    )

@@ -48,7 +48,7 @@ def _fill(network, folder: pathlib.Path, dtype: str) -> str:
   """Writes the files; returns what was found when they were read back."""
   content = {
     'recipe': network.info['name'],
-    'config': network.config.to_dict() | {'train': _trained(network.config)},
+    'config': _published(network.config),
     'versions': {'agegender_jax': __version__},
   }
   files.write_whole(folder / 'config.json', json.dumps(content, indent=2) + '\n')
@@ -80,9 +80,12 @@ def _fill(network, folder: pathlib.Path, dtype: str) -> str:
   return line
 
 
-def _trained(config) -> dict:
-  """Returns the block `train`; what a checkpoint was asked for is of no use here."""
-  return config.train.to_dict() | {'restore_step': 0}
+def _published(config) -> dict:
+  """Returns the configuration without this machine's folders and a restored step."""
+  result = config.to_dict()
+  result['data'] |= {'source_dir': '', 'data_dir': ''}
+  result['train'] |= {'restore_step': 0}
+  return result
 
 
 def card(network) -> str:
