@@ -1,8 +1,9 @@
-"""What the command lines of scripts/ share: one line for what the user can fix."""
+"""What command lines share: one line for what the user can fix, folders."""
 
 import argparse
 import os
 import pathlib
+import re
 import sys
 
 from agegender_jax import errors
@@ -60,3 +61,26 @@ def run(main) -> None:
     sys.exit(main(sys.argv[1:]))
   except (errors.UserError, OSError) as error:
     fail(error)
+
+
+def split_workdirs(mode: str, values) -> list[str]:
+  """Returns the folders that --workdir names, `~` expanded.
+
+  For a report one flag may name several, apart by commas, unless it is a folder
+  as it stands.
+  """
+  folders = [os.path.expanduser(value) for value in values]
+  if mode != 'report':
+    if len(folders) > 1:
+      raise errors.UserError(f'--mode={mode} takes one --workdir')
+    return folders
+  if len(folders) == 1 and not os.path.isdir(folders[0]):
+    folders = [os.path.expanduser(part) for part in values[0].split(',') if part]
+  return folders
+
+
+def default_workdir(recipe: str) -> str:
+  """Returns where a recipe trains: `runs/<recipe>[-<arguments>]`."""
+  path, _, arg = recipe.partition(':')
+  name = '-'.join([pathlib.Path(path).stem, *filter(None, arg.split(','))])
+  return os.path.join('runs', re.sub(r'[^\w.-]', '_', name))

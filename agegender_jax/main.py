@@ -2,15 +2,14 @@
 
 import argparse
 import os
-import pathlib
 import re
 import threading
 
 from absl import app, flags
 from ml_collections import config_flags
 
+from agegender_jax import cli, errors, files, recipes
 from agegender_jax import config as config_lib
-from agegender_jax import errors, files, recipes
 from agegender_jax.runtime import process, stop
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -96,7 +95,7 @@ def _parse_flags(argv):
         or (values.mode == 'report' and '--config.' in ' '.join(others))
       )
     ):
-      workdir = _split_workdirs(values.mode, values.workdir)[0]
+      workdir = cli.split_workdirs(values.mode, values.workdir)[0]
       values.config = f'{config_lib.__file__}:{workdir}'
       argv = [argv[0], f'--config={values.config}', *argv[1:]]
     if values.config:
@@ -119,29 +118,6 @@ def _check_fields(recipe: str, arguments) -> None:
       )
 
 
-def _split_workdirs(mode: str, values) -> list[str]:
-  """Returns the folders that --workdir names, `~` expanded.
-
-  For a report one flag may name several, apart by commas, unless it is a folder
-  as it stands.
-  """
-  folders = [os.path.expanduser(value) for value in values]
-  if mode != 'report':
-    if len(folders) > 1:
-      raise errors.UserError(f'--mode={mode} takes one --workdir')
-    return folders
-  if len(folders) == 1 and not os.path.isdir(folders[0]):
-    folders = [os.path.expanduser(part) for part in values[0].split(',') if part]
-  return folders
-
-
-def _default_workdir(recipe: str) -> str:
-  """Returns where a recipe trains: `runs/<recipe>[-<arguments>]`."""
-  path, _, arg = recipe.partition(':')
-  name = '-'.join([pathlib.Path(path).stem, *filter(None, arg.split(','))])
-  return os.path.join('runs', re.sub(r'[^\w.-]', '_', name))
-
-
 def main(argv) -> None:
   """Runs the mode that the flags name."""
   mode, output = _MODE.value, _OUTPUT.value and os.path.expanduser(_OUTPUT.value)
@@ -153,13 +129,13 @@ def main(argv) -> None:
 
       print(f'detector: {detector.install(*argv[1:2])}')
       return
-    workdirs = _split_workdirs(mode, _WORKDIR.value)
+    workdirs = cli.split_workdirs(mode, _WORKDIR.value)
     config = _CONFIG.value
     if config is None and mode in ('train', 'score'):
       raise errors.UserError(f'--config=configs/NAME.py is needed to {mode}')
     recipe = config and config_flags.get_config_filename(flags.FLAGS['config'])
     if not workdirs and mode == 'train':
-      workdirs = [_default_workdir(recipe)]
+      workdirs = [cli.default_workdir(recipe)]
       print(f'workdir: {workdirs[0]}', flush=True)
     if not workdirs and mode in _NETWORK_MODES:
       workdirs = [config_lib.shipped_folder()]

@@ -41,7 +41,7 @@ def places(tmp_path):
     ('stand_in_folds.py --output=NEW', 'required: --source_dir'),
     (
       'stand_in_folds.py --source_dir=BARE --output=NEW',
-      'holds none of the 2 pictures of its label files',
+      'holds none of the 2 images of its label files',
     ),
   ],
 )

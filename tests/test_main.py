@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from agegender_jax import cli
 from agegender_jax import config as config_lib
-from agegender_jax import main as main_lib
 
 ROOT = pathlib.Path(__file__).parent.parent
 QUICK = '--config=configs/quickstart.py'
@@ -158,14 +158,14 @@ def test_labels_that_are_not_there(tmp_path, faces):
   ],
 )
 def test_a_recipe_names_its_workdir(recipe, folder):
-  assert main_lib._default_workdir(recipe) == folder
+  assert cli.default_workdir(recipe) == folder
 
 
 def test_several_workdirs(tmp_path, monkeypatch):
   monkeypatch.setenv('HOME', '/home/me')
   comma = tmp_path / 'lr=0.1,bs=32'
   comma.mkdir()
-  split = main_lib._split_workdirs
+  split = cli.split_workdirs
   assert split('report', ['a,~/b']) == ['a', '/home/me/b']
   assert split('report', [str(comma)]) == [str(comma)]
   assert split('report', ['a,b', '~/c']) == ['a,b', '/home/me/c']

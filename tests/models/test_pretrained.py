@@ -220,7 +220,7 @@ def test_load_state_refuses_types_that_numpy_lacks(tmp_path):
   header = json.dumps({'fc.bias': tensor}).encode()
   path = tmp_path / 'net.safetensors'
   path.write_bytes(struct.pack('<Q', len(header)) + header + bytes(2))
-  with pytest.raises(errors.UserError, match='save it anew as float32') as error:
+  with pytest.raises(errors.UserError, match='save it again as float32') as error:
     pretrained.load_state(str(path))
   assert '\n' not in str(error.value)
 

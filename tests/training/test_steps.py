@@ -135,7 +135,7 @@ def losses_of(devices):
   """Returns the losses of 20 steps with dropout on a number of devices."""
   bench = Bench(devices, _DROPPED, branch='flatten dense:16 drop:0.5')
   reports = [bench.run(batch_of(seed=seed))[1] for seed in range(20)]
-  return np.array([report['loss'][0][0] for report in reports])
+  return np.array([report['loss'][0] for report in reports])
 
 
 def test_eight_devices_equal_two_and_one_with_dropout():
