@@ -1,1 +1,1 @@
-"""From raw pictures to batches. NumPy only: nothing here imports jax."""
+"""From raw images to batches. NumPy only: nothing here imports jax."""

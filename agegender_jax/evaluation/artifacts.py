@@ -178,7 +178,7 @@ SCORED_FILES = (
 
 
 def is_finished(folder: pathlib.Path) -> bool:
-  """Says whether a run's folder holds all that main leaves."""
+  """Returns True if a run's folder holds all that a finished run writes."""
   return all((folder / name).exists() for name in LAST_FILES)
 
 

@@ -103,7 +103,7 @@ def write_layers(workdir: str, network) -> int:
     network: see predictor.
 
   Returns:
-    FLOPs of training on one picture.
+    FLOPs of training on one image.
   """
   rows = flops.layer_table(network.model, network.input_size, network.is_frozen)
   write_json(workdir, 'layers.json', rows)

@@ -78,7 +78,7 @@ class Predictor:
     return {key: found.get(key, {}) for key in ('params', 'batch_stats')}
 
   def batch_size_for(self, count: int) -> int:
-    """Returns a batch size for pictures of which `count` are at hand.
+    """Returns a batch size for images of which `count` are at hand.
 
     The evaluation's, halved while all of them fit, and on a CPU while it is
     beyond CPU_BATCH.

@@ -87,7 +87,7 @@ def _forward_flops(module, shape, output_shape) -> int:
 
 
 def _follows(path: str, earlier: list[str]) -> bool:
-  """Says whether one of the earlier layers feeds the one at `path`.
+  """Returns True if one of the earlier layers feeds the one at `path`.
 
   All do but those of another task's branch.
   """

@@ -1,8 +1,8 @@
 """The three-convolution net of Levi & Hassner.
 
 Levi & Hassner 2015, "Age and gender classification using convolutional neural
-networks"; seed 003 rebuilds it. Names follow the authors' Caffe files: conv1 to
-conv3, fc6, fc7; the outputs (their fc8) are the heads'.
+networks"; the Levi-Hassner report rebuilds it. Names follow the authors' Caffe files:
+conv1 to conv3, fc6, fc7; the outputs (their fc8) are the heads'.
 """
 
 from collections.abc import Callable
@@ -39,12 +39,12 @@ class LeviHassner(nn.Module):
   Attributes:
     lrn_after: the convolutions (1 to 3) that local response normalisation
       follows; the paper's (1, 2). Seed 003 has it after all three.
-    dense_features: widths of the dense layers; seed 003 varies both their
+    dense_features: widths of the dense layers; the report varies both their
       width and their number. () ends with the flattened map.
     dropout: rate after each dense layer.
     kernel_init: of the layers here; the outputs begin as heads.py has them, by
       Glorot's uniform. The paper draws all from a Gaussian of standard
-      deviation 0.01, seed 003 from a truncated one; the default is the seed's.
+      deviation 0.01, the report from a truncated one; the default is the report's.
     dtype: of the activations.
     kit: see layers.Kit.
   """

@@ -14,7 +14,7 @@ from agegender_jax import errors
 
 
 def matches(pattern: str, path: str) -> bool:
-  """Says whether a pattern names a path or something above it."""
+  """Returns True if a pattern names a path or something above it."""
   return fnmatch.fnmatchcase(path, pattern) or fnmatch.fnmatchcase(path, pattern + '/*')
 
 

@@ -316,7 +316,7 @@ def _turn(value):
 
 
 def _turned_shape(shape):
-  """Returns torch's shape for one of ours."""
+  """Returns torch's shape for one of this package."""
   return (*shape[:-3:-1], *shape[:-2]) if len(shape) > 1 else shape
 
 

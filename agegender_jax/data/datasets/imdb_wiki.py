@@ -107,7 +107,7 @@ def label_rows(
     ['no_face', 'low_face_score', 'second_face', 'age_out_of_range'],
     '',
   )
-  genders = {1.0: schema.MALE, 0.0: schema.FEMALE}  # The reverse of ours.
+  genders = {1.0: schema.MALE, 0.0: schema.FEMALE}  # The reverse of this package's.
   found.counts['label_rows'] += len(age)
   for row, path in enumerate(columns['full_path']):
     if reason[row]:
