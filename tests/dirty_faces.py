@@ -22,7 +22,7 @@ def grid_png(grey):
 
 
 def grids_in_two_parts():
-  """Returns two pictures one bit apart, one in test and one in train."""
+  """Returns two images one bit apart, one in test and one in train."""
   for seed in itertools.count():
     grey = np.random.default_rng(seed).integers(60, 200, (8, 9), np.uint8)
     other = grey.copy()
@@ -38,8 +38,8 @@ def grids_in_two_parts():
 
 
 def write(folder) -> None:
-  """Writes 20 whole pictures and twelve of the others."""
-  faces_on_disk.write_utkface(folder, 20)  # Pictures 0 to 19.
+  """Writes 20 whole images and twelve of the others."""
+  faces_on_disk.write_utkface(folder, 20)  # Images 0 to 19.
   same, resaved, agreeing = (faces_on_disk.jpeg(n) for n in (100, 101, 102))
   image = Image.open(io.BytesIO(resaved))
   stream = io.BytesIO()
@@ -56,7 +56,7 @@ def write(folder) -> None:
     name('28_0_0', 61): stream.getvalue(),
     name('40_0_0', 70, '.png'): test,
     name('43_0_0', 71, '.png'): train,
-    name('33_1_1', 80): b'no picture',
+    name('33_1_1', 80): b'no image',
     # Identical to another one, though its name has no labels.
     'portrait.jpg': faces_on_disk.jpeg(5),
     name('25_0_0', 90, ' .jpg.chip.jpg'): faces_on_disk.jpeg(103),

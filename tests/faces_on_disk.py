@@ -1,4 +1,4 @@
-"""Writes small pictures for tests: no faces, but as face data are named."""
+"""Writes small images for tests: no faces, but as face data are named."""
 
 import io
 
@@ -17,7 +17,7 @@ def jpeg(seed: int, size: int = 32) -> bytes:
 
 
 def write_utkface(folder, count: int, first: int = 0) -> list[str]:
-  """Writes pictures with well-formed UTKFace names and returns the names."""
+  """Writes images with well-formed UTKFace names and returns the names."""
   folder.mkdir(parents=True, exist_ok=True)
   names = []
   for index in range(first, first + count):

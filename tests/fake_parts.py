@@ -131,7 +131,7 @@ def data(labels):
 
 
 def face(labels):
-  """Draws a picture that can be told from its neighbours; uint8 [64, 64, 3]."""
+  """Draws an image that can be told from its neighbours; uint8 [64, 64, 3]."""
   colors = [tuple(int(c) for c in labels.integers(40, 235, 3))
             for _ in range(3)]  # fmt: skip
   image = Image.new('RGB', (64, 64), colors[0])

@@ -13,7 +13,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 @pytest.fixture
 def places(tmp_path):
-  """A file, a FairFace without its pictures, and a place not yet there."""
+  """A file, a FairFace without its images, and a place not yet there."""
   (tmp_path / 'file').write_text('a file')
   (tmp_path / 'bare').mkdir()
   for part in ('train', 'val'):

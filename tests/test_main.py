@@ -39,7 +39,7 @@ def refused(*flags, words, **environment):
 
 @pytest.fixture
 def faces(tmp_path):
-  """A folder of 40 pictures in UTKFace's naming."""
+  """A folder of 40 images in UTKFace's naming."""
   folder = tmp_path / 'faces'
   folder.mkdir()
   random = np.random.default_rng(0)
@@ -210,28 +210,28 @@ def test_a_workdir_that_is_a_file(tmp_path):
   refused(QUICK, f'--workdir={path}', words=[str(path)])
 
 
-def test_unreadable_pictures(tmp_path, faces):
+def test_unreadable_images(tmp_path, faces):
   flags = (
     UTK,
     f'--config.data.source_dir={faces}',
     f'--config.data.data_dir={tmp_path / "data"}',
   )
-  (faces / '50_1_0_20170110213509999.jpg.chip.jpg').write_bytes(b'no picture')
+  (faces / '50_1_0_20170110213509999.jpg.chip.jpg').write_bytes(b'no image')
   refused(*flags, f'--workdir={tmp_path / "a"}', words=['1 of 41', '1%'])
   for path in faces.iterdir():
-    path.write_bytes(b'no picture')
+    path.write_bytes(b'no image')
   refused(*flags, f'--workdir={tmp_path / "b"}', words=['read'])
 
 
 @pytest.mark.nightly
-def test_one_unreadable_picture_among_many_is_skipped(tmp_path, faces):
+def test_one_unreadable_image_among_many_is_skipped(tmp_path, faces):
   for row, path in enumerate(sorted(faces.iterdir())):
     for copy in range(3):
       (faces / f'9{row}_0_1_2018{row:03d}{copy}.jpg.chip.jpg').write_bytes(
         path.read_bytes()
       )
   bad = faces / '50_1_0_20170110213509999.jpg.chip.jpg'
-  bad.write_bytes(b'no picture')
+  bad.write_bytes(b'no image')
   result = run(
     UTK,
     f'--config.data.source_dir={faces}',

@@ -22,14 +22,14 @@ class UnreadableError(ValueError):
 
 
 def load(
-  picture: bytes | str | os.PathLike,
+  encoded: bytes | str | os.PathLike,
   at_least: int = 0,
   max_megapixels: float = MAX_MEGAPIXELS,
 ) -> Image.Image:
   """Reads an image's stored pixels, of an animation the first frame.
 
   Args:
-    picture: an encoded image, or the path of one.
+    encoded: an image file's bytes or its path.
     at_least: pixels that either side keeps where a large JPEG is decoded at
       1/2, 1/4 or 1/8 of its size, which is faster; 0 = in full.
     max_megapixels: a larger image is refused.
@@ -41,7 +41,7 @@ def load(
     UnreadableError: not an image that Pillow can decode, or too large.
   """
   try:
-    with open_header(picture) as image:
+    with open_header(encoded) as image:
       megapixels = image.width * image.height / 1e6
       if megapixels > max_megapixels:
         raise ValueError(
@@ -57,12 +57,12 @@ def load(
     raise UnreadableError(f'{type(error).__name__}: {error}') from error
 
 
-def open_header(picture: bytes | str | os.PathLike) -> Image.Image:
+def open_header(encoded: bytes | str | os.PathLike) -> Image.Image:
   """Opens an image, of which the header is read only.
 
   Pillow's own limit, which warns from 89 megapixels, does not count.
   """
-  stream = io.BytesIO(picture) if isinstance(picture, bytes) else picture
+  stream = io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded
   with _HEADER_LOCK:
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
@@ -87,7 +87,7 @@ def _register_heif() -> bool:
 
 
 def decode(
-  picture: bytes | str | os.PathLike,
+  encoded: bytes | str | os.PathLike,
   at_least: int = 0,
   max_megapixels: float = MAX_MEGAPIXELS,
 ) -> Image.Image:
@@ -97,7 +97,7 @@ def decode(
   on white, the EXIF orientation is applied.
 
   Args:
-    picture: an encoded image, or the path of one.
+    encoded: an image file's bytes or its path.
     at_least: see `load`.
     max_megapixels: a larger image is refused.
 
@@ -107,7 +107,7 @@ def decode(
   Raises:
     UnreadableError: not an image that Pillow can decode, or too large.
   """
-  return to_rgb(load(picture, at_least, max_megapixels))
+  return to_rgb(load(encoded, at_least, max_megapixels))
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

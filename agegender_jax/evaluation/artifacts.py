@@ -99,16 +99,16 @@ def _write_predictions(path, table, source):
     temporary.open('w', newline='', encoding='utf-8') as file,
   ):
     writer = csv.writer(file)
-    twin = ['twin'] if 'twin' in table else []
-    writer.writerow((*schema.PREDICTION_COLUMNS, *source.extras, *twin))
+    duplicate = ['near_duplicate'] if 'near_duplicate' in table else []
+    writer.writerow((*schema.PREDICTION_COLUMNS, *source.extras, *duplicate))
     for row, name in enumerate(source.names):
       values = [text(column, row) for column in schema.PREDICTION_COLUMNS[1:]]
       extras = [
         '' if column[row] == schema.UNKNOWN else column[row]
         for column in source.extras.values()
       ]
-      twins = [text(column, row) for column in twin]
-      writer.writerow((name, *values, *extras, *twins))
+      duplicates = [text(column, row) for column in duplicate]
+      writer.writerow((name, *values, *extras, *duplicates))
 
 
 def worst_rows(table, count: int) -> np.ndarray:

@@ -33,7 +33,7 @@ def score_step(
     split: its name.
     step: of the variables.
     train_hashes: uint64 [M], difference hashes of the training images; with
-      them, `<score>_without_twins` leaves out images at most 3 bits from
+      them, `<score>_without_near_duplicates` leaves out images at most 3 bits from
       one of these.
     fitted: see calibration.fit; None without one.
 
@@ -41,7 +41,7 @@ def score_step(
     The scores, and the table of `labelled.predict_split` behind them; with a
     calibration its gender_prob is the calibrated one, gender_raw the
     network's own, and age_low and age_high (years) are there; with hashes
-    `twin` is 1 where the second score leaves the image out.
+    `near_duplicate` is 1 where the second score leaves the image out.
   """
   if not len(source):
     raise errors.UserError(f'split "{split}" has no examples to score')
@@ -69,12 +69,12 @@ def score_step(
   if train_hashes is not None:
     alone = ~duplicates.has_duplicate(source.hashes, train_hashes)
     rest = {name: column[alone] for name, column in table.items()}
-    table['twin'] = (~alone).astype(np.int32)
-    scores['num_twins'] = int((~alone).sum())
+    table['near_duplicate'] = (~alone).astype(np.int32)
+    scores['num_near_duplicates'] = int((~alone).sum())
     if alone.any():
       found = scoring.score(rest, num_samples=0)
       scores |= {
-        f'{name}_without_twins': found[name]
+        f'{name}_without_near_duplicates': found[name]
         for name in (metric.name for metric in scoring.headlines(2))
         if name in found
       }

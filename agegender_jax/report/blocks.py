@@ -26,7 +26,8 @@ def title(key: str) -> str:
   name = key.rpartition('/')[2]
   metric = metrics.find(name)
   text = metric.title if metric else name.replace('_', ' ').capitalize()
-  return f'{text}, without twins' if key.endswith('_without_twins') else text
+  without = key.endswith('_without_near_duplicates')
+  return f'{text}, without near-duplicates' if without else text
 
 
 def unit_of(key: str) -> str:

@@ -266,12 +266,12 @@ def find(key: str) -> Metric | None:
   """Returns the metric that a key of scores.json is of.
 
   Args:
-    key: a metric's name, maybe with `_low`, `_high` or `_without_twins`.
+    key: a metric's name, maybe with `_low`, `_high` or `_without_near_duplicates`.
 
   Returns:
     None for what is no metric, such as a loss or a fact about the run.
   """
-  return METRICS.get(re.sub('_(low|high|without_twins)$', '', key))
+  return METRICS.get(re.sub('_(low|high|without_near_duplicates)$', '', key))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,13 +12,13 @@ from agegender_jax.studies import audit as audit_lib
 _FOUND = {
   'examples_without_age': 'of the examples without an age',
   'examples_without_gender': 'of the examples without a gender',
-  'identical_groups': 'groups of byte-identical pictures',
-  'identical_images': 'pictures in those groups',
+  'identical_groups': 'groups of byte-identical images',
+  'identical_images': 'images in those groups',
   'straddling_groups': 'of those groups lie in different parts',
   'contradicting_groups': 'of those groups contradict in age or gender',
   'contradicting_groups_in_age': 'of those groups contradict in age',
   'contradicting_groups_in_gender': 'of those groups contradict in gender',
-  'contradicting_images': 'pictures that an identical one contradicts',
+  'contradicting_images': 'images that an identical one contradicts',
   'near_pairs': 'pairs of near-duplicates, hashes at most {bits} bits apart',
   'near_contradicting_pairs': 'of those pairs contradict in gender or by more '
                               'than {years} years',
@@ -44,7 +44,7 @@ def render(audit: audit_lib.Audit, source: str, command: str, bits: int) -> str:
   return page.render(
     title=f'Audit of {audit.builder.name}',
     lead=[
-      ('Pictures read', f'{len(audit.examples):,}'),
+      ('Images read', f'{len(audit.examples):,}'),
       ('Raw data', source or default),
       ('Fingerprint', audit.builder.builder_config.name),
       ('Terms', audit.builder.LICENCE),
@@ -70,7 +70,7 @@ def _summary(audit, counts, bits):
     'found',
     'What was found',
     blocks.table(
-      'audit.csv names the pictures',
+      'audit.csv names the images',
       ['What', 'Number'],
       [
         [
@@ -90,8 +90,8 @@ def _labels(audit):
     values = sorted({value for part in found.values() for value in part[key]})
     tables.append(
       blocks.table(
-        f'Pictures by {key}',
-        ['Part', 'Pictures', *values],
+        f'Images by {key}',
+        ['Part', 'Images', *values],
         [
           [
             blocks.cell(part),
@@ -143,26 +143,26 @@ def _odd(audit):
   )
 
 
-_PIXELS = 112  # Height and width of a picture on a sheet.
+_PIXELS = 112  # Height and width of an image on a sheet.
 _MOST_SHOWN = 40  # Groups or pairs on a sheet.
 _MOST_ROWS = 500  # Of a table; audit.csv has them all.
 
 
 def _contradicting(audit):
-  """Returns identical pictures with labels that cannot all be right."""
+  """Returns identical images with labels that cannot all be right."""
   found = audit.contradicting
   if not found:
     return blocks.section(
       'contradicting',
-      'Identical pictures, other labels',
-      blocks.note('No two byte-identical pictures contradict each other.'),
+      'Identical images, other labels',
+      blocks.note('No two byte-identical images contradict each other.'),
     )
-  sheet = _sheet(audit, found, pictures=1)
+  sheet = _sheet(audit, found, images=1)
   return blocks.section(
     'contradicting',
-    'Identical pictures, other labels',
+    'Identical images, other labels',
     blocks.note(
-      'Each picture is there more than once, byte by byte, with labels that '
+      'Each image is there more than once, byte by byte, with labels that '
       'cannot all be right. '
       + _shown(sheet, found, 'other genders first, then the most years')
     ),
@@ -176,12 +176,12 @@ def _near_contradicting(audit):
   found = audit.near_contradicting
   if not found:
     return {}
-  sheet = _sheet(audit, found, pictures=2)
+  sheet = _sheet(audit, found, images=2)
   return blocks.section(
     'near',
     'Near-duplicates, other labels',
     blocks.note(
-      'The same picture in other bytes, with another gender or more than '
+      'The same image in other bytes, with another gender or more than '
       f'{audit_lib.FAR_YEARS} years apart. '
       + _shown(sheet, found, 'other genders first, then the most years')
     ),
@@ -191,11 +191,11 @@ def _near_contradicting(audit):
 
 
 def _straddling(audit, counts, bits):
-  """Returns identical and near pictures in different parts of the data set."""
+  """Returns identical and near images in different parts of the data set."""
   title = 'In different parts of the data'
   by_hash = counts['straddling_pairs_by_hash']
   note = blocks.note(
-    f'{by_hash:,} pairs of pictures in any two different parts have hashes at '
+    f'{by_hash:,} pairs of images in any two different parts have hashes at '
     f'most {bits} bits apart. The hash is coarse: of aligned faces many pairs '
     'are other people. Counted here are those whose thumbnails also correlate '
     f'by at least {audit_lib.SAME_IMAGE:g}. '
@@ -206,7 +206,7 @@ def _straddling(audit, counts, bits):
   if not found:
     return blocks.section('straddling', title, note) if by_hash else {}
   parts = audit_lib.numbers(audit)['straddling']
-  sheet = _sheet(audit, found, pictures=2)
+  sheet = _sheet(audit, found, images=2)
   return blocks.section(
     'straddling',
     title,
@@ -222,8 +222,8 @@ def _shown(sheet, found, order):
   return f'{len(sheet["items"])} of {len(found):,} are shown, {order}.'
 
 
-def _sheet(audit, found, pictures):
-  # Copies make several pairs of two pictures: one of them is enough to see.
+def _sheet(audit, found, images):
+  # Copies make several pairs of two images: one of them is enough to see.
   items, seen = [], set()
   for group in found:
     shown = [audit.examples[row] for row in group.rows]
@@ -233,17 +233,17 @@ def _sheet(audit, found, pictures):
     seen.add(digests)
     texts = dict.fromkeys(_label(example) for example in shown)
     note = ' and '.join(group.parts)
-    if pictures > 1:
+    if images > 1:
       note += f', {group.bits} bit{"s" * (group.bits != 1)} apart'
     items.append({
-      'images': [_picture(example) for example in shown[:pictures]],
+      'images': [_image(example) for example in shown[:images]],
       'title': ' / '.join(texts),
       'note': note,
     })  # fmt: skip
-  return {'kind': 'sheet', 'items': items, 'single': pictures == 1}
+  return {'kind': 'sheet', 'items': items, 'single': images == 1}
 
 
-def _picture(example):
+def _image(example):
   image = images.decode(example.read())
   return blocks.image_uri(images.prepare(image, _PIXELS))
 
@@ -372,7 +372,7 @@ def _year_bars(axes, years):
 
 @plots.figure
 def _group_steps(axes, counts, groups):
-  """Draws how many pictures each group has, a line a name.
+  """Draws how many images each group has, a line a name.
 
   Args:
     axes: where to.

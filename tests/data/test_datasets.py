@@ -216,7 +216,7 @@ def test_split_over_the_limit_is_written_in_parts(tmp_path, monkeypatch):
   )
 
 
-def test_unreadable_pictures_over_a_percent_are_an_error(tmp_path):
+def test_unreadable_images_over_a_percent_are_an_error(tmp_path):
   faces_on_disk.write_utkface(tmp_path / 'raw', 10)
   (tmp_path / 'raw' / '20_0_0_6.jpg').write_bytes(b'no image')
   with pytest.raises(errors.UserError, match='1 of 11 .*20_0_0_6.jpg'):
@@ -224,7 +224,7 @@ def test_unreadable_pictures_over_a_percent_are_an_error(tmp_path):
   assert not list((tmp_path / 'prepared').rglob('*.json'))
 
 
-def test_no_readable_picture_is_an_error(tmp_path):
+def test_no_readable_image_is_an_error(tmp_path):
   (tmp_path / '20_0_0_6.jpg').write_bytes(b'no image')
   with pytest.raises(errors.UserError, match='none of the 1 images'):
     open_all('utkface', tmp_path, source_dir=str(tmp_path))
@@ -279,7 +279,7 @@ def test_folder_reads_a_table(tmp_path):
 
 def test_folder_reads_names(tmp_path):
   names = faces_on_disk.write_utkface(tmp_path / 'raw', 5)
-  # Whichever name the data are given: the pictures and their labels are the
+  # Whichever name the data are given: the images and their labels are the
   # same, and so is the fingerprint of the source.
   source, other = (
     open_all(name, tmp_path, source_dir=str(tmp_path / 'raw'))

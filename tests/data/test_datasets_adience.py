@@ -23,7 +23,7 @@ ROWS = [
 
 
 def write(folder, rows=ROWS, tree='aligned', missing=()):
-  """Writes label files and pictures as the owners lay them out."""
+  """Writes label files and images as the owners lay them out."""
   folder.mkdir(parents=True)
   prefix = {
     'aligned': 'landmark_aligned_face',
@@ -200,13 +200,13 @@ def test_absent_data_say_what_is_wanted(break_, message, tmp_path):
 
 
 def test_the_real_label_files(shared, tmp_path):
-  """Real labels, drawn pictures for the first hundred rows of each fold."""
+  """Real labels, drawn images for the first hundred rows of each fold."""
   folder = shared / 'data' / 'adience'
   if not folder.is_dir():
     pytest.skip(f'{folder} is absent (set AGEGENDER_SHARED)')
   raw_dir = tmp_path / 'raw'
   raw_dir.mkdir()
-  picture = 0
+  count = 0
   for fold in range(5):
     shutil.copy(folder / f'fold_{fold}_data.txt', raw_dir)
     lines = (raw_dir / f'fold_{fold}_data.txt').read_text().splitlines()
@@ -214,8 +214,8 @@ def test_the_real_label_files(shared, tmp_path):
       user, image, face = line.split('\t')[:3]
       path = raw_dir / 'aligned' / user / f'landmark_aligned_face.{face}.{image}'
       path.parent.mkdir(parents=True, exist_ok=True)
-      path.write_bytes(faces_on_disk.jpeg(picture, 16))
-      picture += 1
+      path.write_bytes(faces_on_disk.jpeg(count, 16))
+      count += 1
   source = open_split(tmp_path, 'all')
   counts = source.preparation
   assert len(source) == counts['examples'] == counts['images'] == 500

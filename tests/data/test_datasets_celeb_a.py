@@ -17,16 +17,16 @@ COUNTS = (6, 3, 4)
 
 @pytest.fixture(scope='module')
 def owners(tmp_path_factory):
-  """The owners' files, as TFDS fetches them, of thirteen pictures."""
+  """The owners' files, as TFDS fetches them, of thirteen images."""
   folder = tmp_path_factory.mktemp('owners')
   builder = tfds.builder('celeb_a', data_dir=folder / 'unused')
   names = [f'{index:06d}.jpg' for index in range(1, sum(COUNTS) + 1)]
   with zipfile.ZipFile(folder / 'img_align_celeba', 'w') as archive:
     for index, name in enumerate(names):
-      picture = io.BytesIO()
+      stream = io.BytesIO()
       small = Image.open(io.BytesIO(faces_on_disk.jpeg(index)))
-      small.resize((178, 218)).save(picture, 'JPEG')
-      archive.writestr(f'img_align_celeba/{name}', picture.getvalue())
+      small.resize((178, 218)).save(stream, 'JPEG')
+      archive.writestr(f'img_align_celeba/{name}', stream.getvalue())
   parts = np.repeat([0, 1, 2], COUNTS)
   lines = [f'{n} {part}' for n, part in zip(names, parts, strict=True)]
   (folder / 'list_eval_partition').write_text('\n'.join(lines) + '\n')

@@ -13,7 +13,7 @@ U = schema.UNKNOWN
 
 
 def write(folder, rows, missing=()):
-  """Writes label files and pictures; rows of (file, age, gender, race)."""
+  """Writes label files and images; rows of (file, age, gender, race)."""
   for part in ('train', 'val'):
     (folder / part).mkdir(parents=True)
     lines = ['file,age,gender,race,service_test']
@@ -158,7 +158,7 @@ def test_absent_data_say_what_is_wanted(break_, message, tmp_path):
 
 
 def test_the_real_label_files(shared, tmp_path):
-  """Real labels with the first pictures of each part only."""
+  """Real labels with the first images of each part only."""
   folder = shared / 'data' / 'fairface'
   if not folder.is_dir():
     pytest.skip(f'{folder} is absent (set AGEGENDER_SHARED)')

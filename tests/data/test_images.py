@@ -18,8 +18,8 @@ def encode(image, form='PNG', **options):
 def test_decode_reads_bytes_and_paths(tmp_path):
   data = encode(Image.new('RGB', (3, 2), (10, 20, 30)))
   (tmp_path / 'a.png').write_bytes(data)
-  for picture in (data, tmp_path / 'a.png', str(tmp_path / 'a.png')):
-    image = images.decode(picture)
+  for encoded in (data, tmp_path / 'a.png', str(tmp_path / 'a.png')):
+    image = images.decode(encoded)
     assert image.mode == 'RGB' and image.getpixel((2, 1)) == (10, 20, 30)
 
 
@@ -63,7 +63,7 @@ def test_decode_turns_upright():
 
 
 @pytest.mark.parametrize('data', [b'', b'no image', 'half'])
-def test_decode_rejects_what_is_no_picture(data):
+def test_decode_rejects_what_is_no_image(data):
   if data == 'half':
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     data = encode(Image.fromarray(noise), 'JPEG')
@@ -72,7 +72,7 @@ def test_decode_rejects_what_is_no_picture(data):
     images.decode(data)
 
 
-def test_prepare_keeps_pixels_of_a_fitting_picture():
+def test_prepare_keeps_pixels_of_a_fitting_image():
   pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
   result = images.prepare(Image.fromarray(pixels), 8)
   np.testing.assert_array_equal(result, pixels)
@@ -98,14 +98,14 @@ def test_check_size_rejects(size, crop):
     images.check_size(size, crop)
 
 
-def grey_picture(values):
-  """An RGB picture whose three channels are a uint8 array."""
+def grey_image(values):
+  """An RGB image whose three channels are a uint8 array."""
   return Image.fromarray(np.asarray(values, np.uint8)).convert('RGB')
 
 
 def test_otsu_parts_two_values():
-  picture = grey_picture([[60, 60, 60, 61], [60, 60, 60, 61]])
-  result = images.prepare(picture.resize((4, 4), 0), 4, 0.0, 'otsu')
+  image = grey_image([[60, 60, 60, 61], [60, 60, 60, 61]])
+  result = images.prepare(image.resize((4, 4), 0), 4, 0.0, 'otsu')
   expected = [0, 0, 0, 255]
   for row in result:
     for channel in row.T:
@@ -129,14 +129,14 @@ def test_otsu_leaves_the_least_variance_within(seed):
 
 
 def test_otsu_of_one_value_is_all_dark():
-  result = images.prepare(grey_picture(np.full((4, 4), 9)), 4, 0.0, 'otsu')
+  result = images.prepare(grey_image(np.full((4, 4), 9)), 4, 0.0, 'otsu')
   assert not result.any()
 
 
 def test_gaussian_spreads_by_one_pixel_and_keeps_the_mean():
   spot = np.zeros((33, 33))
   spot[14:19, 14:19] = 250  # A square: its variance is (25 - 1) / 12 = 2.
-  result = images.prepare(grey_picture(spot), 33, 0.0, 'gaussian')
+  result = images.prepare(grey_image(spot), 33, 0.0, 'gaussian')
   weight = result[:, :, 0].astype(np.float64)
   assert weight.sum() == pytest.approx(spot.sum(), rel=0.01)
   row = np.arange(33) - 16
@@ -160,7 +160,7 @@ def test_each_filter_changes_the_pixels_that_are_kept():
   assert len(set(found.values())) == len(found) == 3
 
 
-def test_each_filter_has_its_own_decoded_pictures(tmp_path):
+def test_each_filter_has_its_own_decoded_images(tmp_path):
   def gather(name, cache):
     source = source_lib.open_source(
       'synthetic',

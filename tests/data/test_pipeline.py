@@ -11,7 +11,7 @@ N = 23
 
 
 class Numbered:
-  """A source whose picture of row r is r everywhere."""
+  """A source whose image of row r is r everywhere."""
 
   def __init__(self, size=N):
     rows = np.arange(size)
@@ -192,7 +192,7 @@ def open_faces(folder, kind):
 
 
 @pytest.mark.parametrize('kind', ['memmap', 'none'])
-def test_a_cpu_device_takes_pictures_without_a_copy(tmp_path, kind):
+def test_a_cpu_device_takes_images_without_a_copy(tmp_path, kind):
   source = open_faces(tmp_path, kind)
   kept = []  # So that no batch gets the memory of another.
   for count in range(1, 9):

@@ -30,15 +30,15 @@ def data(tmp_path_factory):
 
 @pytest.mark.parametrize('kind', source_lib.CACHES)
 @pytest.mark.parametrize('crop', [0.0, 0.1])
-def test_gather_returns_the_prepared_pictures(data, kind, crop):
+def test_gather_returns_the_prepared_images(data, kind, crop):
   source = source_lib.open_source('utkface', 'all', cache=kind, crop=crop, **data)
   rows = np.array([59, 0, 17, 17, 33])
   pixels = source.gather(rows)
   assert pixels.dtype == np.uint8 and pixels.shape == (5, 16, 16, 3)
-  for row, picture in zip(rows, pixels, strict=True):
+  for row, image in zip(rows, pixels, strict=True):
     path = os.path.join(data['source_dir'], source.names[row])
     expected = images.prepare(images.decode(path), 16, crop)
-    np.testing.assert_array_equal(picture, expected)
+    np.testing.assert_array_equal(image, expected)
   again = pickle.loads(pickle.dumps(source))
   np.testing.assert_array_equal(again.gather(rows), pixels)
   assert len(pickle.dumps(source)) < 50_000  # Paths travel, not pixels.
@@ -93,7 +93,7 @@ def test_conflicts_are_dropped_on_request(kind, tmp_path):
   for key, values in whole.labels.items():
     np.testing.assert_array_equal(kept.labels[key], values[rows])
   np.testing.assert_array_equal(kept.hashes, whole.hashes[rows])
-  # Whatever lay before a row that was dropped, its picture is its own.
+  # Whatever lay before a row that was dropped, its image is its own.
   assert rows.tolist() != list(range(20))
   np.testing.assert_array_equal(kept.gather(np.arange(20)), whole.gather(rows))
   assert kept.extras['race'] == [whole.extras['race'][row] for row in rows]

@@ -37,7 +37,7 @@ def test_percent_of_published_hashes(value, expected):
     ('25_1_2_20170104021958662.jpg.chip.jpg', 'c0b030a4a4a4c0e1'),
   ],
 )
-def test_difference_hash_of_published_pictures(name, expected):
+def test_difference_hash_of_published_images(name, expected):
   root = pathlib.Path(__file__).parents[2]
   shared = os.environ.get('AGEGENDER_SHARED') or root.parent / 'shared'
   path = pathlib.Path(shared) / 'data' / 'utkface' / name

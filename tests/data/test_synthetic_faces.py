@@ -62,7 +62,7 @@ def test_draw_example_is_the_face_as_jpeg():
   assert 1500 < len(example['image']) < 20000
 
 
-def test_draw_face_draws_small_pictures_of_many_people():
+def test_draw_face_draws_small_images_of_many_people():
   # Indices whose soft-edged parts cross the frame must not fail.
   for index in range(60):
     assert faces_lib.draw_face(11, index, 32).image.std() > 4

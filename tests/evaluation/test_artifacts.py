@@ -100,7 +100,7 @@ def test_details_without_a_calibration_claim_none():
 
 
 class Source:
-  """Of 400 pictures, each of its row's colour."""
+  """Of 400 images, each of its row's colour."""
 
   names = [f'{row}.jpg' for row in range(400)]
   extras = {'race': [row % 3 - 1 for row in range(400)]}

@@ -59,15 +59,15 @@ def test_the_loss_is_undefined_where_no_label_is_known(run):
   assert 'age_loss' not in scores and 'loss' not in scores
 
 
-def test_pictures_trained_on_are_known_under_either_name_of_the_data(run):
+def test_images_trained_on_are_known_under_either_name_of_the_data(run):
   own = evaluate.evaluate(run.config, run.workdir)
-  assert own['num_twins'] == 0 and 'num_trained_on' not in own
+  assert own['num_near_duplicates'] == 0 and 'num_trained_on' not in own
   trained = len(labelled.open_split(run.config, 'seed5k_trainval'))
   run.config.data.name = 'folder'
   run.config.data.eval_split = 'all'
   scores = evaluate.evaluate(run.config, run.workdir)
   assert scores['data'] == 'folder' and scores['num_examples'] == 60
-  assert scores['num_trained_on'] == scores['num_twins'] == trained > 30
+  assert scores['num_trained_on'] == scores['num_near_duplicates'] == trained > 30
 
 
 def test_a_calibration_is_of_the_splits_of_the_run_s_own_data(run):

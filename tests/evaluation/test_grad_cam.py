@@ -51,7 +51,7 @@ def create(size=64, **fields):
   return network, jax.tree_util.tree_map_with_path(fill, shapes)
 
 
-def pictures(count, size=64):
+def random_images(count, size=64):
   shape = (count, size, size, 3)
   return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
 
@@ -75,7 +75,7 @@ def create_linear(age, gender):
 
 def test_heat_is_the_weighted_sum_of_the_maps():
   network, variables = create_linear([3.0, -1.0], [1.0, 2.0])
-  image = pictures(4, 8)
+  image = random_images(4, 8)
   red, blue = image[..., 0] / 255, image[..., 2] / 255
   found = grad_cam.explain(network, variables, image)
   np.testing.assert_allclose(found['age'], normalised(3 * red - blue), atol=1e-6)
@@ -84,7 +84,7 @@ def test_heat_is_the_weighted_sum_of_the_maps():
 
 def test_a_male_face_is_explained_by_what_makes_it_male():
   network, variables = create_linear([1.0, 1.0], [1.0, -2.0])
-  image = pictures(3, 8)
+  image = random_images(3, 8)
   image[..., 2] //= 8
   image[0, ..., 2] = 255  # Blue on the whole: a negative logit.
   red, blue = image[..., 0] / 255, image[..., 2] / 255
@@ -97,14 +97,14 @@ def test_a_male_face_is_explained_by_what_makes_it_male():
 
 def test_nothing_that_raises_the_score_is_no_heat():
   network, variables = create_linear([-1.0, -1.0], [1.0, 1.0])
-  found = grad_cam.explain(network, variables, pictures(2, 8))
+  found = grad_cam.explain(network, variables, random_images(2, 8))
   assert not found['age'].any()
   assert found['gender'].max() == 1
 
 
 def test_a_residual_net_is_explained_at_the_end_of_its_last_stage():
   network, variables = create(backbone='resnet18', branch='gap')
-  image = pictures(2)
+  image = random_images(2)
   features = jax.jit(
     lambda variables, image: network.model.bind(variables).backbone(
       network.normalize_fn(image), train=False
@@ -127,14 +127,14 @@ def test_every_backbone_has_a_row():
     for name in SIDES
   ],
 )
-def test_heat_is_finite_and_of_one_picture_alone(backbone):
+def test_heat_is_finite_and_of_one_image_alone(backbone):
   flat = backbone == 'levi_hassner'
   branch = {} if backbone == 'cnn' else {'branch': '' if flat else 'gap'}
   network, variables = create(backbone=backbone, **branch)
-  image = pictures(3)
+  image = random_images(3)
   found = grad_cam.explain(network, variables, image)
   assert set(found) == {'age', 'gender'}
-  # Batch statistics would mix the pictures.
+  # Batch statistics would mix the images.
   image[0], image[2] = 0, image[0]
   again = grad_cam.explain(network, variables, image)
   for name, heat in found.items():
@@ -171,8 +171,8 @@ def test_what_is_explained(name, kind, want):
   np.testing.assert_allclose(found, want, rtol=1e-5)
 
 
-class Pictures:
-  """A source of pictures."""
+class Images:
+  """A source of images."""
 
   def __init__(self, images):
     self.images = images
@@ -185,15 +185,13 @@ class Pictures:
 
 
 def write(network, variables, folder, images):
-  grad_cam.write_saliency(
-    network, devices.replicate(variables), Pictures(images), folder
-  )
+  grad_cam.write_saliency(network, devices.replicate(variables), Images(images), folder)
   return folder / 'saliency.npz'
 
 
 def test_what_is_written(tmp_path):
   network, variables = create_linear([3.0, -1.0], [1.0, 2.0])
-  images = pictures(36, 10)  # The net sees the 8 pixels in the middle.
+  images = random_images(36, 10)  # The net sees the 8 pixels in the middle.
   with np.load(write(network, variables, tmp_path, images)) as found:
     assert found['row'].tolist() == [0, 5, 10, 15, 20, 25, 30, 35]
     assert found['images'].dtype == np.uint8
@@ -206,4 +204,4 @@ def test_what_is_written(tmp_path):
 
 def test_nothing_to_explain_writes_nothing(tmp_path):
   flat = create(8, layers='flatten dense:4', branch='')
-  assert not write(*flat, tmp_path, pictures(1, 8)).exists()
+  assert not write(*flat, tmp_path, random_images(1, 8)).exists()

@@ -56,7 +56,7 @@ def test_folders_globs_and_files_are_found_by_name(tmp_path):
     ('RGB', 'webp', 3), ('YCbCr', 'jpg', 3),
   ],
 )  # fmt: skip
-def test_pictures_of_any_mode_are_read(tmp_path, mode, suffix, tolerance):
+def test_images_of_any_mode_are_read(tmp_path, mode, suffix, tolerance):
   # White: it is the same in every mode but that of floats, which is grey.
   value = {'I;16': 65535, 'F': 255.0, 'CMYK': (0, 0, 0, 0)}.get(mode)
   image = Image.new('RGB', (31, 20), 'white')
@@ -73,7 +73,7 @@ def test_pictures_of_any_mode_are_read(tmp_path, mode, suffix, tolerance):
   assert pixels.min() >= 255 - tolerance
 
 
-def test_rotated_and_animated_pictures_show_their_first_upright_frame(tmp_path):
+def test_rotated_and_animated_images_show_their_first_upright_frame(tmp_path):
   left_dark = np.zeros((32, 32, 3), np.uint8)
   left_dark[:, 16:] = 255
   image = Image.fromarray(left_dark)
@@ -92,7 +92,7 @@ def test_rotated_and_animated_pictures_show_their_first_upright_frame(tmp_path):
 def test_what_cannot_be_read_is_an_error_of_one_line(tmp_path):
   whole = faces_on_disk.jpeg(0, 64)
   files = {
-    'text.jpg': b'no picture\n', 'empty.png': b'', 'cut.jpg': whole[:700],
+    'text.jpg': b'no image\n', 'empty.png': b'', 'cut.jpg': whole[:700],
     'iphone.heic': b'\0\0\0\x18ftypheic' + bytes(64),
   }  # fmt: skip
   read = photos.create_read(data_of())

@@ -45,7 +45,7 @@ def test_a_row_of_a_found_face_says_where_it_is_first():
   assert predict.format_line(none, 'adience', 5) == 'b.jpg  no face found'
 
 
-def test_an_unreadable_picture_has_an_error_and_nothing_else():
+def test_an_unreadable_image_has_an_error_and_nothing_else():
   row = predict.format_row('b.jpg', api.Face(error='what is wrong'), 'adience')
   filled = {name: value for name, value in row.items() if value}
   assert filled == {'name': 'b.jpg', 'error': 'what is wrong'}

@@ -32,13 +32,13 @@ def predict(config, image, crop=slice(None)):
   return network.predict_all(variables, [batch])
 
 
-def pictures(count=4, seed=0):
+def random_images(count=4, seed=0):
   random = np.random.default_rng(seed)
   return random.integers(0, 256, (count, 16, 16, 3), np.uint8)
 
 
 def test_over_sampling_averages_the_mirror_image():
-  image = pictures()
+  image = random_images()
   both = [predict(small_config(), view) for view in (image, image[:, :, ::-1])]
   found = predict(small_config(**{'data.oversample': True}), image)
   for name, logits in found['logits'].items():
@@ -50,7 +50,7 @@ def test_over_sampling_averages_the_mirror_image():
 
 
 def test_over_sampling_averages_ten_crops():
-  image = pictures()
+  image = random_images()
   config = small_config(**{'data.crop_size': 12, 'data.oversample': True})
   found = predict(config, image)
   views = [
@@ -71,7 +71,8 @@ def test_batches_under_way_together_come_in_their_order():
   variables = devices.replicate(variables_of(network))
   mask = np.array([1, 1, 0, 1])
   batches = [
-    {'image': pictures(seed=seed), 'mask': np.roll(mask, seed)} for seed in range(7)
+    {'image': random_images(seed=seed), 'mask': np.roll(mask, seed)}
+    for seed in range(7)
   ]
   found = list(network.predict(variables, iter(batches)))
   assert len(found) == 7
@@ -102,6 +103,6 @@ def test_shapes_are_those_of_a_state():
   [(128, 10_000, 8), (128, 3, 4), (128, 1, 2), (4, 100, 4), (6, 100, 6),
    (20, 100, 10)],
 )  # fmt: skip
-def test_batches_fit_the_pictures_and_the_devices(largest, count, expected):
+def test_batches_fit_the_images_and_the_devices(largest, count, expected):
   config = small_config(**{'train.eval_batch_size': largest})
   assert predictor.Predictor(config).batch_size_for(count) == expected

@@ -63,7 +63,7 @@ def folder(tmp_path):
   update(
     folder / 'scores.json',
     age_mae=6.79, age_mae_low=6.41, age_mae_high=7.17, gender_accuracy=0.913,
-    num_twins=97, age_mae_without_twins=6.88, gender_ece=0.0321,
+    num_near_duplicates=97, age_mae_without_near_duplicates=6.88, gender_ece=0.0321,
     age_coverage90=0.91, age_coverage90_low=0.89, age_coverage90_high=0.925,
     age_width90=27.5,
   )  # fmt: skip
@@ -143,7 +143,8 @@ def test_a_name_cannot_break_the_table(folder):
 def test_near_duplicates_are_counted(folder):
   text = write(folder)
   assert 'near-duplicate in train: 97' in section(text, 'Evaluation data')
-  assert 'without twins | 6.88 years |' in section(text, 'Quantitative analyses')
+  results = section(text, 'Quantitative analyses')
+  assert 'without near-duplicates | 6.88 years |' in results
 
 
 def test_the_licence_of_the_data_is_named_beside_the_weights(folder):

@@ -165,7 +165,8 @@ def test_fact_of_run_json(key, value, pair):
   ('age_coverage90', 'Coverage of 90 % age intervals', '%'),
   ('age_width50', 'Width of 50 % age intervals', 'years'),
   ('gender_auc', 'Gender AUC', ''),
-  ('gender_accuracy_without_twins', 'Gender accuracy, without twins', '%'),
+  ('age_mae_without_near_duplicates',
+   'Age error (MAE), without near-duplicates', 'years'),
   ('anything_new', 'Anything new', ''),
 ])  # fmt: skip
 def test_names_and_units_of_scores(key, name, unit):

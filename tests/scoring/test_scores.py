@@ -118,7 +118,7 @@ def test_paired_difference_matches_names_and_labels():
   found = scoring.paired_difference(first, second, 'age_mae')
   assert found['count'] == 2
   assert found['value'] == (3 + 1) / 2 - (1 + 4) / 2
-  # The pictures' own differences are 2 (a) and -3 (b).
+  # The images' own differences are 2 (a) and -3 (b).
   assert (found['low'], found['high']) == (-3, 2)
 
 

@@ -25,7 +25,7 @@ def test_the_script_writes_a_page_that_needs_nothing_else(tmp_path):
   )  # fmt: skip
   assert done.returncode == 0, done.stderr
   page = (tmp_path / 'out' / 'audit.html').read_text()
-  assert 'Identical pictures, other labels' in page
+  assert 'Identical images, other labels' in page
   # One of the group, two of each pair.
   assert len(re.findall(r'<img src="data:image/jpeg;base64,', page)) == 5
   assert not re.search(r'(src|href)="(?!data:|#)', page)

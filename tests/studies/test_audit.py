@@ -47,7 +47,7 @@ def test_only_known_labels_contradict(audit):
   assert not found.straddles
 
 
-def test_a_resaved_picture_is_a_near_duplicate_with_other_labels(audit):
+def test_a_resaved_image_is_a_near_duplicate_with_other_labels(audit):
   (found,) = audit.near_contradicting
   assert named(audit, [found]) == [[name('20_0_0', 60), name('28_0_0', 61)]]
   assert found.years == 8
@@ -92,8 +92,8 @@ def test_numbers(audit):
   assert counts['straddling_pairs'] == 1
   assert counts['straddling_groups'] == 0
   assert numbers['straddling'] == {'test and train': 1}
-  pictures = sum(part['images'] for part in numbers['parts'].values())
-  assert pictures == 30
+  images = sum(part['images'] for part in numbers['parts'].values())
+  assert images == 30
   genders = collections.Counter()
   for part in numbers['parts'].values():
     genders.update(part['gender'])

@@ -8,7 +8,7 @@ from agegender_jax.models import preprocessing
 from agegender_jax.training import augment
 
 
-def picture(size=8, batch=2):
+def random_image(size=8, batch=2):
   random = np.random.default_rng(0)
   return random.integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
 
@@ -29,14 +29,14 @@ def keys(batch=2, seed=0):
 
 
 def test_zero_strength_is_the_identity():
-  image = picture()
+  image = random_image()
   result = jax.jit(augment.create_augment(augment.Strengths()))(keys(), image)
   np.testing.assert_array_equal(result, image)
   np.testing.assert_array_equal(augment.warp(image, matrices()), image)
 
 
 def test_flip_mirrors_and_twice_is_the_identity():
-  image = picture()
+  image = random_image()
   once = augment.warp(image, matrices(flip=True))
   np.testing.assert_array_equal(once, image[:, :, ::-1])
   twice = augment.warp(np.asarray(once, np.uint8), matrices(flip=True))
@@ -45,21 +45,21 @@ def test_flip_mirrors_and_twice_is_the_identity():
 
 @pytest.mark.parametrize('size', [8, 9])
 def test_quarter_turn_is_rot90(size):
-  image = picture(size)
+  image = random_image(size)
   result = augment.warp(image, matrices(angle=np.pi / 2))
   expected = np.rot90(image, axes=(1, 2)).astype(np.float32)
   np.testing.assert_allclose(result, expected, atol=1e-3)
 
 
 def test_shift_moves_and_repeats_the_border():
-  image = picture()
+  image = random_image()
   result = augment.warp(image, matrices(shift=(2.0, -1.0)))
   np.testing.assert_allclose(result[:, 2:, :-1], image[:, :-2, 1:], atol=1e-3)
   np.testing.assert_allclose(result[:, 0, :-1], image[:, 0, 1:], atol=1e-3)
 
 
 def test_half_pixel_shift_averages_neighbours():
-  image = picture()
+  image = random_image()
   result = augment.warp(image, matrices(shift=(0.0, 0.5)))
   values = image.astype(np.float32)
   expected = (values[:, :, :-1] + values[:, :, 1:]) / 2
@@ -84,7 +84,7 @@ def test_adjust_follows_its_formula_and_clips():
 
 
 def test_erase_replaces_the_box_by_the_mean_colour():
-  image = picture(4, 1).astype(np.float32)
+  image = random_image(4, 1).astype(np.float32)
   result = augment.erase(image, jnp.array([[1.0, 0.0, 3.0, 2.0]]))
   expected = image.copy()
   expected[0, 1:3, 0:2] = image[0].mean(axis=(0, 1))
@@ -125,7 +125,7 @@ def test_draws_stay_within_their_strengths():
 
 
 def test_an_example_depends_on_its_own_key_only():
-  image = picture(8, 4)
+  image = random_image(8, 4)
   function = augment.create_augment(augment.Strengths(
     flip=True, rotation=20.0, zoom=0.1, shift=0.1, brightness=0.1,
     contrast=0.1, erase=0.5,
@@ -171,7 +171,7 @@ def test_crops_are_of_their_size_and_from_everywhere():
 
 
 def test_views_are_the_centre_or_the_papers_ten():
-  image = picture(6)
+  image = random_image(6)
   (centre,) = preprocessing.create_views(4, oversample=False)(image)
   np.testing.assert_array_equal(centre, image[:, 1:5, 1:5])
   views = preprocessing.create_views(4, oversample=True)(image)

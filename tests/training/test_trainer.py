@@ -81,8 +81,8 @@ def test_a_run_writes_what_the_contract_lists(finished):
   evaluated = [row for row in records if 'validation/age_mae' in row]
   assert len(evaluated) == 8
   assert {'step', 'epoch', 'train/loss', 'validation/loss'} <= set(evaluated[0])
-  assert scores['num_twins'] + 1 < scores['num_examples']
-  assert scores['age_mae_without_twins'] > 0
+  assert scores['num_near_duplicates'] + 1 < scores['num_examples']
+  assert scores['age_mae_without_near_duplicates'] > 0
   best = min(evaluated, key=lambda row: row['validation/age_mae'])
   assert scores['step'] == best['step']
 
@@ -101,9 +101,10 @@ def test_predictions_score_as_scores_json_says(finished):
   assert len(rows) == scores['num_examples']
   error = [abs(float(row['age']) - float(row['age_pred'])) for row in rows]
   assert np.mean(error) == pytest.approx(scores['age_mae'], rel=1e-4)
-  alone = [e for e, row in zip(error, rows, strict=True) if row['twin'] == '0']
-  assert len(alone) == len(rows) - scores['num_twins']
-  assert np.mean(alone) == pytest.approx(scores['age_mae_without_twins'], rel=1e-4)
+  kept = [row['near_duplicate'] == '0' for row in rows]
+  assert sum(kept) == len(rows) - scores['num_near_duplicates']
+  without = scores['age_mae_without_near_duplicates']
+  assert np.mean(np.array(error)[kept]) == pytest.approx(without, rel=1e-4)
   hits = [(float(row['gender_prob']) > 0.5) == (row['gender'] == '1')
           for row in rows]  # fmt: skip
   assert np.mean(hits) == pytest.approx(scores['gender_accuracy'])
@@ -139,7 +140,7 @@ def test_intervals_and_probabilities_are_calibrated(finished):
   ]
 
 
-def test_pictures_that_calibrated_are_scored_without(finished):
+def test_images_that_calibrated_are_scored_without(finished):
   flag = '--config.data.eval_split=validation'
   result = main(finished, '--mode=evaluate', flag, config=None)
   assert 'no calibration' in result.stdout
@@ -232,17 +233,17 @@ def test_a_finished_run_says_so(finished):
   assert 'finished' in result.stdout
 
 
-def test_predict_reads_pictures_and_reports_broken_ones(finished, tmp_path):
+def test_predict_reads_images_and_reports_broken_ones(finished, tmp_path):
   from PIL import Image
 
   faces = np.load(finished / 'faces.npz')['images']
-  folder = tmp_path / 'pictures'
+  folder = tmp_path / 'images'
   folder.mkdir()
   for row, face in enumerate(faces[:5]):
     Image.fromarray(face).save(folder / f'{row}.png')
   Image.fromarray(faces[5]).convert('L').save(folder / '5.jpg')
   Image.fromarray(faces[6]).convert('CMYK').save(folder / '6.jpg')
-  (folder / 'broken.jpg').write_bytes(b'not a picture')
+  (folder / 'broken.jpg').write_bytes(b'not an image')
   output = tmp_path / 'out' / 'predictions.csv'
   result = main(finished, '--mode=predict', f'--images={folder}',
                 f'--output={output}', config=None)  # fmt: skip
@@ -253,7 +254,7 @@ def test_predict_reads_pictures_and_reports_broken_ones(finished, tmp_path):
   ]  # fmt: skip
   assert rows[-1]['error'] and not rows[-1]['age_pred']
   assert '1 of them unreadable' in result.stdout
-  # The same picture gets the same answer as in training's evaluation.
+  # The same image gets the same answer as in training's evaluation.
   rows_of_faces = np.load(finished / 'faces.npz')['row']
   with (finished / 'predictions.csv').open() as file:
     known = list(csv.DictReader(file))
@@ -337,7 +338,7 @@ def test_killed_and_resumed_equals_never_killed(finished, tmp_path, data_flags):
   os.kill(process.pid, signal.SIGKILL)
   process.wait()
   assert not (tmp_path / 'run.json').exists()
-  # Where the pictures lie may change meanwhile.
+  # Where the images lie may change meanwhile.
   result = main(tmp_path, *flags, '--config.data.cache=device')
   assert 'resumed at step' in result.stdout
   import jax

@@ -129,7 +129,7 @@ def _develop(rng, canvas, traits, size: int, pose: dict) -> np.ndarray:
   Returns:
     uint8 [size, size, 3].
   """
-  picture = np.asarray(canvas.colour.reduce(2), np.float32)
+  image = np.asarray(canvas.colour.reduce(2), np.float32)
   lines = np.asarray(canvas.lines.reduce(2), np.float32)
   relief = canvas.relief.filter(ImageFilter.GaussianBlur(size / 64))
   relief = relief.resize((size, size), Image.Resampling.BILINEAR)
@@ -144,18 +144,16 @@ def _develop(rng, canvas, traits, size: int, pose: dict) -> np.ndarray:
   spread = np.float32(0.1 + 0.3 * traits.grey * (1 - traits.grey))
   shade = shade * (1 + spread * hair * _strands(rng, traits, size, pose))
   gain = rng.uniform(0.8, 1.15) * (1 + rng.normal(0, 0.05, 3))
-  picture = picture * shade[..., None] * gain.astype(np.float32)
+  image = image * shade[..., None] * gain.astype(np.float32)
   if rng.random() < 0.06:
-    picture = np.repeat(picture.mean(-1, keepdims=True), 3, -1)
+    image = np.repeat(image.mean(-1, keepdims=True), 3, -1)
   noise = rng.standard_normal((size, size), np.float32)
-  picture = picture + (noise * np.float32(rng.uniform(0, 7)))[..., None]
-  picture = np.clip(picture, 0, 255).astype(np.uint8)
+  image = image + (noise * np.float32(rng.uniform(0, 7)))[..., None]
+  image = np.clip(image, 0, 255).astype(np.uint8)
   blur = rng.uniform(-0.8, 1.1) * size / 128
   if blur > 0.2:
-    picture = np.asarray(
-      Image.fromarray(picture).filter(ImageFilter.GaussianBlur(blur))
-    )
-  return picture
+    image = np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(blur)))
+  return image
 
 
 def draw_face(seed: int, index: int, size: int = 128) -> Face:
@@ -171,7 +169,7 @@ def draw_face(seed: int, index: int, size: int = 128) -> Face:
   """
   rng = np.random.Generator(np.random.Philox(key=[seed, index]))
   traits = person.sample_traits(rng)
-  # Before the drawing, which draws more numbers for a larger picture.
+  # Before the drawing, which draws more numbers for a larger image.
   quality = int(rng.integers(60, 96))
   pose = _pose(rng)
   canvas = _paint(rng, traits, size, pose)

@@ -47,7 +47,7 @@ class Canvas:
   """Four layers under one pose.
 
   Attributes:
-    colour: RGB picture, twice the final size.
+    colour: RGB image, twice the final size.
     lines: sharp shading (wrinkles), twice the final size.
     matter: BACKGROUND, CLOTH, SKIN or HAIR, the final size.
     relief: soft shading (hollows and bulges), half the final size.
@@ -66,7 +66,7 @@ class Canvas:
       self._pens[name] = (ImageDraw.Draw(image), image.size[0] / size)
 
   def project(self, points, flat: bool = False) -> np.ndarray:
-    """Turns head units [N, 2] into pixels [N, 2] of the final picture.
+    """Turns head units [N, 2] into pixels [N, 2] of the final image.
 
     Yaw and pitch move a point by its depth on an ellipsoid; `flat` points
     (neck, shoulders, hair behind the head) have none.
@@ -104,7 +104,7 @@ class Canvas:
     pen.line(pixels.ravel().tolist(), ink(value), max(1, round(width)), 'curve')
 
   def tint(self, points, colour, opacity, flat=False):
-    """Blends a soft-edged polygon into the picture."""
+    """Blends a soft-edged polygon into the image."""
     pixels = self.project(points, flat) / 2
     corner = np.floor(pixels.min(axis=0)).astype(int) - 1
     width, height = np.ceil(pixels.max(axis=0)).astype(int) + 2 - corner
