@@ -226,7 +226,7 @@ def main(argv) -> None:
     if argv[1:]:
       raise errors.UserError(f'unexpected argument "{argv[1]}"')
     _run(tables.describe_machine())
-  except (errors.UserError, worker.WorkerDied) as error:
+  except (errors.UserError, worker.WorkerDiedError) as error:
     print(f'error: {error}', file=sys.stderr)
     sys.exit(2 if isinstance(error, errors.UserError) else 1)
 

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 
@@ -76,7 +78,7 @@ def test_intervals_of_one_year_are_years(groups):
 @pytest.mark.parametrize('groups', schema.AGE_GROUPS)
 def test_groups_ascend_and_have_names(groups):
   rows = schema.AGE_GROUPS[groups]
-  for (_, high), (low, _) in zip(rows, rows[1:], strict=False):
+  for (_, high), (low, _) in itertools.pairwise(rows):
     assert high < low
   names = schema.age_group_names(groups)
   assert len(names) == len(rows)

@@ -251,10 +251,8 @@ def seal(path: pathlib.Path) -> None:
   """Keeps sizes, times and digests of a file, or of a folder's files."""
   names = [''] if path.is_file() else [p.name for p in path.iterdir() if p.is_file()]
   found = {name: [*_stamp(path, name), _digest(path, name)] for name in names}
-  try:
+  with contextlib.suppress(OSError):  # The next start reads the files again.
     files.write_whole(_seal_path(path), json.dumps(found))
-  except OSError:
-    pass  # The next start reads the files again.
 
 
 def _seal_path(path):

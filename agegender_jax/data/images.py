@@ -1,5 +1,6 @@
 """Images to pixels: the same steps for training and for own photos."""
 
+import contextlib
 import functools
 import io
 import os
@@ -112,10 +113,9 @@ def decode(
 
 def to_rgb(image: Image.Image) -> Image.Image:
   """Returns an image upright and in RGB, see `decode`."""
-  try:
+  # A broken EXIF block says nothing about orientation.
+  with contextlib.suppress(Exception):
     image = ImageOps.exif_transpose(image)
-  except Exception:  # A broken EXIF block says nothing about orientation.
-    pass
   if image.mode == 'RGB':
     return image
   if image.mode.startswith('I'):  # 16 bits per pixel: keep the upper eight.

@@ -5,6 +5,7 @@ Whatever a file or a row is called, it is either read or counted.
 
 import collections
 import concurrent.futures
+import contextlib
 import csv
 import dataclasses
 import hashlib
@@ -412,10 +413,8 @@ def digest_files(named: dict[str, str], cache: pathlib.Path) -> dict[str, str]:
   changed = [name for name, value in found.items() if value[0] and not value[3]]
 
   def digest(name):
-    try:
+    with contextlib.suppress(OSError):
       found[name][3] = hashlib.sha256(read_file(named[name])).hexdigest()
-    except OSError:
-      pass
 
   if changed:
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:

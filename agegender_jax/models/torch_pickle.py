@@ -82,7 +82,7 @@ _ALLOWED = {
 } | {('torch', name): _StorageType(name) for name in _DTYPES}
 
 
-class _Refused(Exception):
+class _RefusedError(Exception):
   """The pickle names something that is no part of a state dict."""
 
 
@@ -93,12 +93,12 @@ class _Unpickler(pickle.Unpickler):
     try:
       return _ALLOWED[module, name]
     except KeyError:
-      raise _Refused(f'{module}.{name}') from None
+      raise _RefusedError(f'{module}.{name}') from None
 
   def persistent_load(self, pid):
     kind, storage_type, key, _, size, *view = pid
     if kind != 'storage' or not isinstance(storage_type, _StorageType):
-      raise _Refused(f'a persistent {kind}')
+      raise _RefusedError(f'a persistent {kind}')
     dtype = np.dtype(_DTYPES[storage_type.name])
     # The older format's view: (its own key, offset, size).
     offset, size = view[0][1:] if view and view[0] else (0, size)
@@ -127,7 +127,7 @@ def load(path: str) -> Any:
     return _resolve(value, buffers)
   except FileNotFoundError:
     raise errors.UserError(f'no such file: {path}') from None
-  except _Refused as error:
+  except _RefusedError as error:
     raise errors.UserError(
       f'{path} is refused: its pickle asks for {error}, which no file of '
       'weights needs; save the state dict alone, or use .safetensors'

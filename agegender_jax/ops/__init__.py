@@ -50,9 +50,10 @@ def conv_general_dilated(
   is_usual = feature_group_count == 1 and lhs.ndim == 4 and precision is None
   dilated = {*(lhs_dilation or ()), *(rhs_dilation or ())} - {1}
   form = choose(formulation)
-  if dilated or not is_usual:
-    form = 'plain'
-  elif form == 'gpu' and not few_channels.pays_on_gpu(lhs.shape, rhs.shape, strides):
+  plain = bool(dilated) or not is_usual
+  if plain or (
+    form == 'gpu' and not few_channels.pays_on_gpu(lhs.shape, rhs.shape, strides)
+  ):
     form = 'plain'
   if form == 'plain':
     return lax.conv_general_dilated(

@@ -231,9 +231,7 @@ def _pad(x, grid, tile, padding):
 
 
 def _combine(row, arrays):
-  """Returns the sum of arrays times the row's numbers, in float operations
-  that a fused loop does in one pass.
-  """
+  """Returns the sum of arrays times the row's numbers, in one pass when fused."""
   terms = [
     array * jnp.asarray(factor, array.dtype)
     for factor, array in zip(row, arrays, strict=True)

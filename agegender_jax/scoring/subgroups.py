@@ -1,5 +1,6 @@
 """Behind the scores: subgroups, disparities, confusion, calibration curve."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -198,7 +199,7 @@ def calibration_curve(gender: np.ndarray, gender_prob: np.ndarray) -> list:
   row = metrics.prob_bin(predicted)
   edges = metrics.PROB_EDGES
   result = []
-  for index, (low, high) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+  for index, (low, high) in enumerate(itertools.pairwise(edges)):
     inside = row == index
     count = int(inside.sum())
     result.append({

@@ -10,7 +10,7 @@ import fnmatch
 import time
 
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 from agegender_jax import errors, schema

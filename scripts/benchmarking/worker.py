@@ -6,6 +6,7 @@ call over N calls and with its memory. Processes that are compared take turns,
 so that what slows the machine slows all of them.
 """
 
+import contextlib
 import ctypes.util
 import importlib
 import json
@@ -24,7 +25,7 @@ _SCRIPTS = pathlib.Path(__file__).parent.parent
 MALLOCS = ('tuned', 'stock', 'jemalloc')
 
 
-class WorkerDied(Exception):
+class WorkerDiedError(Exception):
   """A process ended before it was told to: out of memory, most likely."""
 
 
@@ -88,11 +89,11 @@ class Worker:
 
     Raises:
       errors.UserError: the job refuses the task.
-      WorkerDied: the process ended.
+      WorkerDiedError: the process ended.
     """
     self.name, self.task = name, task
     self.seconds, self.memory = [], {}
-    self._errors = tempfile.TemporaryFile('w+')
+    self._errors = tempfile.TemporaryFile('w+')  # noqa: SIM115 (see close)
     self._process = subprocess.Popen(
       [sys.executable, '-m', 'benchmarking.worker'],
       stdin=subprocess.PIPE,
@@ -115,7 +116,7 @@ class Worker:
       self._errors.seek(0)
       last = '\n'.join(self._errors.read().strip().splitlines()[-15:])
       self.close()
-      raise WorkerDied(f'{self.name} ended with status {status}\n{last}')
+      raise WorkerDiedError(f'{self.name} ended with status {status}\n{last}')
     answer = json.loads(answer)
     if 'error' in answer:
       self.close()
@@ -130,10 +131,8 @@ class Worker:
 
   def close(self) -> None:
     """Ends the process."""
-    try:
+    with contextlib.suppress(BrokenPipeError):
       self._process.stdin.close()
-    except BrokenPipeError:
-      pass
     self._process.wait()
     self._process.stdout.close()
     self._errors.close()

@@ -1,4 +1,5 @@
 import hashlib
+import itertools
 import shutil
 
 import faces_on_disk
@@ -128,7 +129,7 @@ def test_folds_and_subjects(tmp_path):
   for fold in range(5):
     parts = [faces(f'fold{fold}{part}')
              for part in ('', '_train', '_validation')]  # fmt: skip
-    assert sorted(sum(parts, []), key=int) == everything
+    assert sorted(itertools.chain(*parts), key=int) == everything
 
 
 def test_aligned_is_preferred_and_faces_will_do(tmp_path):

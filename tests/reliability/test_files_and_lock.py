@@ -99,9 +99,9 @@ def test_a_second_process_is_refused_and_a_dead_one_replaced(tmp_path):
 def test_another_hosts_lock_names_the_file_to_delete(tmp_path):
   path = tmp_path / '.lock'
   path.write_text('host elsewhere, process 1, since 2026-01-01\n')
-  with pytest.raises(errors.UserError, match=f'elsewhere.*delete {path}'):
-    with lock.hold(str(tmp_path)):
-      pass
+  match = f'elsewhere.*delete {path}'
+  with pytest.raises(errors.UserError, match=match), lock.hold(str(tmp_path)):
+    pass
   path.unlink()
   with lock.hold(str(tmp_path)):
     pass

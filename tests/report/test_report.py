@@ -1,6 +1,7 @@
 """The page of a run: its sections, absent files, escaping."""
 
 import base64
+import pathlib
 import re
 import subprocess
 import sys
@@ -83,11 +84,8 @@ def test_page_is_the_same_when_written_again(full):
 
 
 def test_config_alone_gives_a_page_that_says_so(tmp_path):
-  page = open(
-    report.write_report(fake_workdir.create_minimal(tmp_path)), encoding='utf-8'
-  )
-  with page:
-    text = page.read()
+  page = report.write_report(fake_workdir.create_minimal(tmp_path))
+  text = pathlib.Path(page).read_text('utf-8')
   assert 'This run is not finished' in text
   assert 'Nothing is logged yet' in text
   assert 'No faces were kept' in text

@@ -76,7 +76,7 @@ class _Turns:
 
   def go(self, steps):
     if self.fails:
-      raise worker_lib.WorkerDied(self.name)
+      raise worker_lib.WorkerDiedError(self.name)
     self.log.append((self.name, steps))
 
   def close(self):
@@ -91,7 +91,7 @@ def test_workers_take_turns_and_are_closed():
 
 def test_workers_are_closed_when_one_dies():
   log = []
-  with pytest.raises(worker_lib.WorkerDied):
+  with pytest.raises(worker_lib.WorkerDiedError):
     worker_lib.alternate([_Turns('a', log), _Turns('b', log, fails=True)], 2, 1)
   assert log == [('a', 1), ('a', 'closed'), ('b', 'closed')]
 
@@ -105,7 +105,7 @@ def test_what_a_worker_refuses_is_a_line(tmp_path):
 def test_a_worker_that_dies_says_why(tmp_path):
   config_lib.save_config(config_lib.default_config(), str(tmp_path))
   task = {'malloc': 'stock', 'config': str(tmp_path), 'module': 'nothing'}
-  with pytest.raises(worker_lib.WorkerDied, match="'benchmarking.nothing'"):
+  with pytest.raises(worker_lib.WorkerDiedError, match="'benchmarking.nothing'"):
     worker_lib.Worker('jax', task)
 
 

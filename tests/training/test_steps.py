@@ -20,6 +20,7 @@ from agegender_jax.runtime import devices as devices_lib
 from agegender_jax.training import augment, optimizers, steps
 
 SIZE, BATCH = 16, 8
+FLIP = augment.Strengths(flip=True)
 
 
 def batch_of(count=BATCH, seed=0):
@@ -44,7 +45,7 @@ class Bench:
 
   devices: int
   layers: str = 'conv:4 norm pool'
-  strengths: augment.Strengths = augment.Strengths(flip=True)
+  strengths: augment.Strengths = FLIP
   freeze: str = ''
   optimizer: optax.GradientTransformation | None = None
   skips_nonfinite: bool = False
@@ -433,5 +434,5 @@ def test_a_step_that_is_not_finite_changes_nothing_but_the_step():
     (after.variables, after.opt_state),
     (before.variables, before.opt_state),
   )
-  good, report = bench.run(batch_of(seed=2))
+  _good, report = bench.run(batch_of(seed=2))
   assert report['skipped'][0] == 0 and np.isfinite(report['loss'][0]).all()
