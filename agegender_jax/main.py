@@ -209,6 +209,8 @@ def _use_network(mode, config, workdir, images, output):
 def run() -> None:
   """Entry point of the console script and of `python -m`."""
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+  # Before there are threads, or XLA may get an arena that is given back.
+  process.tune_malloc()
   threading.excepthook = _fail_in_thread
   stop.STOP.listen()
   app.run(main, flags_parser=_parse_flags)

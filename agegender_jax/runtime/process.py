@@ -32,7 +32,6 @@ def set_up(config, workdir: str = '') -> None:
     workdir: of a run that trains, which has one line of what was chosen; a
       resumed run takes the number of CPU devices that it began with.
   """
-  tune_malloc()
   train = config.train
   count = train.cpu_devices or (workdir and config_lib.saved_cpu_devices(workdir))
   if not count:
@@ -102,7 +101,9 @@ def tune_malloc() -> bool:
 
   XLA on CPU frees its temporaries after each step; glibc returns large ones
   to the kernel and the next step pays a page fault for every 4 KiB of them.
-  Costs resident memory: the peak is kept until the process ends.
+  Costs resident memory: the peak is kept until the process ends. To be called
+  before there are threads: one arena is all that is kept, and glibc lets later
+  threads take any arena that an earlier one has made.
 
   Returns:
     True if the settings took effect.

@@ -104,3 +104,20 @@ def test_an_absent_platform_is_an_error_in_words():
   if not result.returncode:
     pytest.skip('there is a GPU')
   assert 'UserError: JAX finds no device of JAX_PLATFORMS=cuda' in result.stderr
+
+
+def test_the_allocator_is_tuned_before_there_are_threads(tmp_path):
+  code = """
+import threading
+from absl import app
+from agegender_jax import main
+threads = []
+main.process.tune_malloc = lambda: threads.append(threading.active_count())
+app.run = lambda *args, **options: threads.append(threading.active_count())
+main.run()
+print(threads)
+"""
+  result = subprocess.run(
+    [sys.executable, '-c', code], capture_output=True, text=True, check=True
+  )
+  assert result.stdout.split() == ['[1,', '2]']  # The second one is for signals.
