@@ -70,6 +70,11 @@ def default_config() -> config_dict.ConfigDict:
   data.shift = 0.0  # Largest shift, fraction of the side, either way.
   data.brightness = 0.0  # Largest offset, fraction of the pixel range.
   data.contrast = 0.0  # Factor in [1 - contrast, 1 + contrast].
+  data.saturation = 0.0  # Factor of the colours in [1 - saturation, 1 + saturation].
+  data.grey = 0.0  # Probability of no colours.
+  data.blur = 0.0  # Probability of a Gaussian blur.
+  data.downscale = 0.0  # Probability of shrinking, up to four times, and back.
+  data.jpeg = 0.0  # Probability of JPEG's losses, of quality 20 to 95.
   data.erase = 0.0  # Probability of erasing one random rectangle.
 
   photos = config.photos = config_dict.ConfigDict()
@@ -96,6 +101,9 @@ def default_config() -> config_dict.ConfigDict:
   model.squeeze_excite = False  # Hu et al. 2018, at the end of each block.
   # He et al. 2019: three 3x3 convolutions first, average pools in shortcuts.
   model.resnet_d = False
+  # Stochastic depth: probability, per example in training, that the last block is
+  # skipped; the first block's is the smallest, in a line.
+  model.drop_path = 0.0
   # Weights to start from: a .pth, .safetensors or .npz file in torchvision's
   # naming or hf:owner/name for the backbone; or the workdir of a run.
   model.init_from = ''
@@ -123,6 +131,9 @@ def default_config() -> config_dict.ConfigDict:
   # stands for all below it. Frozen ones are not trained at all.
   optimizer.freeze = ''
   optimizer.lr_multipliers = ''  # Likewise: `backbone=0.1 branch_age=2`.
+  # Factor of the learning rate per layer of the backbone, counted from its end, on
+  # top of lr_multipliers; 0 = none, else below 1.
+  optimizer.layer_decay = 0.0
   optimizer.clip_norm = 0.0  # Global gradient norm; 0 = no clipping.
   optimizer.accumulate_steps = 1  # Steps whose mean gradient is one update.
   # constant, step_decay, time_decay or cosine.
@@ -153,6 +164,9 @@ def default_config() -> config_dict.ConfigDict:
   # Of a moving average of the weights, which is what is evaluated and saved; 0 =
   # none, else below 1.
   train.ema_decay = 0.0
+  # Zhang et al. 2018: alpha of Beta(alpha, alpha), the share of either image of two
+  # neighbours in a batch that are mixed, and their losses; 0 = none.
+  train.mixup = 0.0
   train.select = 'best'  # Which checkpoint is scored on test: best or last.
   train.restore_step = 0  # Which step --mode=evaluate restores; 0 = select's.
   train.bootstrap_samples = 1000  # Resamples for the 95 % intervals.
@@ -266,7 +280,10 @@ def check_values(config: config_dict.ConfigDict) -> None:
   ):  # fmt: skip
     if values[name] < 1:
       raise errors.UserError(f'{name} must be 1 or more')
-  for name in ('train.ema_decay', 'tasks.gender.label_smoothing'):
+  for name in (
+    'train.ema_decay', 'tasks.gender.label_smoothing', 'model.drop_path',
+    'optimizer.layer_decay',
+  ):  # fmt: skip
     if values[name] >= 1:
       raise errors.UserError(f'{name} = {values[name]} must be below 1')
 

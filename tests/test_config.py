@@ -99,6 +99,14 @@ def test_numbers_below_zero_are_refused(name):
     config_lib.check_values(config)
 
 
+@pytest.mark.parametrize('name', ['model.drop_path', 'optimizer.layer_decay'])
+def test_fractions_of_one_are_refused(name):
+  config = config_lib.default_config()
+  config.update_from_flattened_dict({name: 1.0})
+  with pytest.raises(errors.UserError, match=f'{name} = 1.0 must be below 1'):
+    config_lib.check_values(config)
+
+
 @pytest.mark.parametrize('kind, is_refused', [('mse', False), ('group', True)])
 def test_only_a_network_of_groups_keeps_its_groups(tmp_path, kind, is_refused):
   config = config_lib.default_config()

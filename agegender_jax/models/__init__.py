@@ -32,6 +32,7 @@ def _resnet(constructor):
     first_pool=config.first_pool,
     squeeze_excite=config.squeeze_excite,
     resnet_d=config.resnet_d,
+    drop_path=config.drop_path,
     **fields,
   )
 

@@ -6,6 +6,7 @@ and pools are computed by `ops`.
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -64,11 +65,13 @@ class Dropout(nn.Module):
 
   Attributes:
     rate: probability of a zero, in [0, 1).
+    per_example: zero whole examples: stochastic depth (Huang et al. 2016).
     axis_name: of the devices that share a batch, if any.
   """
 
   rate: float
   axis_name: str | None = None
+  per_example: bool = False
 
   @nn.compact
   def __call__(self, x: jax.Array, deterministic: bool) -> jax.Array:
@@ -79,14 +82,15 @@ class Dropout(nn.Module):
     dtype = jnp.uint8 if bits == 8 else jnp.uint16
     key = self.make_rng('dropout')
     rows = devices.global_index(len(x), self.axis_name)
-    size, packed = x[0].size, 32 // bits
+    shape = (len(x), *(1,) * (x.ndim - 1)) if self.per_example else x.shape
+    size, packed = math.prod(shape[1:]), 32 // bits
 
     def draw(row):
       # A word takes as long as a byte to draw.
       words = jax.random.bits(jax.random.fold_in(key, row), (-(-size // packed),))
       return lax.bitcast_convert_type(words, dtype).reshape(-1)[:size]
 
-    draws = jax.vmap(draw)(rows).reshape(x.shape)
+    draws = jax.vmap(draw)(rows).reshape(shape)
     threshold = jnp.asarray(round(self.rate * 2**bits), dtype)
     scale = jnp.asarray(1 / (1 - self.rate), x.dtype)
     return jnp.where(draws >= threshold, x * scale, jnp.zeros((), x.dtype))

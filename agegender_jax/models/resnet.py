@@ -31,6 +31,7 @@ class BasicBlock(nn.Module):
     kit: see layers.Kit.
     squeeze_excite: whether channels are weighted before the sum.
     resnet_d: whether the shortcut averages 2x2 pixels instead of striding.
+    drop_path: probability of the shortcut alone, per example in training.
   """
 
   features: int
@@ -40,6 +41,7 @@ class BasicBlock(nn.Module):
   kit: layers.Kit
   squeeze_excite: bool = False
   resnet_d: bool = False
+  drop_path: float = 0.0
 
   expansion = 1  # Channels out per `features`.
 
@@ -51,7 +53,7 @@ class BasicBlock(nn.Module):
     y = layers.relu(norm(name='bn1')(y))
     y = conv(self.features, (3, 3), padding=_PAD1, name='conv2')(y)
     y = norm(name='bn2')(y)
-    return _add_shortcut(self, x, y, conv, norm)
+    return _add_shortcut(self, x, y, conv, norm, train)
 
 
 class Bottleneck(nn.Module):
@@ -64,6 +66,7 @@ class Bottleneck(nn.Module):
   kit: layers.Kit
   squeeze_excite: bool = False
   resnet_d: bool = False
+  drop_path: float = 0.0
 
   expansion = 4
 
@@ -77,7 +80,7 @@ class Bottleneck(nn.Module):
     y = layers.relu(norm(name='bn2')(y))
     y = conv(4 * self.features, (1, 1), padding='VALID', name='conv3')(y)
     y = norm(name='bn3')(y)
-    return _add_shortcut(self, x, y, conv, norm)
+    return _add_shortcut(self, x, y, conv, norm, train)
 
 
 class SqueezeExcite(nn.Module):
@@ -110,6 +113,8 @@ class ResNet(nn.Module):
     squeeze_excite: whether blocks have one (seresnet18 in timm).
     resnet_d: three 3x3 convolutions first and averaging shortcuts (He et al.
       2019, "Bag of tricks"; resnet18d in timm).
+    drop_path: of the last block; block l of L has l / L of it (stochastic depth,
+      Huang et al. 2016).
   """
 
   stage_sizes: tuple[int, ...]
@@ -121,6 +126,7 @@ class ResNet(nn.Module):
   first_pool: bool = True
   squeeze_excite: bool = False
   resnet_d: bool = False
+  drop_path: float = 0.0
 
   least_image_size = 32  # Five halvings.
 
@@ -157,9 +163,11 @@ class ResNet(nn.Module):
     x = layers.relu(norm(name='bn1')(x))
     if self.first_pool:
       x = self.kit.max_pool(x, (3, 3), (2, 2), _PAD1)
+    number = 0
     for stage, size in enumerate(self.stage_sizes):
       features = first * 2**stage
       for row in range(size):
+        number += 1
         strides = (2, 2) if stage and not row else (1, 1)
         width = features * self.block.expansion
         x = self.block(
@@ -170,6 +178,7 @@ class ResNet(nn.Module):
           kit=self.kit,
           squeeze_excite=self.squeeze_excite,
           resnet_d=self.resnet_d,
+          drop_path=self.drop_path * number / sum(self.stage_sizes),
           name=f'layer{stage + 1}_{row}',
         )(x, train)
     if not self.num_classes:
@@ -192,7 +201,7 @@ def _bind(module, train):
   return conv, norm
 
 
-def _add_shortcut(block, x, y, conv, norm):
+def _add_shortcut(block, x, y, conv, norm, train):
   """Returns the block's end: y weighted by channel, plus x brought to its shape."""
   if block.squeeze_excite:
     y = SqueezeExcite(block.dtype, block.kit, name='se')(y)
@@ -204,6 +213,9 @@ def _add_shortcut(block, x, y, conv, norm):
         x = nn.avg_pool(x, (2, 2), (2, 2), 'SAME', count_include_pad=False)
     x = conv(y.shape[-1], (1, 1), strides, 'VALID', name=f'downsample_{row}')(x)
     x = norm(name=f'downsample_{row + 1}')(x)
+  if block.drop_path:
+    drop = block.kit.drop(block.drop_path, per_example=True, name='drop_path')
+    y = drop(y, deterministic=not train)
   return layers.Relu(name='relu')(y + x)
 
 

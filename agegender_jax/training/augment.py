@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from agegender_jax import errors
 from agegender_jax.models import preprocessing
@@ -17,6 +18,10 @@ from agegender_jax.models import preprocessing
 # Area and aspect ratio of an erased rectangle (Zhong et al. 2020).
 ERASE_AREA = (0.02, 0.2)
 ERASE_ASPECT = (0.3, 3.3)
+BLUR_SIGMA = 1 / 64  # Largest deviation, fraction of the side.
+DOWNSCALE_LEAST = 0.25  # Smallest side of a shrunk image, fraction.
+JPEG_QUALITY = (20, 95)
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, of red, green, blue.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +35,11 @@ class Strengths:
     shift: largest shift, fraction of the side, either way, both axes.
     brightness: largest offset, fraction of the pixel range.
     contrast: factor about the image's mean in [1 - contrast, 1 + contrast].
+    saturation: factor of the colours in [1 - saturation, 1 + saturation].
+    grey: probability of no colours.
+    blur: probability of a Gaussian blur, of deviation up to BLUR_SIGMA.
+    downscale: probability of shrinking, to DOWNSCALE_LEAST at least, and back.
+    jpeg: probability of JPEG's losses, of a quality in JPEG_QUALITY.
     erase: probability of erasing one rectangle.
   """
 
@@ -39,18 +49,16 @@ class Strengths:
   shift: float = 0.0
   brightness: float = 0.0
   contrast: float = 0.0
+  saturation: float = 0.0
+  grey: float = 0.0
+  blur: float = 0.0
+  downscale: float = 0.0
+  jpeg: float = 0.0
   erase: float = 0.0
 
   def __post_init__(self):
-    checks = (
-      ('zoom', self.zoom, 1),
-      ('shift', self.shift, 1),
-      ('brightness', self.brightness, 1),
-      ('contrast', self.contrast, 1),
-      ('erase', self.erase, 1),
-      ('rotation', self.rotation, 180),
-    )
-    for name, value, limit in checks:
+    for name, value in dataclasses.asdict(self).items():
+      limit = 180 if name == 'rotation' else 1
       if not 0 <= value <= limit or (name == 'zoom' and value == 1):
         raise errors.UserError(
           f'data.{name} = {value} is outside [0, {limit}'
@@ -149,6 +157,117 @@ def adjust(image: jax.Array, brightness: jax.Array, contrast: jax.Array) -> jax.
   return jnp.clip(result, 0, 255)
 
 
+def saturate(image: jax.Array, factor: jax.Array) -> jax.Array:
+  """Scales each pixel's distance from its luma, clips to [0, 255].
+
+  Args:
+    image: float32 [H, W, 3], in [0, 255].
+    factor: float32 []; 0 leaves no colours.
+
+  Returns:
+    float32 [H, W, 3].
+  """
+  luma = (image @ np.array(LUMA, np.float32))[..., None]
+  return jnp.clip(luma + (image - luma) * factor, 0, 255)
+
+
+def blur_matrix(size: int, sigma: jax.Array) -> jax.Array:
+  """Returns the Gaussian blur of a line of pixels, cut off at its ends.
+
+  Args:
+    size: pixels, N.
+    sigma: float32 [], pixels; 0 for no blur.
+
+  Returns:
+    float32 [N, N]: blurred = M @ line.
+  """
+  distance = jnp.arange(size)[:, None] - jnp.arange(size)[None]
+  return jax.nn.softmax(-0.5 * jnp.square(distance / jnp.maximum(sigma, 1e-3)))
+
+
+def downscale_matrix(size: int, kept: jax.Array) -> jax.Array:
+  """Returns the map that shrinks a line of pixels and enlarges it, bilinear.
+
+  Shrinking averages over a triangle, as Pillow's BILINEAR does.
+
+  Args:
+    size: pixels, N.
+    kept: float32 [], whole pixels in between, 1 to N.
+
+  Returns:
+    float32 [N, N]: result = M @ line.
+  """
+  small, large = jnp.arange(size)[:, None] + 0.5, jnp.arange(size)[None] + 0.5
+  distance = jnp.abs(small - large * kept / size)  # In small pixels.
+  weight = jnp.where(small < kept, jnp.maximum(1 - distance, 0), 0)
+  down = weight / jnp.maximum(weight.sum(1, keepdims=True), 1e-6)
+  up = weight / weight.sum(0, keepdims=True)
+  return up.T @ down
+
+
+def filter_lines(image: jax.Array, matrix: Callable) -> jax.Array:
+  """Applies a map of lines of pixels to all columns and all rows.
+
+  Args:
+    image: float32 [H, W, 3].
+    matrix: number of pixels N -> float32 [N, N].
+
+  Returns:
+    float32 [H, W, 3].
+  """
+  rows, columns = (matrix(size) for size in image.shape[:2])
+  return jnp.einsum('ij,jkc,lk->ilc', rows, image, columns)
+
+
+# ITU-T T.81, tables K.1 and K.2: the quantisation of luma and chroma.
+_JPEG_TABLES = np.array([
+  [16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55,
+   14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51, 87, 80, 62,
+   18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92,
+   49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99],
+  [17, 18, 24, 47, 99, 99, 99, 99, 18, 21, 26, 66, 99, 99, 99, 99,
+   24, 26, 56, 99, 99, 99, 99, 99, 47, 66, 99, 99, 99, 99, 99, 99] + 32 * [99],
+], np.float32)[[0, 1, 1]].reshape(3, 64)  # fmt: skip
+_TO_YCC = np.array([
+  LUMA, (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312)
+], np.float32)  # fmt: skip
+
+
+def _cosines():
+  """Returns the cosine transform of 8 x 8 pixels, a matrix [64, 64]."""
+  n = np.arange(8)
+  line = np.cos(np.pi / 8 * (n + 0.5) * n[:, None]) / 2
+  line[0] = 8**-0.5
+  return np.kron(line, line).astype(np.float32)
+
+
+def jpeg(image: jax.Array, quality: jax.Array) -> jax.Array:
+  """Gives an image the losses of JPEG, without subsampling of colours.
+
+  Args:
+    image: float32 [H, W, 3], in [0, 255].
+    quality: float32 [], 1 to 100, as the IJG library (and Pillow) scale it.
+
+  Returns:
+    float32 [H, W, 3], whole numbers in [0, 255].
+  """
+  height, width, _ = image.shape
+  rows, columns = -(-height // 8), -(-width // 8)
+  pads = (0, 8 * rows - height), (0, 8 * columns - width), (0, 0)
+  ycc = jnp.round(jnp.pad(jnp.round(image), pads, 'edge') @ _TO_YCC.T)
+  grid = (rows, 8, columns, 8, 3)
+  blocks = ycc.reshape(grid).transpose(0, 2, 4, 1, 3).reshape(-1, 3, 64)
+  level = np.array([128, 0, 0], np.float32)[None, :, None]  # Of luma only.
+  percent = jnp.where(quality < 50, 5000 / quality, 200 - 2 * quality)
+  steps = jnp.clip(jnp.floor((_JPEG_TABLES * percent + 50) / 100), 1, 255)[None]
+  cosines = _cosines()
+  found = jnp.round((blocks - level) @ cosines.T / steps) * steps
+  blocks = jnp.round(found @ cosines) + level
+  blocks = blocks.reshape(rows, columns, 3, 8, 8).transpose(0, 3, 1, 4, 2)
+  ycc = blocks.reshape(8 * rows, 8 * columns, 3)[:height, :width]
+  return jnp.clip(jnp.round(ycc @ np.linalg.inv(_TO_YCC).T), 0, 255)
+
+
 def erase(image: jax.Array, box: jax.Array) -> jax.Array:
   """Replaces a rectangle by the image's mean colour.
 
@@ -214,6 +333,44 @@ def draw(key: jax.Array, strengths: Strengths, height: int, width: int):
   }
 
 
+def spoil(key: jax.Array, strengths: Strengths, image: jax.Array) -> jax.Array:
+  """Gives one image the colours, blur and losses of poorer photos.
+
+  Args:
+    key: typed PRNG key of the example; `draw` and the crop have other numbers.
+    strengths: see Strengths; parts that are off are not computed.
+    image: float32 [H, W, 3], in [0, 255].
+
+  Returns:
+    float32 [H, W, 3], in [0, 255].
+  """
+
+  def uniform(number, low, high):
+    key_of_number = jax.random.fold_in(key, number)
+    return jax.random.uniform(key_of_number, (), minval=low, maxval=high)
+
+  def hit(number, probability):
+    return uniform(number, 0, 1) < probability
+
+  if strengths.saturation or strengths.grey:
+    change = uniform(8, -strengths.saturation, strengths.saturation)
+    image = saturate(image, jnp.where(hit(9, strengths.grey), 0, 1 + change))
+  if strengths.blur:
+    sigma = uniform(11, BLUR_SIGMA / 5, BLUR_SIGMA)
+    sigma = jnp.where(hit(10, strengths.blur), sigma, 0)
+    image = filter_lines(image, lambda size: blur_matrix(size, size * sigma))
+  if strengths.downscale:
+    share = uniform(13, DOWNSCALE_LEAST, 1)
+    share = jnp.where(hit(12, strengths.downscale), share, 1)
+    image = filter_lines(
+      image, lambda size: downscale_matrix(size, jnp.round(size * share))
+    )
+  if strengths.jpeg:
+    quality = jnp.round(uniform(15, *JPEG_QUALITY))
+    image = jnp.where(hit(14, strengths.jpeg), jpeg(image, quality), image)
+  return image
+
+
 def create_augment(strengths: Strengths, crop_size: int = 0) -> Callable:
   """Creates the augmentation of a run.
 
@@ -246,6 +403,7 @@ def create_augment(strengths: Strengths, crop_size: int = 0) -> Callable:
     image = image.astype(jnp.float32)
     if strengths.brightness or strengths.contrast:
       image = adjust(image, drawn['brightness'], drawn['contrast'])
+    image = jax.vmap(lambda key, one: spoil(key, strengths, one))(keys, image)
     if strengths.erase:
       image = erase(image, drawn['box'])
     return image

@@ -1,6 +1,7 @@
 """Optimizers, as optax chains over path -> parameter."""
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,12 +13,15 @@ from agegender_jax import errors
 from agegender_jax.models import parameter_groups
 
 
-def create_optimizer(config, schedule: optax.Schedule) -> optax.GradientTransformation:
+def create_optimizer(
+  config, schedule: optax.Schedule, layer_factors: Mapping[str, float] | None = None
+) -> optax.GradientTransformation:
   """Creates the optimizer of a run.
 
   Args:
     config: the block `config.optimizer`.
     schedule: step -> learning rate.
+    layer_factors: see `layer_factors`; multiplies `lr_multipliers`.
 
   Returns:
     The optax chain: clipping, the optimizer, the rates' multipliers, all of it
@@ -60,20 +64,49 @@ def create_optimizer(config, schedule: optax.Schedule) -> optax.GradientTransfor
   if config.clip_norm:
     parts.insert(0, optax.clip_by_global_norm(config.clip_norm))
   multipliers = parameter_groups.parse_multipliers(config.lr_multipliers)
-  if multipliers:
-    parts.append(_multiply(multipliers))
+  if multipliers or layer_factors:
+    parts.append(_multiply(multipliers, layer_factors or {}))
   optimizer = optax.chain(*parts) if len(parts) > 1 else parts[0]
   if every > 1:
     optimizer = optax.MultiSteps(optimizer, every).gradient_transformation()
   return optimizer
 
 
-def _multiply(multipliers: dict[str, float]) -> optax.GradientTransformation:
-  """Scales each update by the factor of the first pattern that names its path."""
+def layer_factors(table: Sequence[Mapping], decay: float) -> dict[str, float]:
+  """Returns the factors of the learning rate for layer-wise decay.
+
+  A layer is a module of the backbone that has convolutions or is a dense layer,
+  with the norms up to the next (a ResNet's stem and blocks). Layer l of L has
+  decay^(L + 1 - l), the branches 1 (Clark et al. 2020; Bao et al. 2022).
+
+  Args:
+    table: see flops.layer_table.
+    decay: in (0, 1).
+
+  Returns:
+    Path of a module, such as `backbone/layer1_0` -> factor.
+  """
+  depths: dict[str, int] = {}
+  depth = 0
+  for row in table:
+    module = _module(row['name'])
+    if module.startswith('backbone/') and module not in depths:
+      depth += row['flops'] > 0
+      depths[module] = depth
+  return {module: decay ** (depth + 1 - row) for module, row in depths.items()}
+
+
+def _module(path: str) -> str:
+  """Returns the first two names of a path."""
+  return '/'.join(path.split('/')[:2])
+
+
+def _multiply(multipliers, layers) -> optax.GradientTransformation:
+  """Scales updates by the first pattern that names their path and their layer's."""
 
   def factor(path):
     found = (f for p, f in multipliers.items() if parameter_groups.matches(p, path))
-    return next(found, 1.0)
+    return next(found, 1.0) * layers.get(_module(path), 1.0)
 
   def update(updates: dict[str, jax.Array], params):
     del params

@@ -77,6 +77,7 @@ def weighted_loss(
   batch_tasks: Sequence[tasks.Task],
   logits: dict[str, jax.Array],
   batch: dict[str, jax.Array],
+  share: jax.Array | float = 1.0,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
   """Computes the loss of a shard as its part of the global batch's mean.
 
@@ -87,6 +88,7 @@ def weighted_loss(
     batch_tasks: the tasks.
     logits: task name -> float32 [B, K].
     batch: see schema.
+    share: float32 [B], factor of each example's loss.
 
   Returns:
     The shard's share of the loss, float32 []: the shares of all devices add
@@ -98,9 +100,36 @@ def weighted_loss(
     known = schema.known(batch, task.label)
     count = jnp.maximum(batch['known'][schema.LABELS.index(task.label)], 1)
     loss = task.loss(logits[task.name], *labels)
-    parts[task.name] = jnp.where(known > 0, loss, 0.0).sum() / count
+    parts[task.name] = jnp.where(known > 0, share * loss, 0.0).sum() / count
     total += task.weight * parts[task.name]
   return total, parts
+
+
+def swap_neighbours(batch):
+  """Returns a tree of arrays [B, ...] with rows 0 and 1, 2 and 3, ... exchanged."""
+  return jax.tree.map(
+    lambda x: x.reshape(-1, 2, *x.shape[1:])[:, ::-1].reshape(x.shape), batch
+  )
+
+
+def draw_shares(key: jax.Array, alpha: float, rows: jax.Array) -> jax.Array:
+  """Draws how much of each image stays when neighbours are mixed.
+
+  Rows 2k and 2k + 1 of the global batch share a draw of Beta(alpha, alpha), so
+  that mixup (Zhang et al. 2018) is the same on any number of devices. It is
+  symmetric: the larger part is called the image's own.
+
+  Args:
+    key: typed PRNG key of the step.
+    alpha: above 0.
+    rows: int32 [B], in the global batch.
+
+  Returns:
+    float32 [B], in [1/2, 1].
+  """
+  keys = jax.vmap(jax.random.fold_in, (None, 0))(key, rows // 2)
+  share = jax.vmap(lambda key: jax.random.beta(key, alpha, alpha))(keys)
+  return jnp.maximum(share, 1 - share)
 
 
 def batch_sums(
@@ -146,6 +175,7 @@ def create_train_step(
   normalize_fn: Callable,
   is_frozen: Callable[[str], bool] = lambda path: False,
   skips_nonfinite: bool = False,
+  mixup: float = 0.0,
 ) -> Callable:
   """Creates the train step of a run.
 
@@ -159,6 +189,7 @@ def create_train_step(
       parameter is computed.
     skips_nonfinite: leave out the update of a step whose loss or gradients are
       not finite, count it as `skipped`, and leave it out of the other metrics.
+    mixup: see `draw_shares`; 0 switches it off. A device has an even batch.
 
   Returns:
     A pure function of state, batch (the device's shard) and key of the run,
@@ -172,6 +203,10 @@ def create_train_step(
     augment_key, dropout_key = jax.random.split(key)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(augment_key, rows)
     image = normalize_fn(augment_fn(keys, batch['image']))
+    if mixup:
+      share = draw_shares(jax.random.fold_in(key, 2), mixup, rows)
+      own = share[:, None, None, None]
+      image = own * image + (1 - own) * swap_neighbours(image)
 
     trained, frozen = parameter_groups.split(state.params, is_frozen)
 
@@ -184,7 +219,16 @@ def create_train_step(
         rngs={'dropout': dropout_key},
         mutable=['batch_stats'],
       )
-      loss, parts = weighted_loss(train_tasks, logits, batch)
+      if mixup:
+        labels = {name: batch[name] for name in (*schema.LABELS, 'mask')}
+        other = {'known': batch['known'], **swap_neighbours(labels)}
+        loss, parts = jax.tree.map(
+          jnp.add,
+          weighted_loss(train_tasks, logits, batch, share),
+          weighted_loss(train_tasks, logits, other, 1 - share),
+        )
+      else:
+        loss, parts = weighted_loss(train_tasks, logits, batch)
       return loss, (logits, updates, parts)
 
     (loss, (logits, updates, parts)), gradients = jax.value_and_grad(

@@ -25,7 +25,7 @@ from agegender_jax.evaluation import (
   summary,
 )
 from agegender_jax.inference import crops, predictor, weights
-from agegender_jax.models import parameter_groups
+from agegender_jax.models import flops, parameter_groups
 from agegender_jax.runtime import checkpoint, devices, lock, stop
 from agegender_jax.training import (
   augment,
@@ -71,7 +71,11 @@ def create_run(config, network: predictor.Predictor, num_examples: int) -> Run:
   """
   durations = schedules.create_durations(config.train, num_examples)
   schedule = schedules.create_schedule(config.optimizer, durations)
-  optimizer = optimizers.create_optimizer(config.optimizer, schedule)
+  factors = {}
+  if config.optimizer.layer_decay:
+    table = flops.layer_table(network.model, network.input_size)
+    factors = optimizers.layer_factors(table, config.optimizer.layer_decay)
+  optimizer = optimizers.create_optimizer(config.optimizer, schedule, factors)
   if config.train.ema_decay:
     optimizer = optimizers.with_average(optimizer, config.train.ema_decay)
   state = steps.create_state(
@@ -90,6 +94,7 @@ def create_run(config, network: predictor.Predictor, num_examples: int) -> Run:
     network.normalize_fn,
     network.is_frozen,
     skips_nonfinite=config.train.on_nonfinite == 'skip',
+    mixup=config.train.mixup,
   )
   train_steps = devices.pmap_train_steps(steps.create_train_steps(train_step))
   return Run(durations, schedule, state, train_steps)
@@ -178,6 +183,11 @@ class Trainer:
     """
     self.config, self.workdir = config, workdir
     devices.check_batch_size('train.batch_size', config.train.batch_size)
+    if config.train.mixup and config.train.batch_size // jax.device_count() % 2:
+      raise errors.UserError(
+        f'train.mixup needs an even batch per device: train.batch_size = '
+        f'{config.train.batch_size} on {jax.device_count()} devices is odd'
+      )
     self.network = predictor.Predictor(config)
     self.ranking = predictor.create_ranking(config, self.network.tasks)
     if config.train.on_nonfinite not in ON_NONFINITE:

@@ -240,3 +240,13 @@ def test_dropout_of_an_example_follows_from_its_row_in_the_global_batch():
 
   parts = jax.vmap(shard, axis_name='batch')(x.reshape(4, 2, 37))
   np.testing.assert_array_equal(parts.reshape(8, 37), whole)
+
+
+def test_dropout_per_example_keeps_or_zeroes_all_of_it():
+  x = jnp.ones((4000, 2, 3))
+  rngs = {'dropout': jax.random.key(0)}
+  drop = layers.Dropout(0.2, per_example=True)
+  found = np.asarray(drop.apply({}, x, deterministic=False, rngs=rngs))
+  np.testing.assert_array_equal(found, np.broadcast_to(found[:, :1, :1], x.shape))
+  assert set(np.unique(found)) == {0, np.float32(1.25)}
+  assert found.mean() == pytest.approx(1, abs=0.03)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from flax import traverse_util
 
 from agegender_jax import errors
@@ -113,3 +114,25 @@ def test_resnet_averages_batch_statistics_over_the_named_axis():
   )[1]
   for half, full in zip(jax.tree.leaves(halves), jax.tree.leaves(whole), strict=True):
     np.testing.assert_allclose(half[0], full, rtol=1e-4, atol=1e-5)
+
+
+def test_drop_path_grows_linearly_to_the_last_block_and_is_for_training():
+  net = resnet.ResNet18(width=0.25, drop_path=0.4)
+  image = jax.random.normal(jax.random.key(1), (2, 32, 32, 3))
+  variables = net.init(jax.random.key(0), image, train=False)
+  plain = net.copy(drop_path=0.0)
+  np.testing.assert_array_equal(
+    net.apply(variables, image, train=False), plain.apply(variables, image, train=False)
+  )
+  rates = []
+
+  def record(call, args, kwargs, context):
+    if isinstance(context.module, layers.Dropout):
+      rates.append(context.module.rate)
+      assert context.module.per_example
+    return call(*args, **kwargs)
+
+  with nn.intercept_methods(record):
+    rngs = {'dropout': jax.random.key(0)}
+    net.apply(variables, image, train=True, mutable='batch_stats', rngs=rngs)
+  np.testing.assert_allclose(rates, 0.4 * np.arange(1, 9) / 8)

@@ -1,7 +1,10 @@
+import io
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image, ImageEnhance
 
 from agegender_jax import errors
 from agegender_jax.models import preprocessing
@@ -83,6 +86,82 @@ def test_adjust_follows_its_formula_and_clips():
   np.testing.assert_array_equal(bright, np.full_like(image, 255))
 
 
+def smooth(size=40):
+  """Returns an image with edges and colours, as photos have them."""
+  y, x = np.mgrid[:size, :size] / size
+  image = np.stack([255 * x, 255 * y, 128 + 100 * np.sin(9 * x * y)], -1)
+  image[10:20, 5:30] = (200, 150, 90)
+  return image.astype(np.uint8)[None]
+
+
+def test_saturation_is_pillows_and_none_leaves_luma():
+  image = smooth()
+  enhancer = ImageEnhance.Color(Image.fromarray(image[0]))
+  for factor in (0.0, 0.5, 1.6):
+    found = augment.saturate(image[0].astype(np.float32), factor)
+    np.testing.assert_allclose(found, enhancer.enhance(factor), atol=1.6)
+  same = augment.saturate(image[0].astype(np.float32), 1.0)
+  np.testing.assert_allclose(same, image[0], atol=1e-3)
+
+
+def test_a_blurred_point_is_a_gaussian():
+  image = np.zeros((33, 33, 3), np.float32)
+  image[16, 16] = 1000
+  same = augment.filter_lines(image, lambda size: augment.blur_matrix(size, 0.0))
+  np.testing.assert_array_equal(same, image)
+  found = augment.filter_lines(image, lambda size: augment.blur_matrix(size, 2.0))
+  line = np.exp(-((np.arange(33) - 16) ** 2) / 8)
+  expected = 1000 * np.outer(line, line)[..., None] / line.sum() ** 2
+  np.testing.assert_allclose(found, np.broadcast_to(expected, (33, 33, 3)), atol=1e-3)
+  flat = np.full((9, 5, 3), 80.0, np.float32)
+  found = augment.filter_lines(flat, lambda size: augment.blur_matrix(size, 2.0))
+  np.testing.assert_allclose(found, flat, rtol=1e-5)
+
+
+@pytest.mark.parametrize('side', [10, 23, 40])
+def test_downscaling_is_pillows_there_and_back(side):
+  image = smooth()[0]
+  found = augment.filter_lines(
+    image.astype(np.float32), lambda size: augment.downscale_matrix(size, side)
+  )
+  small = Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR)
+  expected = small.resize((40, 40), Image.Resampling.BILINEAR)
+  np.testing.assert_allclose(found, expected, atol=1.6)
+
+
+@pytest.mark.parametrize('quality', [20, 50, 75, 95])
+@pytest.mark.parametrize('size', [40, 37])
+def test_jpeg_has_pillows_losses(quality, size):
+  image = smooth(size)
+  buffer = io.BytesIO()
+  Image.fromarray(image[0]).save(buffer, 'JPEG', quality=quality, subsampling=0)
+  expected = np.asarray(Image.open(buffer), np.float32)
+  found = np.asarray(jax.jit(augment.jpeg)(image[0].astype(np.float32), quality))
+  assert np.abs(found - expected).mean() < 0.7
+  lost = np.abs(expected - image[0]).mean()
+  assert np.abs(found - image[0]).mean() == pytest.approx(lost, rel=0.1)
+
+
+@pytest.mark.parametrize('name', ['grey', 'blur', 'downscale', 'jpeg'])
+def test_losses_have_their_probability(name):
+  image = np.repeat(smooth(64), 400, 0)
+  function = augment.create_augment(augment.Strengths(**{name: 0.3}))
+  change = np.abs(jax.jit(function)(keys(400), image) - image).max(axis=(1, 2, 3))
+  assert np.mean(change > 1e-2) == pytest.approx(0.3, abs=0.08)
+
+
+def test_what_is_off_is_not_in_the_step():
+  image = random_image(16)
+
+  def program(**strengths):
+    function = augment.create_augment(augment.Strengths(**strengths))
+    return str(jax.make_jaxpr(function)(keys(), image))
+
+  on = program(saturation=0.1, blur=0.1, downscale=0.1, jpeg=0.1)
+  assert on.count('dot_general') > 4
+  assert 'dot_general' not in program(brightness=0.1, erase=0.1)
+
+
 def test_erase_replaces_the_box_by_the_mean_colour():
   image = random_image(4, 1).astype(np.float32)
   result = augment.erase(image, jnp.array([[1.0, 0.0, 3.0, 2.0]]))
@@ -128,7 +207,8 @@ def test_an_example_depends_on_its_own_key_only():
   image = random_image(8, 4)
   function = augment.create_augment(augment.Strengths(
     flip=True, rotation=20.0, zoom=0.1, shift=0.1, brightness=0.1,
-    contrast=0.1, erase=0.5,
+    contrast=0.1, saturation=0.1, grey=0.5, blur=0.5, downscale=0.5, jpeg=0.5,
+    erase=0.5,
   ))  # fmt: skip
   function = jax.jit(function)
   whole = function(keys(4), image)

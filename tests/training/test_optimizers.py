@@ -4,7 +4,8 @@ import optax
 import pytest
 
 from agegender_jax import config as config_lib
-from agegender_jax import errors
+from agegender_jax import errors, models
+from agegender_jax.models import flops
 from agegender_jax.training import optimizers
 
 
@@ -52,6 +53,27 @@ def test_first_steps_match_their_formulas():
 def test_a_wrong_optimizer_is_refused(fields, message):
   with pytest.raises(errors.UserError, match=message):
     optimizers.create_optimizer(config(**fields), lambda count: 0.1)
+
+
+def test_layers_decay_from_the_branches_to_the_stem():
+  block = config_lib.default_config().model
+  block.update({'backbone': 'resnet18', 'width': 0.25, 'branch': 'gap dense:4'})
+  model = models.create_model(block, {'age': 1})
+  factors = optimizers.layer_factors(flops.layer_table(model, 32), 0.5)
+  expected = {
+    f'layer{stage}_{row}': 0.5 ** (10 - 2 * stage - row)
+    for stage in (1, 2, 3, 4)
+    for row in (0, 1)
+  } | {'conv1': 0.5**9, 'bn1': 0.5**9}
+  found = {name.removeprefix('backbone/'): f for name, f in factors.items()}
+  assert found == expected
+  paths = ('backbone/bn1/scale', 'backbone/layer4_1/conv1/kernel', 'branch_age/bias')
+  ones = {path: jnp.ones(1) for path in paths}
+  fields = {'name': 'sgd', 'momentum': 0.0, 'lr_multipliers': 'backbone=3'}
+  optimizer = optimizers.create_optimizer(config(**fields), lambda step: 1.0, factors)
+  changes, _ = optimizer.update(ones, optimizer.init(ones), ones)
+  found = [float(changes[path][0]) for path in paths]
+  np.testing.assert_allclose(found, [-3 * 0.5**9, -3 * 0.5, -1], rtol=1e-6)
 
 
 def test_accumulated_steps_are_one_update_on_the_mean_gradient():

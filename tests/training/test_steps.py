@@ -11,13 +11,13 @@ import optax
 import pytest
 
 from agegender_jax import config as config_lib
-from agegender_jax import models, schema
+from agegender_jax import errors, models, schema
 from agegender_jax.data import pipeline
 from agegender_jax.data import source as source_lib
 from agegender_jax.inference import predictor
 from agegender_jax.models import parameter_groups, preprocessing, tasks
 from agegender_jax.runtime import devices as devices_lib
-from agegender_jax.training import augment, optimizers, steps
+from agegender_jax.training import augment, optimizers, steps, trainer
 
 SIZE, BATCH = 16, 8
 FLIP = augment.Strengths(flip=True)
@@ -50,15 +50,19 @@ class Bench:
   optimizer: optax.GradientTransformation | None = None
   skips_nonfinite: bool = False
   branch: str = 'flatten dense:8'
+  mixup: float = 0.0
+  model: dict = dataclasses.field(default_factory=dict)
 
   def __post_init__(self):
     config = config_lib.default_config()
     config.model.layers = self.layers
     config.model.branch = self.branch
+    config.model.update(self.model)
     self.tasks = tasks.create_tasks(config.tasks, 'adience')
     outputs = {task.name: task.num_outputs for task in self.tasks}
     is_frozen = parameter_groups.create_is_frozen(self.freeze)
     model = models.create_model(config.model, outputs, devices_lib.AXIS, is_frozen)
+    self.model = model
     optimizer = self.optimizer or optimizers.create_optimizer(
       config.optimizer, lambda _: 0.01
     )
@@ -71,6 +75,7 @@ class Bench:
       preprocessing.create_normalize('unit'),
       is_frozen,
       skips_nonfinite=self.skips_nonfinite,
+      mixup=self.mixup,
     )
 
     def counted(*args):
@@ -133,14 +138,21 @@ _DROPPED = 'conv:8 pool drop:0.25'
 
 
 def losses_of(devices):
-  """Returns the losses of 20 steps with dropout on a number of devices."""
-  bench = Bench(devices, _DROPPED, branch='flatten dense:16 drop:0.5')
-  reports = [bench.run(batch_of(seed=seed))[1] for seed in range(20)]
+  """Returns the losses of 20 steps with all that is random on a number of devices."""
+  bench = Bench(
+    devices,
+    _DROPPED,
+    augment.Strengths(flip=True, grey=0.5, blur=0.5, downscale=0.5, jpeg=0.5),
+    branch='flatten dense:16 drop:0.5',
+    mixup=0.5,
+  )
+  reports = [bench.run(batch_of(16, seed))[1] for seed in range(20)]
   return np.array([report['loss'][0] for report in reports])
 
 
 def test_eight_devices_equal_two_and_one_with_dropout():
   # Another number of devices wants another process.
+  # Two rows per device: mixup's partners.
   code = 'import test_steps; print(*test_steps.losses_of(8))'
   eight = subprocess.run(
     [sys.executable, '-c', code],
@@ -157,6 +169,46 @@ def test_eight_devices_equal_two_and_one_with_dropout():
   np.testing.assert_allclose(losses_of(2), one, rtol=1e-5)
   found = [float(word) for word in eight.stdout.split()]
   np.testing.assert_allclose(found, one, rtol=1e-5)
+
+
+def test_mixup_mixes_neighbours_and_their_losses():
+  batch = batch_of(4)
+  batch['gender'][1] = schema.UNKNOWN
+  batch['mask'][3] = 0
+  off = augment.Strengths()
+  bench = Bench(1, 'conv:4 pool', off, mixup=0.4, optimizer=optax.sgd(0.0))
+  _, report = bench.run(batch)
+  key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), 0), 2)
+  share = np.asarray(steps.draw_shares(key, 0.4, jnp.arange(4)))
+  assert share[0] == share[1] != share[2] == share[3] and (share >= 0.5).all()
+  image, other = batch['image'] / 255.0, [1, 0, 3, 2]
+  own = share[:, None, None, None]
+  mixed = own * image + (1 - own) * image[other]
+  logits = bench.model.apply(
+    {'params': bench.state.params}, mixed.astype(np.float32), train=False
+  )
+  error = np.square(np.asarray(logits['age']) - batch['age'][None])  # [image, label].
+  rows, weights = np.arange(4), batch['mask']
+  expected = (
+    share * weights * error[rows, rows]
+    + (1 - share) * weights[other] * error[rows, other]
+  ).sum() / 3
+  assert report['age_loss'][0] == pytest.approx(expected, rel=1e-4)
+  z = np.asarray(logits['gender'])[:, 0]
+  entropy = np.log1p(np.exp(z))[:, None] - z[:, None] * batch['gender'][None]
+  weights = batch['mask'] * (batch['gender'] >= 0)
+  expected = (
+    share * weights * entropy[rows, rows]
+    + (1 - share) * weights[other] * entropy[rows, other]
+  ).sum() / 2
+  assert report['gender_loss'][0] == pytest.approx(expected, rel=1e-4)
+
+
+def test_mixup_needs_pairs_on_each_device(tmp_path):
+  config = config_lib.default_config()
+  config.train.mixup, config.train.batch_size = 0.2, 3 * jax.device_count()
+  with pytest.raises(errors.UserError, match=r'train\.mixup needs an even batch'):
+    trainer.Trainer(config, str(tmp_path))
 
 
 def test_replicas_stay_equal():
