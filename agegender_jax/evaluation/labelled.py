@@ -96,7 +96,7 @@ def check_finished_data(config, workdir: str) -> None:
 
 
 def predict_split(
-  network: predictor.Predictor, variables, source, age_groups: str
+  network: predictor.Network, variables, source, age_groups: str
 ) -> dict[str, np.ndarray]:
   """Predicts every example of a split, once.
 
@@ -131,7 +131,7 @@ def predict_split(
 
 
 def score_split(
-  network: predictor.Predictor, table, num_samples: int
+  network: predictor.Network, table, num_samples: int
 ) -> dict[str, float]:
   """Scores predictions as `scoring.score`, with the loss as in training."""
   scores = scoring.score(table, num_samples)

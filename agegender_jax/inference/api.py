@@ -81,7 +81,7 @@ class Predictor:
   def __init__(
     self,
     config,
-    network: predictor.Predictor,
+    network: predictor.Network,
     variables: Mapping[str, Any],
     step: int,
     fitted: Mapping[str, Any] | None,
@@ -331,7 +331,7 @@ def from_config(
   if faces not in ('', *FACES):
     raise errors.unknown('faces', faces, FACES)
   config_lib.check_network(config, folder)
-  network = predictor.Predictor(config)
+  network = predictor.Network(config)
   path = weights.find(folder)
   if path and not config.train.restore_step:
     variables, step, recipe = weights.read(path, network.shapes())

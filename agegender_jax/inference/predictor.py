@@ -23,7 +23,7 @@ BATCHES_IN_FLIGHT = 2
 CPU_BATCH = 8
 
 
-class Predictor:
+class Network:
   """Predicts batches of uint8 images with given variables.
 
   Attributes:
@@ -159,7 +159,7 @@ def create_ranking(config, run_tasks) -> list[tuple[str, int]]:
   return [(f'validation/{name}', known[name].direction) for name in chosen]
 
 
-def restore(config, workdir: str) -> tuple[Predictor, dict, int]:
+def restore(config, workdir: str) -> tuple[Network, dict, int]:
   """Restores a trained network.
 
   Args:
@@ -168,25 +168,25 @@ def restore(config, workdir: str) -> tuple[Predictor, dict, int]:
     workdir: output folder of the run.
 
   Returns:
-    The predictor, its variables replicated over the devices, the step.
+    The network, its variables replicated over the devices, the step.
 
   Raises:
     errors.UserError: no such checkpoint, or of another network.
   """
   config_lib.check_network(config, workdir)
-  predictor = Predictor(config)
-  with open_selected(config, predictor, workdir) as (checkpoints, step):
-    variables = checkpoints.restore_variables(step, predictor.shapes())
-  return predictor, devices.replicate(variables), step
+  network = Network(config)
+  with open_selected(config, network, workdir) as (checkpoints, step):
+    variables = checkpoints.restore_variables(step, network.shapes())
+  return network, devices.replicate(variables), step
 
 
 @contextlib.contextmanager
-def open_selected(config, predictor: Predictor, workdir: str):
+def open_selected(config, network: Network, workdir: str):
   """Opens a run's checkpoints and yields them with the step to restore.
 
   Args:
     config: of the run.
-    predictor: of the same configuration.
+    network: of the same configuration.
     workdir: output folder of the run.
 
   Yields:
@@ -198,7 +198,7 @@ def open_selected(config, predictor: Predictor, workdir: str):
   # Orbax takes a second to import, and a network is also read without it.
   from agegender_jax.runtime import checkpoint
 
-  checkpoints = checkpoint.Checkpoints(workdir, create_ranking(config, predictor.tasks))
+  checkpoints = checkpoint.Checkpoints(workdir, create_ranking(config, network.tasks))
   try:
     step = selected_step(config, checkpoints)
     if step is None:
@@ -223,7 +223,7 @@ def predictions(output, age_groups: str) -> dict[str, np.ndarray]:
   """Names a network's output as the columns of predictions.csv do.
 
   Args:
-    output: of Predictor.predict.
+    output: of Network.predict.
     age_groups: key of schema.AGE_GROUPS.
 
   Returns:

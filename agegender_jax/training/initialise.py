@@ -76,7 +76,7 @@ def _from_run(config, variables, source, excuse):
       f'the run in {source} was trained with data.normalize = '
       f'{theirs.data.normalize}, this one has {config.data.normalize}'
     )
-  network = predictor.Predictor(theirs)
+  network = predictor.Network(theirs)
   with predictor.open_selected(theirs, network, source) as (checkpoints, step):
     found = checkpoints.read_variables(step)
   taken = take_over(found, variables, excuse)

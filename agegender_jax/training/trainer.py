@@ -58,7 +58,7 @@ class Run:
   train_steps: Callable
 
 
-def create_run(config, network: predictor.Predictor, num_examples: int) -> Run:
+def create_run(config, network: predictor.Network, num_examples: int) -> Run:
   """Creates optimizer, first state and train step.
 
   Args:
@@ -188,7 +188,7 @@ class Trainer:
         f'train.mixup needs an even batch per device: train.batch_size = '
         f'{config.train.batch_size} on {jax.device_count()} devices is odd'
       )
-    self.network = predictor.Predictor(config)
+    self.network = predictor.Network(config)
     self.ranking = predictor.create_ranking(config, self.network.tasks)
     if config.train.on_nonfinite not in ON_NONFINITE:
       raise errors.unknown(

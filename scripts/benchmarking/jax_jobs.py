@@ -49,7 +49,7 @@ class Step(_Job):
   def __init__(self, config):
     super().__init__(config)
     devices.check_batch_size('train.batch_size', config.train.batch_size)
-    network = predictor.Predictor(config)
+    network = predictor.Network(config)
     run = trainer.create_run(config, network, _EXAMPLES)
     self.state, self.steps = devices.replicate(run.state), config.train.steps_per_call
     batch = noise.create_batch(config)
@@ -101,7 +101,7 @@ class Predict(_Job):
 
   def __init__(self, config):
     super().__init__(config)
-    self.network = predictor.Predictor(config)
+    self.network = predictor.Network(config)
     run = trainer.create_run(config, self.network, _EXAMPLES)
     self.variables = devices.replicate(run.state.variables)
     self.batch = noise.create_batch(config)

@@ -35,7 +35,7 @@ def create(size=64, **fields):
   config = config_lib.default_config()
   config.data.image_size = size
   config.model.update(fields)
-  network = predictor.Predictor(config)
+  network = predictor.Network(config)
   shapes = jax.eval_shape(
     lambda key: network.model.init(key, jnp.zeros((1, size, size, 3)), train=False),
     jax.random.key(0),

@@ -33,7 +33,7 @@ def create_run(folder, recipe=None, fitted=FITTED, **fields):
   config.model.branch = 'flatten dense:8'
   config.update_from_flattened_dict(fields)
   config_lib.save_config(config, str(folder))
-  network = predictor.Predictor(config)
+  network = predictor.Network(config)
   variables = models.init_variables(
     network.model, jax.random.key(3), network.input_size
   )

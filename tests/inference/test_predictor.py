@@ -26,7 +26,7 @@ def variables_of(network):
 
 
 def predict(config, image, crop=slice(None)):
-  network = predictor.Predictor(config)
+  network = predictor.Network(config)
   batch = {'image': image[:, crop, crop], 'mask': np.ones(len(image))}
   variables = devices.replicate(variables_of(network))
   return network.predict_all(variables, [batch])
@@ -67,7 +67,7 @@ def test_over_sampling_averages_ten_crops():
 
 
 def test_batches_under_way_together_come_in_their_order():
-  network = predictor.Predictor(small_config())
+  network = predictor.Network(small_config())
   variables = devices.replicate(variables_of(network))
   mask = np.array([1, 1, 0, 1])
   batches = [
@@ -91,7 +91,7 @@ def test_batches_under_way_together_come_in_their_order():
 
 
 def test_shapes_are_those_of_a_state():
-  network = predictor.Predictor(small_config())
+  network = predictor.Network(small_config())
   expected = jax.tree.map(np.shape, variables_of(network))
   assert jax.tree.map(lambda leaf: leaf.shape, network.shapes()) == expected
   assert expected['batch_stats']
@@ -105,4 +105,4 @@ def test_shapes_are_those_of_a_state():
 )  # fmt: skip
 def test_batches_fit_the_images_and_the_devices(largest, count, expected):
   config = small_config(**{'train.eval_batch_size': largest})
-  assert predictor.Predictor(config).batch_size_for(count) == expected
+  assert predictor.Network(config).batch_size_for(count) == expected

@@ -166,7 +166,7 @@ def write_run(workdir):
 def test_run_summary_sets_the_arithmetic_beside_the_peak(tmp_path, monkeypatch):
   write_run(tmp_path)
   config = config_lib.default_config()
-  summary.write_layers(str(tmp_path), predictor.Predictor(config))
+  summary.write_layers(str(tmp_path), predictor.Network(config))
   monkeypatch.setattr(flops, 'matmul_peak', lambda dtype: 2e11)
   found = summary.run_summary(str(tmp_path), of_batch(5), 7)
   assert found['seconds'] == 7.0 and found['images_per_second'] == 50.0
@@ -183,7 +183,7 @@ def test_run_summary_sets_the_arithmetic_beside_the_peak(tmp_path, monkeypatch):
 
 def test_a_peak_below_the_training_is_no_peak(tmp_path, monkeypatch):
   write_run(tmp_path)
-  network = predictor.Predictor(config_lib.default_config())
+  network = predictor.Network(config_lib.default_config())
   summary.write_layers(str(tmp_path), network)
   monkeypatch.setattr(flops, 'matmul_peak', lambda dtype: 1e9)
   found = summary.run_summary(str(tmp_path), of_batch(5), 7)
@@ -195,7 +195,7 @@ def test_run_summary_outlives_a_failed_measurement(tmp_path, monkeypatch):
     raise RuntimeError('out of memory')
 
   write_run(tmp_path)
-  summary.write_layers(str(tmp_path), predictor.Predictor(config_lib.default_config()))
+  summary.write_layers(str(tmp_path), predictor.Network(config_lib.default_config()))
   monkeypatch.setattr(flops, 'matmul_peak', fail)
   found = summary.run_summary(str(tmp_path), of_batch(5), 7)
   assert 'mfu' not in found and 'matrix_product' not in found['tflops']

@@ -37,7 +37,7 @@ def test_vgg_has_the_published_number_of_parameters(create, num_classes, expecte
 
 def test_the_seeds_gender_model_has_its_parameters():
   config = recipes.load(CONFIGS / 'utk_vgg.py').get_config('gender')
-  network = predictor.Predictor(config)
+  network = predictor.Network(config)
   parts = parameter_groups.split(network.shapes()['params'], network.is_frozen)
   trained, frozen = (sum(leaf.size for leaf in part.values()) for part in parts)
   assert (trained + frozen, trained) == (14_846_273, 131_585)

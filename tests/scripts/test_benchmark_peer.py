@@ -115,7 +115,7 @@ def port(arrays):
 
 def shapes_of(config):
   """Returns our network and its variables as shapes."""
-  network = predictor.Predictor(config)
+  network = predictor.Network(config)
   size = config.data.image_size
   image = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
   variables = jax.eval_shape(

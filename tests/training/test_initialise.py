@@ -114,7 +114,7 @@ def config(tmp_path, monkeypatch):
 
 
 def first_state(config):
-  network = predictor_lib.Predictor(config).model
+  network = predictor_lib.Network(config).model
   drawn = network.init(jax.random.key(0), zeros(1, 8, 8, 3), train=False)
   return steps.TrainState(0, drawn['params'], {}, ())
 

@@ -44,7 +44,7 @@ def create_answer(network) -> Callable:
   config = network.config.copy_and_resolve_references()
   if config.model.conv != 'fourier':
     config.model.conv = 'plain'  # XLA's own operations, on any platform.
-  predict_step = predictor.Predictor(config).predict_step
+  predict_step = predictor.Network(config).predict_step
   groups = np.asarray(schema.AGE_GROUPS[network.config.data.age_groups], np.float32)
   groups[-1, 1] = np.finfo(np.float32).max  # The last group has no end.
 
