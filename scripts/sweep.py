@@ -148,12 +148,12 @@ def train(run: sweeps.Run, folder: pathlib.Path, title: str, progress) -> str:
 def check_finished(run: sweeps.Run, folder: pathlib.Path) -> str:
   """Returns how a finished run was trained differently, '' if it was not."""
   # Imported late: only finished runs need JAX here.
-  from agegender_jax.evaluation import labelled
+  from agegender_jax.evaluation import summary
 
   try:
     config = sweeps.resolve(run)
     changed = config_lib.check_resume(config, str(folder))
-    labelled.check_finished_data(config, str(folder))
+    summary.check_finished_data(config, str(folder))
     return '; '.join(changed or [])
   except errors.UserError as error:
     return str(error)

@@ -92,18 +92,20 @@ class Source:
       lookup_key(os.path.relpath(file.path, self.path)): file for file in self.files
     }
 
-  def fingerprint(self, cache: pathlib.Path) -> str:
+  def fingerprint(self, data_dir: pathlib.Path) -> str:
     """Returns twelve hex digits that name what the source holds.
 
     The names and contents of the images count and the contents of label files.
 
     Args:
-      cache: file that keeps digests between starts, see `digest_files`.
+      data_dir: keeps digests between starts, see `digest_files`.
     """
     named = {file.name: file.path for file in self.files}
     named |= {path.name: str(path) for path in self.labels}
     if self.path.is_file() and not self.labels:
       named = {'': str(self.path)}
+    place = hashlib.sha256(os.path.realpath(self.path).encode(errors='replace'))
+    cache = data_dir / 'fingerprints' / f'{place.hexdigest()[:16]}.json'
     return digest_rows(digest_files(named, cache).items())
 
 

@@ -6,6 +6,7 @@ import functools
 import io
 import os
 import shutil
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -18,6 +19,12 @@ from agegender_jax.data import labels as labels_lib
 from agegender_jax.data.datasets import base
 
 CACHES = ('memmap', 'none', 'device')
+# Of config.data: what finds and prepares raw data, and how images are seen.
+_RAW_FIELDS = (
+  'data_dir', 'synthetic_examples', 'synthetic_seed', 'allow_unread_labels',
+  'max_megapixels',
+)  # fmt: skip
+_VIEW_FIELDS = ('image_size', 'crop', 'filter', 'cache', 'age_groups')
 _INTERVAL = ('age_low', 'age_high')
 _COMMON_COLUMNS = ('name', 'age', 'gender', 'hash', 'conflict', *_INTERVAL)
 
@@ -95,7 +102,7 @@ class Source:
     return kept
 
 
-def create_source(data, split: str) -> Source:
+def create_source(data, split: str, builders: dict | None = None) -> Source:
   """Opens a split of a run's data, preparing them if needed.
 
   The split that is trained on, and it alone, lacks what `data.drop_conflicts`
@@ -105,47 +112,43 @@ def create_source(data, split: str) -> Source:
   Args:
     data: the block `config.data`.
     split: name of the split.
+    builders: see open_source.
 
   Raises:
     errors.UserError: unknown data set or split, or unusable raw data.
   """
+  open_one = functools.partial(
+    open_source,
+    builders={} if builders is None else builders,
+    **{key: data[key] for key in (*_RAW_FIELDS, *_VIEW_FIELDS)},
+  )
   is_trained = split == data.train_split
   is_trained = is_trained and split not in (data.validation_split, data.test_split)
-  folders = {
-    name: folder for name, _, folder in split_names(data.name, '', data.source_dir)
-  }
-
-  def open_one(name, split, source_dir, drop_conflicts=False):
-    return open_source(
-      name,
-      split,
-      source_dir=source_dir,
-      data_dir=data.data_dir,
-      image_size=data.image_size,
-      crop=data.crop,
-      filter_name=data.filter,
-      cache=data.cache,
-      age_groups=data.age_groups,
-      drop_conflicts=drop_conflicts,
-      synthetic_examples=data.synthetic_examples,
-      synthetic_seed=data.synthetic_seed,
-      allow_unread_labels=data.allow_unread_labels,
-      max_megapixels=data.max_megapixels,
-    )
-
   source = open_one(
-    data.name, split, data.source_dir, is_trained and data.drop_conflicts
+    data.name,
+    split,
+    source_dir=data.source_dir,
+    drop_conflicts=is_trained and data.drop_conflicts,
   )
   if not is_trained:
     return source
+  folders = {name: folder for name, _, folder in _names(data)}
   scored = []
   for item in data.hold_out.split():
     name, _, held = item.partition(':')
-    scored.append(open_one(name, held or 'test', folders.get(name, '')))
+    scored.append(open_one(name, held or 'test', source_dir=folders.get(name, '')))
   if source.sizes:
     for held in (data.validation_split, data.test_split):
-      scored.append(open_one(data.name, held, data.source_dir))
+      scored.append(open_one(data.name, held, source_dir=data.source_dir))
   return source.without_duplicates_of(scored) if scored else source
+
+
+def create_opener(data) -> Callable[[str], Source]:
+  """Returns `create_source` of a split's name; each is opened once.
+
+  All share their builders, so that the raw data are looked at once.
+  """
+  return functools.cache(functools.partial(create_source, data, builders={}))
 
 
 def open_source(
@@ -153,17 +156,14 @@ def open_source(
   split: str,
   *,
   source_dir: str = '',
-  data_dir: str = '',
   image_size: int = 128,
   crop: float = 0.0,
-  filter_name: str = '',
+  filter: str = '',
   cache: str = 'memmap',
   age_groups: str = 'adience',
   drop_conflicts: bool = False,
-  synthetic_examples: int = 6000,
-  synthetic_seed: int = 0,
-  allow_unread_labels: bool = False,
-  max_megapixels: float = images.MAX_MEGAPIXELS,
+  builders: dict | None = None,
+  **options,
 ) -> Source:
   """Opens a split of a data set, or of several joined by `+`.
 
@@ -173,17 +173,15 @@ def open_source(
       one each joined by `+`.
     source_dir: the raw data as their owners distribute them; of several one
       each joined by `:`.
-    data_dir: of prepared data; '' = $TFDS_DATA_DIR, then TFDS's own.
     image_size: height and width, pixels.
     crop: fraction of the side cut from each edge before resizing.
-    filter_name: key of images.FILTERS.
+    filter: key of images.FILTERS.
     cache: none (decode every time); else decode once, to disk.
     age_groups: key of schema.AGE_GROUPS.
     drop_conflicts: leave out images that an identical one contradicts.
-    synthetic_examples: faces that `synthetic` draws.
-    synthetic_seed: of the drawing.
-    allow_unread_labels: go on where over 1 % of the labels cannot be read.
-    max_megapixels: a larger image is unreadable.
+    builders: kept between calls with the same options: the raw data are looked
+      at once for all of their splits.
+    **options: of base.FaceBuilder.create.
 
   Raises:
     errors.UserError: what the user can correct.
@@ -191,25 +189,24 @@ def open_source(
   for what, key, known in (
     ('config.data.cache', cache, CACHES),
     ('config.data.age_groups', age_groups, schema.AGE_GROUPS),
-    ('config.data.filter', filter_name, images.FILTERS),
+    ('config.data.filter', filter, images.FILTERS),
   ):
     if key not in known:
       raise errors.unknown(what, key, sorted(known))
   images.check_size(image_size, crop)
-  options = {
-    'data_dir': data_dir,
-    'num_examples': synthetic_examples,
-    'seed': synthetic_seed,
-    'allow_unread_labels': allow_unread_labels,
-    'max_megapixels': max_megapixels,
-  }
-  parts = [
-    _open(
-      prepared_builder(each, part, source_dir=folder, **options),
-      part, image_size, crop, filter_name, cache, age_groups, drop_conflicts,
-    )
-    for each, part, folder in split_names(name, split, source_dir)
-  ]  # fmt: skip
+  builders = {} if builders is None else builders
+  parts = []
+  for each, part, folder in split_names(name, split, source_dir):
+    builder = builders.get((each, folder))
+    if not builder:
+      builder = prepared_builder(each, part, source_dir=folder, **options)
+      builders[each, folder] = builder
+    source = _open(builder, part, (image_size, crop, filter), cache, age_groups)
+    if drop_conflicts:
+      count = source.conflicts.sum()
+      logging.info('%s: %d contradictory images left out', part, count)
+      source = source.take(np.flatnonzero(~source.conflicts))
+    parts.append(source)
   return parts[0] if len(parts) == 1 else _join(name.split('+'), parts)
 
 
@@ -237,6 +234,10 @@ def split_names(name: str, split: str, source_dir: str) -> list[tuple[str, str, 
   return list(zip(names, *columns, strict=True))
 
 
+def _names(data):
+  return split_names(data.name, '', data.source_dir)
+
+
 def create_builders(data) -> list[base.FaceBuilder]:
   """Creates the builders of the raw data that `config.data` names.
 
@@ -245,17 +246,10 @@ def create_builders(data) -> list[base.FaceBuilder]:
   Raises:
     errors.UserError: unknown data set, or absent raw data.
   """
+  options = {key: data[key] for key in _RAW_FIELDS}
   return [
-    _create_builder(
-      name,
-      source_dir=source_dir,
-      data_dir=data.data_dir,
-      num_examples=data.synthetic_examples,
-      seed=data.synthetic_seed,
-      allow_unread_labels=data.allow_unread_labels,
-      max_megapixels=data.max_megapixels,
-    )
-    for name, _, source_dir in split_names(data.name, '', data.source_dir)
+    datasets.create_builder(name, source_dir=source_dir, **options)
+    for name, _, source_dir in _names(data)
   ]
 
 
@@ -272,28 +266,21 @@ def prepared_builder(name: str, split: str, **options) -> base.FaceBuilder:
     split: public name of a split, checked before the long work.
     **options: of base.FaceBuilder.create.
   """
-  builder = _create_builder(name, **options)
-  if split not in builder.SPLITS:
-    raise errors.unknown(f'split of {name}', split, sorted(builder.SPLITS))
+  builder = datasets.create_builder(name, **options)
+  _check_split(builder, split)
   # TFDS renames the folder into place when all is written.
   if not cache_lib.is_whole(builder.data_path):
     with cache_lib.exclusive(builder.data_path):
       # Another process may have prepared it while this one waited.
       if not cache_lib.is_whole(builder.data_path):
         shutil.rmtree(builder.data_path, ignore_errors=True)  # Damaged.
-        _prepare(_create_builder(name, **options))
-    builder = _create_builder(name, **options)
+        _prepare(datasets.create_builder(name, **options))
+    builder = datasets.create_builder(name, **options)
   summary = builder.info.metadata['labels']
   builder.check_labels(summary)
-  _log_labels(builder.name, builder.builder_config.name, tuple(
-    labels_lib.describe(summary)))  # fmt: skip
+  for line in labels_lib.describe(summary):
+    logging.info('%s: labels of %s', builder.name, line)
   return builder
-
-
-def _create_builder(name, *, data_dir, **options):
-  data_dir = data_dir or os.environ.get('TFDS_DATA_DIR') or ''
-  data_dir = os.path.expanduser(data_dir) or None
-  return datasets.create_builder(name, data_dir=data_dir, **options)
 
 
 def _prepare(builder):
@@ -312,14 +299,13 @@ def _prepare(builder):
   cache_lib.seal(builder.data_path)
 
 
-@functools.cache  # Once per process and data set.
-def _log_labels(name, fingerprint, lines):
-  del fingerprint
-  for line in lines:
-    logging.info('%s: labels of %s', name, line)
+def _check_split(builder, split):
+  if split not in builder.SPLITS:
+    raise errors.unknown(f'split of {builder.name}', split, sorted(builder.SPLITS))
 
 
-def _open(builder, split, image_size, crop, filter_name, cache, age_groups, drop):
+def _open(builder, split, view, cache, age_groups):
+  _check_split(builder, split)
   atoms = base.atoms_of(split, builder.SPLITS[split], builder.info.splits)
   decoders = {'image': tfds.decode.SkipDecoding()}
   records = [builder.as_data_source(atom, decoders=decoders) for atom in atoms]
@@ -329,21 +315,13 @@ def _open(builder, split, image_size, crop, filter_name, cache, age_groups, drop
     for key, values in cache_lib.read_columns(folder / f'{atom}.json', part).items():
       columns.setdefault(key, []).extend(values)
   if cache == 'none':
-    pixels = cache_lib.RecordPixels(records, image_size, crop, filter_name)
+    pixels = cache_lib.RecordPixels(records, *view)
   else:
-    key = f'{image_size}px_crop{crop:g}{filter_name}_v{images.VERSION}'
+    key = f'{view[0]}px_crop{view[1]:g}{view[2]}_v{images.VERSION}'
     paths = [folder / key / f'{atom}.npy' for atom in atoms]
     for path, part in zip(paths, records, strict=True):
-      cache_lib.write_pixels(path, part, image_size, crop, filter_name)
+      cache_lib.write_pixels(path, part, *view)
     pixels = cache_lib.MemmapPixels(paths)
-  source = _create_source(builder, columns, pixels, age_groups)
-  if drop:
-    logging.info('%s: %d contradictory images left out', split, source.conflicts.sum())
-    source = source.take(np.flatnonzero(~source.conflicts))
-  return source
-
-
-def _create_source(builder, columns, pixels, age_groups):
   age = np.asarray(columns['age'], np.float32)
   unknown = np.full(len(age), schema.UNKNOWN)
   intervals = [np.asarray(columns.get(key, unknown)) for key in _INTERVAL]

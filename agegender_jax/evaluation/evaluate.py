@@ -3,14 +3,68 @@
 import json
 import pathlib
 
+import jax.numpy as jnp
 import numpy as np
 
 from agegender_jax import config as config_lib
-from agegender_jax import errors, scoring
-from agegender_jax.data import duplicates
-from agegender_jax.evaluation import artifacts, grad_cam, labelled, summary
+from agegender_jax import errors, schema, scoring
+from agegender_jax.data import duplicates, pipeline
+from agegender_jax.data import source as source_lib
+from agegender_jax.evaluation import artifacts, grad_cam, summary
 from agegender_jax.inference import predictor
 from agegender_jax.scoring import calibration
+
+
+def predict_split(
+  network: predictor.Network, variables, source, age_groups: str
+) -> dict[str, np.ndarray]:
+  """Predicts every example of a split, once.
+
+  Args:
+    network: see predictor.
+    variables: replicated over the devices.
+    source: see data.sources.
+    age_groups: key of schema.AGE_GROUPS.
+
+  Returns:
+    Columns [N]: the labels age (years), age_group, gender and age_span (first
+    and last year, [N, 2]); those of
+    `predictions`; `<task>_loss`, NaN where the label is unknown.
+  """
+  batch_size = network.batch_size_for(len(source))
+  batches = pipeline.eval_batches(source, batch_size=batch_size)
+  output = network.predict_all(variables, batches)
+  # Of a table's columns, age_low and age_high are the predicted interval.
+  labels = {key: source.labels[key] for key in ('age', 'age_group', 'gender')}
+  labels['age_span'] = np.stack(
+    [source.labels[key] for key in ('age_low', 'age_high')], axis=1
+  )
+  table = labels | predictor.predictions(output, age_groups)
+  for task in network.tasks:
+    known = [jnp.asarray(source.labels[key]) for key in task.labels]
+    loss = task.loss(output['logits'][task.name], *known)
+    # NaN is the mark of an unknown label, so a diverged network's is not.
+    loss = np.nan_to_num(np.asarray(loss), nan=np.inf, posinf=np.inf)
+    unknown = source.labels[task.label] == schema.UNKNOWN
+    table[f'{task.name}_loss'] = np.where(unknown, np.nan, loss)
+  return table
+
+
+def score_split(
+  network: predictor.Network, table, num_samples: int
+) -> dict[str, float]:
+  """Scores predictions as `scoring.score`, with the loss as in training."""
+  scores = scoring.score(table, num_samples)
+  losses = []
+  for task in network.tasks:
+    loss = table[f'{task.name}_loss']
+    known = ~np.isnan(loss)
+    if known.any():
+      mean = float(loss[known].mean(dtype=np.float64))
+      scores[f'{task.name}_loss'] = mean
+      losses.append(task.weight * mean)
+  # Of no known label it is undefined, like other scores.
+  return scores | ({'loss': sum(losses)} if losses else {})
 
 
 def score_step(
@@ -38,14 +92,14 @@ def score_step(
     fitted: see calibration.fit; None without one.
 
   Returns:
-    The scores, and the table of `labelled.predict_split` behind them; with a
+    The scores, and the table of `predict_split` behind them; with a
     calibration its gender_prob is the calibrated one, gender_raw the
     network's own, and age_low and age_high (years) are there; with hashes
     `near_duplicate` is 1 where the second score leaves the image out.
   """
   if not len(source):
     raise errors.UserError(f'split "{split}" has no examples to score')
-  table = labelled.predict_split(network, variables, source, config.data.age_groups)
+  table = predict_split(network, variables, source, config.data.age_groups)
   for name in ('age_pred', 'gender_prob'):
     count = int((~np.isfinite(table.get(name, np.zeros(0)))).sum())
     if count:
@@ -64,7 +118,7 @@ def score_step(
     'step': step,
     'age_groups': config.data.age_groups,
     'oversample': config.data.oversample,
-    **labelled.score_split(network, table, config.train.bootstrap_samples),
+    **score_split(network, table, config.train.bootstrap_samples),
   }
   if train_hashes is not None:
     alone = ~duplicates.has_duplicate(source.hashes, train_hashes)
@@ -88,11 +142,12 @@ def _share_images(source, other) -> bool:
   )
 
 
-def open_calibration_set(config, train, scored):
+def open_calibration_set(config, open_split, train, scored):
   """Opens the images that calibrate a run.
 
   Args:
     config: the run's configuration.
+    open_split: see source.create_opener.
     train: source of the images trained on.
     scored: source of those to be scored.
 
@@ -107,7 +162,7 @@ def open_calibration_set(config, train, scored):
   asked = config.data.calibration_split
   split = asked or config.data.validation_split
   try:
-    source = labelled.open_split(config, split)
+    source = open_split(split)
   except errors.EmptySplitError:
     print(f'no calibration: split "{split}" holds no image')
     return None, split
@@ -147,7 +202,7 @@ def calibrate(config, workdir: str, network, variables, step: int, source, split
   """
   if source is None:
     return None
-  table = labelled.predict_split(network, variables, source, config.data.age_groups)
+  table = predict_split(network, variables, source, config.data.age_groups)
   fitted = {
     'step': step,
     'data': config.data.name,
@@ -162,7 +217,9 @@ def calibrate(config, workdir: str, network, variables, step: int, source, split
   return fitted
 
 
-def _find_calibration(config, workdir, network, variables, step, train, scored):
+def _find_calibration(
+  config, workdir, network, variables, step, open_split, train, scored
+):
   """Returns the run's calibration for the images to be scored, None for none.
 
   It is the stored one if that is of this step and of the split asked for. A
@@ -182,7 +239,7 @@ def _find_calibration(config, workdir, network, variables, step, train, scored):
     asked = ''
   if stored and stored['step'] == step and asked in ('', stored['split']):
     if stored['fingerprint'] == scored.fingerprint and _share_images(
-      labelled.open_split(config, stored['split']), scored
+      open_split(stored['split']), scored
     ):
       print(
         f'no calibration: {place.name} was fitted on images of '
@@ -191,7 +248,7 @@ def _find_calibration(config, workdir, network, variables, step, train, scored):
       return None
     return stored
   if asked:
-    found = open_calibration_set(config, train, scored)
+    found = open_calibration_set(config, open_split, train, scored)
     return calibrate(config, workdir, network, variables, step, *found)
   print(
     f'no calibration: {place} is {"of another step" if stored else "absent"}; '
@@ -219,15 +276,20 @@ def evaluate(config, workdir: str) -> dict:
   """
   network, variables, step = predictor.restore(config, workdir)
   split = config.data.eval_split
-  source = labelled.open_split(config, split)
+  open_split = source_lib.create_opener(config.data)
+  source = open_split(split)
   own, train = config, None
   if summary.fingerprint(workdir) == source.fingerprint:
     # UTKFace's images may be read as a `folder` now: the same images, but
     # the run's splits are those of the name that it read them under.
     own = config.copy_and_resolve_references()
     own.data.name = config_lib.load_config(workdir).data.name
-    train = labelled.open_split(own, own.data.train_split)
-  fitted = _find_calibration(own, workdir, network, variables, step, train, source)
+    if own.data.name != config.data.name:
+      open_split = source_lib.create_opener(own.data)
+    train = open_split(own.data.train_split)
+  fitted = _find_calibration(
+    own, workdir, network, variables, step, open_split, train, source
+  )
   trained_on = len(set(source.names) & set(train.names)) if train else 0
   if trained_on:
     print(f'{trained_on} of the {len(source)} images were trained on')

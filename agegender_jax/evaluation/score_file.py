@@ -9,7 +9,8 @@ import numpy as np
 
 from agegender_jax import config as config_lib
 from agegender_jax import errors, schema, scoring
-from agegender_jax.evaluation import artifacts, labelled, summary
+from agegender_jax.data import source as source_lib
+from agegender_jax.evaluation import artifacts, summary
 
 # Columns of a predictions file beside `name`; years may be negative.
 COLUMNS = ('age_pred', 'age_low', 'age_high', 'age_group_pred', 'gender_prob')
@@ -185,8 +186,8 @@ def score_file(config, workdir: str, path: str) -> dict[str, float]:
       'another folder'
     )
   split = config.data.eval_split
-  source = labelled.open_split(config, split)
-  train = labelled.open_split(config, config.data.train_split)
+  open_split = source_lib.create_opener(config.data)
+  source, train = open_split(split), open_split(config.data.train_split)
   age_groups = config.data.age_groups
   table, counts = create_table(path, source.names, source.labels, age_groups)
   scores = {

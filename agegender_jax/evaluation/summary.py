@@ -1,4 +1,4 @@
-"""What a run saw and cost, for data.json, run.json and the console."""
+"""What a run sees and costs: checked, for data.json, run.json and the console."""
 
 import json
 import pathlib
@@ -7,7 +7,9 @@ import re
 import jax
 import numpy as np
 
+from agegender_jax import config as config_lib
 from agegender_jax import errors, files, schema, scoring
+from agegender_jax.data import source as source_lib
 from agegender_jax.evaluation import artifacts
 from agegender_jax.models import flops, parameter_groups
 
@@ -38,6 +40,85 @@ def fingerprint(workdir: str) -> str | None:
   """Returns the fingerprint of the data that a run trained on."""
   path = pathlib.Path(workdir) / 'data.json'
   return artifacts.read_json(path).get('fingerprint') if path.exists() else None
+
+
+def check_labels(config, run_tasks, splits, ranking) -> None:
+  """Checks that training has what its tasks and its ranking need.
+
+  Args:
+    config: the run's configuration.
+    run_tasks: its tasks.
+    splits: `train` and `validation` -> source.
+    ranking: see predictor.create_ranking.
+
+  Raises:
+    errors.UserError: a task that no label teaches or scores.
+  """
+
+  def has(key, label):
+    return (splits[key].labels[label] != schema.UNKNOWN).any()
+
+  for task in run_tasks:
+    if not has('train', task.label):
+      raise errors.UserError(
+        f'no example of data.train_split = "{config.data.train_split}" has a '
+        f'known {task.label}: leave the task out by '
+        f'--config.tasks.{task.name}.kind='
+      )
+    found = splits['train'].labels[task.label]
+    classes = np.unique(found[found != schema.UNKNOWN])
+    if task.label != 'age' and len(classes) < 2 and not config.data.allow_unread_labels:
+      raise errors.UserError(
+        f'all known labels of {task.label} in data.train_split = '
+        f'"{config.data.train_split}" are one class: check the coding, leave the '
+        f'task out by --config.tasks.{task.name}.kind= or set '
+        '--config.data.allow_unread_labels=True'
+      )
+  names = [name.removeprefix('validation/') for name, _ in ranking]
+  if not any(has('validation', scoring.METRICS[name].label) for name in names):
+    raise errors.UserError(
+      f'data.validation_split = "{config.data.validation_split}" has no known '
+      f'label for {" or ".join(names)}: choose another train.best_metric'
+    )
+
+
+def check_finished_data(config, workdir: str) -> None:
+  """Checks that a finished run saw the data that `config.data` names.
+
+  Moved data are the same by their fingerprint. Where it is not to be had, the
+  place that the run itself was given is taken for the same, and a line says so.
+
+  Args:
+    config: what is asked for now.
+    workdir: of the finished run.
+
+  Raises:
+    errors.UserError: the data are others, or lie elsewhere and cannot be
+      compared.
+  """
+  places = [
+    data.source_dir or data.data_dir
+    for data in (config_lib.load_config(workdir).data, config.data)
+  ]
+  before = fingerprint(workdir)
+  found, why = '', 'the run has recorded no fingerprint'
+  if before:
+    try:
+      found = source_lib.find_fingerprint(config.data)
+    except errors.UserError as error:
+      why = str(error)
+  if before and found:
+    if found != before:
+      raise errors.UserError(
+        f'the run in "{workdir}" is finished, on other data (fingerprint '
+        f'{before}, now {found}): name its own or choose another --workdir'
+      )
+  elif places[0] != places[1]:
+    raise errors.UserError(
+      f'the data of the finished run in "{workdir}" cannot be compared: {why}'
+    )
+  else:
+    print(f'the data of "{workdir}" are not compared: {why}')
 
 
 def check_same_data(workdir: str, source) -> None:

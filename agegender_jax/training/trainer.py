@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import json
 import math
 import pathlib
@@ -21,7 +20,6 @@ from agegender_jax.evaluation import (
   artifacts,
   evaluate,
   grad_cam,
-  labelled,
   summary,
 )
 from agegender_jax.inference import crops, predictor, weights
@@ -196,7 +194,7 @@ class Trainer:
       )
     if config.train.restore_step:
       raise errors.UserError('train.restore_step is for --mode=evaluate')
-    open_split = functools.cache(functools.partial(labelled.open_split, config))
+    open_split = source_lib.create_opener(config.data)
     self.splits = {
       key: open_split(config.data[f'{key}_split'])
       for key in ('train', 'validation', 'test')
@@ -206,10 +204,10 @@ class Trainer:
         raise errors.UserError(
           f'data.{key}_split = "{config.data[f"{key}_split"]}" is empty'
         )
-    labelled.check_labels(config, self.network.tasks, self.splits, self.ranking)
+    summary.check_labels(config, self.network.tasks, self.splits, self.ranking)
     # Opened before the long work: what is wrong with it is said at once.
     self.calibration_set = evaluate.open_calibration_set(
-      config, self.splits['train'], self.splits['test']
+      config, open_split, self.splits['train'], self.splits['test']
     )
     epoch_size = pipeline.create_order(config, self.splits['train']).epoch_size
     self.run = create_run(config, self.network, epoch_size)
@@ -332,13 +330,13 @@ class Trainer:
   def _validate(self, state) -> dict[str, float]:
     """Scores the validation split, as `validation/<score>`."""
     start = time.monotonic()
-    table = labelled.predict_split(
+    table = evaluate.predict_split(
       self.network,
       state.variables,
       self.splits['validation'],
       self.config.data.age_groups,
     )
-    scores = labelled.score_split(self.network, table, num_samples=0)
+    scores = evaluate.score_split(self.network, table, num_samples=0)
     scores['seconds'] = time.monotonic() - start
     return {f'validation/{name}': value for name, value in scores.items()}
 
@@ -428,7 +426,7 @@ def _train_and_evaluate(config, workdir, recipe):
   is_finished = artifacts.is_finished(pathlib.Path(workdir))
   extends = any(name.split()[0] in config_lib.LENGTH_FIELDS for name in changed or [])
   if is_finished and not extends:
-    labelled.check_finished_data(config, workdir)
+    summary.check_finished_data(config, workdir)
     print(f'workdir "{workdir}" holds this run, finished: nothing to do')
     return
   own = config_lib.load_config(workdir) if changed else config

@@ -168,7 +168,7 @@ def test_each_filter_has_its_own_decoded_images(tmp_path):
       data_dir=str(tmp_path),
       image_size=16,
       synthetic_examples=20,
-      filter_name=name,
+      filter=name,
       cache=cache,
     )
     return source.gather(np.arange(len(source)))

@@ -14,7 +14,6 @@ from agegender_jax import errors as errors_lib
 from agegender_jax import schema
 from agegender_jax.data import decoded_cache, images
 from agegender_jax.data import source as source_lib
-from agegender_jax.evaluation import labelled
 
 
 @pytest.fixture(scope='module')
@@ -112,10 +111,10 @@ def test_only_the_split_trained_on_drops_conflicts(data):
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(source_lib, 'open_source', open_source)
     for split in ('train', 'validation', 'test', 'all'):
-      labelled.open_split(config, split)
+      source_lib.create_source(config.data, split)
     assert [split for split, drops in dropping.items() if drops] == ['train']
     config.data.validation_split = 'train'
-    labelled.open_split(config, 'train')
+    source_lib.create_source(config.data, 'train')
     assert not dropping['train']
 
 

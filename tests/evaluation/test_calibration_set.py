@@ -5,7 +5,7 @@ import pytest
 
 from agegender_jax import config as config_lib
 from agegender_jax import errors
-from agegender_jax.evaluation import evaluate, labelled
+from agegender_jax.evaluation import evaluate
 from agegender_jax.scoring import calibration
 
 
@@ -27,16 +27,17 @@ SPLITS = {
 }
 
 
+def open_split(split):
+  if split == 'empty':
+    raise errors.EmptySplitError('no example')
+  return SPLITS[split]
+
+
 @pytest.fixture
 def run(tmp_path, monkeypatch):
   """A config, its workdir, and which splits were calibrated on."""
   config = config_lib.default_config()
   config_lib.save_config(config, str(tmp_path))
-
-  def open_split(config, split):
-    if split == 'empty':
-      raise errors.EmptySplitError('no example')
-    return SPLITS[split]
 
   fits = []
 
@@ -44,10 +45,9 @@ def run(tmp_path, monkeypatch):
     fits.append(table['split'])
     return {'number': len(fits)}
 
-  monkeypatch.setattr(labelled, 'open_split', open_split)
   # The source of a split stands for what is predicted on it.
   monkeypatch.setattr(
-    labelled, 'predict_split', lambda network, variables, source, groups: {
+    evaluate, 'predict_split', lambda network, variables, source, groups: {
       'split': next(k for k, v in SPLITS.items() if v is source)
     },
   )  # fmt: skip
@@ -59,18 +59,22 @@ def run(tmp_path, monkeypatch):
 def find(run, step, scored, train='train'):
   train = SPLITS[train] if train else None
   return evaluate._find_calibration(
-    run.config, run.workdir, None, None, step, train, scored
+    run.config, run.workdir, None, None, step, open_split, train, scored
   )
 
 
+def open_set(run, scored=SPLITS['test']):
+  train = SPLITS['train']
+  return evaluate.open_calibration_set(run.config, open_split, train, scored)
+
+
 def test_the_validation_split_calibrates_unless_it_is_scored(run, capsys):
-  config = run.config
-  found = evaluate.open_calibration_set(config, SPLITS['train'], SPLITS['test'])
+  found = open_set(run)
   assert found == (SPLITS['validation'], 'validation')
   assert capsys.readouterr().out == ''
   # Also where it is but a part of what is scored.
   scored = source('d', 'e')
-  assert evaluate.open_calibration_set(config, SPLITS['train'], scored)[0] is None
+  assert open_set(run, scored)[0] is None
   lines = capsys.readouterr().out.splitlines()
   assert len(lines) == 1 and 'data.calibration_split' in lines[0]
 
@@ -79,15 +83,15 @@ def test_a_split_asked_for_must_be_neither_trained_on_nor_scored(run):
   for split, word in [('train', 'trained on'), ('test', 'scored')]:
     run.config.data.calibration_split = split
     with pytest.raises(errors.UserError, match=f'"{split}".* are {word}'):
-      evaluate.open_calibration_set(run.config, SPLITS['train'], SPLITS['test'])
+      open_set(run)
   run.config.data.calibration_split = 'rest'
-  found = evaluate.open_calibration_set(run.config, SPLITS['train'], SPLITS['test'])
+  found = open_set(run)
   assert found == (SPLITS['rest'], 'rest')
 
 
 def test_an_empty_split_calibrates_nothing(run, capsys):
   run.config.data.calibration_split = 'empty'
-  found = evaluate.open_calibration_set(run.config, SPLITS['train'], SPLITS['test'])
+  found = open_set(run)
   assert found == (None, 'empty')
   assert '"empty" holds no image' in capsys.readouterr().out
 
@@ -99,7 +103,7 @@ def test_images_of_other_data_may_have_the_same_names():
 
 def train(run):
   """What training does at its end."""
-  found = evaluate.open_calibration_set(run.config, SPLITS['train'], SPLITS['test'])
+  found = open_set(run)
   return evaluate.calibrate(run.config, run.workdir, None, None, 7, *found)
 
 

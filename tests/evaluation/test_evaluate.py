@@ -9,7 +9,8 @@ import pytest
 
 from agegender_jax import config as config_lib
 from agegender_jax import schema
-from agegender_jax.evaluation import evaluate, grad_cam, labelled
+from agegender_jax.data import source as source_lib
+from agegender_jax.evaluation import evaluate, grad_cam
 from agegender_jax.inference import predictor
 
 NETWORK = types.SimpleNamespace(
@@ -18,7 +19,7 @@ NETWORK = types.SimpleNamespace(
 
 
 def predict_split(network, variables, source, age_groups):
-  """Stands in for labelled.predict_split: everyone is 30."""
+  """Stands in for evaluate.predict_split: everyone is 30."""
   error = source.labels['age'] - 30
   return source.labels | {
     'age_pred': np.full(len(source), 30.0),
@@ -39,10 +40,10 @@ def run(tmp_path, monkeypatch):
   config.train.bootstrap_samples = 0
   workdir = tmp_path / 'run'
   config_lib.save_config(config, str(workdir))
-  fingerprint = labelled.open_split(config, 'all').fingerprint
+  fingerprint = source_lib.create_source(config.data, 'all').fingerprint
   data = {'name': 'utkface', 'fingerprint': fingerprint}
   (workdir / 'data.json').write_text(json.dumps(data))
-  monkeypatch.setattr(labelled, 'predict_split', predict_split)
+  monkeypatch.setattr(evaluate, 'predict_split', predict_split)
   monkeypatch.setattr(grad_cam, 'write_saliency', lambda *args: None)
   monkeypatch.setattr(predictor, 'restore', lambda *args: (NETWORK, {}, 7))
   return types.SimpleNamespace(config=config, workdir=str(workdir))
@@ -50,7 +51,7 @@ def run(tmp_path, monkeypatch):
 
 def test_the_loss_is_undefined_where_no_label_is_known(run):
   def score(age):
-    source = labelled.open_split(run.config, 'all')
+    source = source_lib.create_source(run.config.data, 'all')
     source.labels['age'][:] = age
     return evaluate.score_step(run.config, NETWORK, {}, source, 'all', 7)[0]
 
@@ -62,7 +63,7 @@ def test_the_loss_is_undefined_where_no_label_is_known(run):
 def test_images_trained_on_are_known_under_either_name_of_the_data(run):
   own = evaluate.evaluate(run.config, run.workdir)
   assert own['num_near_duplicates'] == 0 and 'num_trained_on' not in own
-  trained = len(labelled.open_split(run.config, 'seed5k_trainval'))
+  trained = len(source_lib.create_source(run.config.data, 'seed5k_trainval'))
   run.config.data.name = 'folder'
   run.config.data.eval_split = 'all'
   scores = evaluate.evaluate(run.config, run.workdir)
@@ -75,7 +76,7 @@ def test_a_calibration_is_of_the_splits_of_the_run_s_own_data(run):
   run.config.data.eval_split = 'test'
   found = []
 
-  def open_calibration_set(config, train, scored):
+  def open_calibration_set(config, open_split, train, scored):
     found.append((config.data.name, len(train), len(scored)))
     return None, ''
 

@@ -5,7 +5,7 @@ import pytest
 
 from agegender_jax import config as config_lib
 from agegender_jax import errors
-from agegender_jax.evaluation import labelled
+from agegender_jax.evaluation import summary
 
 
 @pytest.mark.parametrize('genders, stops', [([1, 1, -1], True), ([0, 1, -1], False)])
@@ -16,7 +16,7 @@ def test_a_task_with_one_class_in_training_stops(genders, stops):
   config = config_lib.default_config()
 
   def check():
-    labelled.check_labels(
+    summary.check_labels(
       config, [task], splits, [('validation/gender_accuracy', 'max')]
     )
 

@@ -10,6 +10,7 @@ import pytest
 
 from agegender_jax import config as config_lib
 from agegender_jax import errors, report
+from agegender_jax.data import source as source_lib
 from agegender_jax.evaluation import score_file
 
 NAMES = [f'faces/{row}.jpg' for row in range(200)]
@@ -94,7 +95,7 @@ def test_scores_predictions_and_report_are_written(tmp_path):
     'image_size': 16, 'cache': 'none', 'eval_split': 'all', 'train_split': 'all',
   })  # fmt: skip
   config.train.bootstrap_samples = 20
-  source = score_file.labelled.open_split(config, 'all')
+  source = source_lib.create_source(config.data, 'all')
   given = [
     (name, age + 3, 0.9 if gender else 0.2)
     for name, age, gender in zip(

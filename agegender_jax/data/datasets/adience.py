@@ -75,11 +75,9 @@ class Adience(base.FaceBuilder):
       'face_id': tfds.features.Text(),
     }
 
-  def collect(self):
-    found = base.Collected()
-    rows, found.counts = read_rows(self.source.labels)
-    found.counts['passed_over'] = self.source.passed_over.total()
-    images = self.source.by_path()
+  def label_images(self, images, found):
+    rows, counts = read_rows(self.source.labels)
+    found.counts += counts
     tree = next(
       (
         tree
@@ -97,28 +95,21 @@ class Adience(base.FaceBuilder):
     logging.info('adience: images of %s/', tree)
     for row in rows:
       self._label_row(row, _path(tree, row), images, found)
-    found.sort()
-    return found
 
   def _label_row(self, row, name, images, found):
     age, interval, problem = parse_age(row['age'])
-    gender = GENDERS.get(row['gender'])
     found.labels.add('age', row['age'], None if problem == 'bad_age' else interval[0])
-    found.labels.add('gender', row['gender'], gender)
+    gender = found.add_gender(row['gender'], GENDERS.get(row['gender']))
     if problem:
       found.counts[problem] += 1
     is_known = interval[0] != schema.UNKNOWN
     group = schema.group_of_interval(*interval, 'adience')
     found.counts['ungrouped_age'] += int(is_known and group == schema.UNKNOWN)
-    found.counts['bad_gender'] += gender is None
-    found.counts['unknown_gender'] += gender == schema.UNKNOWN
-    file = raw.look_up(images, name, found.counts)
-    if file is None:
-      return
-    found.counts['images'] += 1
-    extras = {key: row[key] for key in ('fold', 'user_id', 'face_id')}
-    gender = schema.UNKNOWN if gender is None else gender
-    found.examples.append(base.Example(name, file.read, age, gender, extras, interval))
+    if file := raw.look_up(images, name, found.counts):
+      found.counts['images'] += 1
+      extras = {key: row[key] for key in ('fold', 'user_id', 'face_id')}
+      example = base.Example(name, file.read, age, gender, extras, interval)
+      found.examples.append(example)
 
   def split_examples(self, examples):
     def part(example):

@@ -78,9 +78,20 @@ class Collected:
   labels: labels_lib.Tally = dataclasses.field(default_factory=labels_lib.Tally)
   skipped: list[Example] = dataclasses.field(default_factory=list)
 
-  def sort(self) -> None:
-    """Brings the examples into the order of their names."""
-    self.examples.sort(key=lambda example: example.name)
+  def add_gender(self, text: object, gender: int | None) -> int:
+    """Counts how a gender was read.
+
+    Args:
+      text: as written.
+      gender: what it became, None where it could not be read.
+
+    Returns:
+      The gender, UNKNOWN of None.
+    """
+    self.labels.add('gender', text, gender)
+    self.counts['bad_gender'] += gender is None
+    self.counts['unknown_gender'] += gender == schema.UNKNOWN
+    return schema.UNKNOWN if gender is None else gender
 
 
 @dataclasses.dataclass
@@ -138,9 +149,9 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     cls,
     *,
     source_dir: str = '',
-    data_dir: str | None = None,
-    num_examples: int = 6000,
-    seed: int = 0,
+    data_dir: str = '',
+    synthetic_examples: int = 6000,
+    synthetic_seed: int = 0,
     allow_unread_labels: bool = False,
     max_megapixels: float = images.MAX_MEGAPIXELS,
   ) -> 'FaceBuilder':
@@ -148,19 +159,20 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     Args:
       source_dir: the raw data as their owners distribute them.
-      data_dir: where the prepared data go; None = TFDS's own.
-      num_examples: faces that are drawn where there are no raw data.
-      seed: of the drawing.
-      allow_unread_labels: go on with labels that cannot be read.
+      data_dir: of prepared data; '' = $TFDS_DATA_DIR, then TFDS's own.
+      synthetic_examples: faces that `synthetic` draws.
+      synthetic_seed: of the drawing.
+      allow_unread_labels: go on where over 1 % of the labels cannot be read.
       max_megapixels: a larger image is unreadable.
 
     Raises:
       errors.UserError: the raw data are absent or are others.
     """
-    folder = pathlib.Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
-    place = hashlib.sha256(os.path.realpath(source_dir).encode(errors='replace'))
-    cache = folder / 'fingerprints' / f'{place.hexdigest()[:16]}.json'
-    source, name = cls.find_source(source_dir, folder, cache, num_examples, seed)
+    folder = pathlib.Path(
+      data_dir or os.environ.get('TFDS_DATA_DIR') or tfds.core.constants.DATA_DIR
+    ).expanduser()
+    synthetic = synthetic_examples, synthetic_seed
+    source, name = cls.find_source(source_dir, folder, synthetic)
     if max_megapixels != images.MAX_MEGAPIXELS:
       name += f'_{max_megapixels:g}mp'  # Other images are unreadable.
     config = SourceConfig(
@@ -169,26 +181,51 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       allow_unread_labels=allow_unread_labels,
       max_megapixels=max_megapixels,
     )
-    return cls(data_dir=data_dir, config=config, file_format='array_record')
+    return cls(data_dir=folder, config=config, file_format='array_record')
 
   @classmethod
-  def find_source(cls, source_dir, data_dir, cache, num_examples, seed):
+  def find_source(
+    cls, source_dir: str, data_dir: pathlib.Path, synthetic: tuple[int, int]
+  ) -> tuple:
     """Finds the raw data.
+
+    Args:
+      source_dir: as it was given.
+      data_dir: of prepared data.
+      synthetic: number of faces to draw, and the drawing's seed.
 
     Returns:
       What `collect` reads, and its fingerprint.
     """
-    del data_dir, num_examples, seed
+    del synthetic
     if cls.LABEL_FILES:
       source = raw.find_labelled(
         source_dir, cls.LABEL_FILES, cls.WANTED, cls.NEEDED_LABEL_FILES
       )
     else:
       source = raw.find(source_dir, cls.WANTED)
-    return source, source.fingerprint(cache)
+    return source, source.fingerprint(data_dir)
 
   def collect(self) -> Collected:
     """Lists the examples with their labels, and what was wrong with them."""
+    found = Collected()
+    found.counts['passed_over'] = self.source.passed_over.total()
+    self.label_images(self.source.by_path(), found)
+    if not found.examples:
+      raise errors.UserError(
+        f'"{self.source.path}" holds none of the {found.counts["label_rows"]} '
+        f'images of its label files; {self.WANTED}'
+      )
+    found.examples.sort(key=lambda example: example.name)
+    return found
+
+  def label_images(self, images: dict[str, raw.RawFile], found: Collected) -> None:
+    """Labels the images that label files name.
+
+    Args:
+      images: of raw.Source.by_path.
+      found: gets the examples and the counts.
+    """
     raise NotImplementedError
 
   def split_examples(self, examples: list[Example]) -> dict[str, list[Example]]:

@@ -4,7 +4,7 @@ import re
 
 import tensorflow_datasets as tfds
 
-from agegender_jax import errors, schema
+from agegender_jax import schema
 from agegender_jax.data import labels as labels_lib
 from agegender_jax.data import raw
 from agegender_jax.data.datasets import base
@@ -43,46 +43,28 @@ class FairFace(base.FaceBuilder):
   def extra_features(self):
     return {'race': tfds.features.Text()}
 
-  def collect(self):
-    found = base.Collected()
-    images = self.source.by_path()
-    found.counts['passed_over'] = self.source.passed_over.total()
+  def label_images(self, images, found):
     for path in self.source.labels:
       _, rows, counts = raw.read_table(path, COLUMNS, self.WANTED)
       found.counts += counts
       for row in rows:
         self._label_row(row, images, found)
-    if not found.examples:
-      raise errors.UserError(
-        f'"{self.source.path}" holds none of the {found.counts["label_rows"]} '
-        f'images of its label files; {self.WANTED}'
-      )
-    found.sort()
-    return found
 
   def _label_row(self, row, images, found):
     interval, problem = parse_age(row['age'])
-    gender = labels_lib.parse_gender(row['gender'])
     found.labels.add('age', row['age'], None if problem == 'bad_age' else interval[0])
-    found.labels.add('gender', row['gender'], gender)
+    gender = found.add_gender(row['gender'], labels_lib.parse_gender(row['gender']))
     found.counts['label_rows'] += 1
-    found.counts['bad_gender'] += gender is None
-    found.counts['unknown_gender'] += gender == schema.UNKNOWN
     if problem:
       found.counts[problem] += 1
-    file = raw.look_up(images, row['file'].strip(), found.counts)
-    if file is None:
-      return
-    found.counts['images'] += 1
-    found.examples.append(
-      base.Example(
-        row['file'].strip(),
-        file.read,
-        gender=schema.UNKNOWN if gender is None else gender,
-        extras={'race': row.get('race', '').strip()},
-        interval=interval,
+    name, race = row['file'].strip(), row.get('race', '').strip()
+    if file := raw.look_up(images, name, found.counts):
+      found.counts['images'] += 1
+      found.examples.append(
+        base.Example(
+          name, file.read, gender=gender, extras={'race': race}, interval=interval
+        )
       )
-    )
 
   def split_examples(self, examples):
     def part(example):

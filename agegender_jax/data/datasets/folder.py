@@ -44,14 +44,14 @@ class Folder(base.FaceBuilder):
   )
 
   @classmethod
-  def find_source(cls, source_dir, data_dir, cache, num_examples, seed):
+  def find_source(cls, source_dir, data_dir, synthetic):
     path = pathlib.Path(source_dir).expanduser()
     if path.suffix.lower() != '.csv' or not path.is_file():
-      return super().find_source(source_dir, data_dir, cache, num_examples, seed)
+      return super().find_source(source_dir, data_dir, synthetic)
     _, rows, _ = raw.read_table(path, _COLUMNS, cls.WANTED)
     files = [_find_image(path.parent, row['path']) for row in rows]
     source = raw.Source(path, tuple(files), labels=(path,))
-    return source, source.fingerprint(cache)
+    return source, source.fingerprint(data_dir)
 
   def extra_features(self):
     if not self.source.labels:

@@ -39,22 +39,12 @@ class ImdbWiki(base.FaceBuilder):
     'age_out_of_range': 'rows with an age outside 0-100, skipped',
   }
 
-  def collect(self):
-    found = base.Collected()
-    images = self.source.by_path()
-    found.counts['passed_over'] = self.source.passed_over.total()
+  def label_images(self, images, found):
     for path in self.source.labels:
       columns = read_metadata(path)
       folder = path.parent.relative_to(self.source.path).as_posix()
       places = ['' if folder == '.' else f'{folder}/', f'{path.stem}_crop/']
       label_rows(columns, images, places, found)
-    if not found.counts['images']:
-      raise errors.UserError(
-        f'"{self.source.path}" holds none of the {found.counts["label_rows"]} '
-        f'images of its label files; {self.WANTED}'
-      )
-    found.sort()
-    return found
 
 
 def read_metadata(path) -> dict[str, np.ndarray]:
@@ -119,11 +109,8 @@ def label_rows(
       continue
     code = float(columns['gender'][row])
     gender = schema.UNKNOWN if np.isnan(code) else genders.get(code)
-    found.labels.add('gender', code, gender)
+    gender = found.add_gender(code, gender)
     found.counts['images'] += 1
-    found.counts['bad_gender'] += gender is None
-    found.counts['unknown_gender'] += gender == schema.UNKNOWN
-    gender = schema.UNKNOWN if gender is None else gender
     found.examples.append(
       base.Example(place + path, file.read, float(age[row]), gender)
     )

@@ -9,7 +9,7 @@ import pytest
 from agegender_jax import config as config_lib
 from agegender_jax import errors
 from agegender_jax.data import source
-from agegender_jax.evaluation import labelled
+from agegender_jax.evaluation import summary
 
 
 @pytest.fixture
@@ -32,9 +32,9 @@ def workdir(config, tmp_path):
 
 
 def test_moved_data_are_the_same(config, workdir, tmp_path, capsys):
-  labelled.check_finished_data(config, workdir)
+  summary.check_finished_data(config, workdir)
   config.data.source_dir = str((tmp_path / 'raw').rename(tmp_path / 'moved'))
-  labelled.check_finished_data(config, workdir)
+  summary.check_finished_data(config, workdir)
   assert not capsys.readouterr().out
   assert not (tmp_path / 'data' / 'utkface').exists()  # Nothing is prepared for it.
 
@@ -43,29 +43,29 @@ def test_other_data_are_refused(config, workdir, tmp_path):
   faces_on_disk.write_utkface(tmp_path / 'other', 4)
   config.data.source_dir = str(tmp_path / 'other')
   with pytest.raises(errors.UserError, match='run" is finished, on other data'):
-    labelled.check_finished_data(config, workdir)
+    summary.check_finished_data(config, workdir)
 
 
 def test_data_that_changed_where_they_lie_are_refused(config, workdir, tmp_path):
   faces_on_disk.write_utkface(tmp_path / 'raw', 1, first=3)
   with pytest.raises(errors.UserError, match='on other data'):
-    labelled.check_finished_data(config, workdir)
+    summary.check_finished_data(config, workdir)
 
 
 def test_data_that_are_gone_are_not_compared(config, workdir, tmp_path, capsys):
   shutil.rmtree(tmp_path / 'raw')
-  labelled.check_finished_data(config, workdir)
+  summary.check_finished_data(config, workdir)
   (line,) = capsys.readouterr().out.splitlines()
   assert 'are not compared: config.data.source_dir' in line
   config.data.source_dir = str(tmp_path / 'nowhere')
   with pytest.raises(errors.UserError, match='cannot be compared: .*nowhere'):
-    labelled.check_finished_data(config, workdir)
+    summary.check_finished_data(config, workdir)
 
 
 def test_a_run_without_fingerprint_goes_by_the_place(config, workdir, tmp_path, capsys):
   (tmp_path / 'run' / 'data.json').write_text('{}')
-  labelled.check_finished_data(config, workdir)
+  summary.check_finished_data(config, workdir)
   assert 'recorded no fingerprint' in capsys.readouterr().out
   config.data.source_dir = str((tmp_path / 'raw').rename(tmp_path / 'moved'))
   with pytest.raises(errors.UserError, match='recorded no fingerprint'):
-    labelled.check_finished_data(config, workdir)
+    summary.check_finished_data(config, workdir)
