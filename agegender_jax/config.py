@@ -378,7 +378,7 @@ def save_config(
   }
   path = config_path(workdir)
   path.parent.mkdir(parents=True, exist_ok=True)
-  files.write_whole(path, json.dumps(content, indent=2) + '\n')
+  files.write_json(path, content)
 
 
 def _differences(old, new, fields):

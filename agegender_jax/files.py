@@ -2,11 +2,15 @@
 
 import contextlib
 import errno
+import json
 import os
 import pathlib
 import platform
 import secrets
 from collections.abc import Iterator
+from typing import Any
+
+from agegender_jax import errors
 
 # What the user can fix: a full or read-only disk, a quota, a name, a right.
 FIXABLE = frozenset({
@@ -27,6 +31,38 @@ def write_whole(path: str | os.PathLike, content: str | bytes) -> None:
     content = content.encode('utf-8', 'surrogateescape')
   with whole(path) as temporary:
     temporary.write_bytes(content)
+
+
+def write_json(path: str | os.PathLike, content: Any) -> None:
+  """Writes a JSON file whole or not at all."""
+  write_whole(path, json.dumps(content, indent=2) + '\n')
+
+
+def read_json(path: str | os.PathLike, default: Any = None) -> Any:
+  """Reads a JSON file that a run wrote.
+
+  Args:
+    path: of the file.
+    default: what an absent file gives, of the type of its content; None for an
+      error.
+
+  Raises:
+    errors.UserError: the file is absent or damaged.
+  """
+  try:
+    content = json.loads(pathlib.Path(path).read_text('utf-8'))
+    if default is not None and type(content) is not type(default):
+      raise ValueError(f'not a {type(default).__name__}')
+  except FileNotFoundError:
+    if default is not None:
+      return default
+    raise errors.UserError(f'{path} is absent: bring it back') from None
+  except ValueError as error:
+    raise errors.UserError(
+      f'{path} is damaged ({error}): bring it back, or delete it and run the same '
+      'command again'
+    ) from None
+  return content
 
 
 @contextlib.contextmanager

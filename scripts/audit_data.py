@@ -12,7 +12,6 @@ to 48 s on two cores that were busy otherwise.
 import csv
 import dataclasses
 import io
-import json
 import pathlib
 import shlex
 import sys
@@ -44,7 +43,7 @@ def write(audit, output: pathlib.Path, page: str) -> None:
   table.writerows(map(dataclasses.asdict, audit_lib.table(audit)))
   numbers = audit_lib.numbers(audit)
   files.write_whole(output / 'audit.csv', stream.getvalue())
-  files.write_whole(output / 'audit.json', json.dumps(numbers, indent=2) + '\n')
+  files.write_json(output / 'audit.json', numbers)
   files.write_whole(output / 'audit.html', page)
 
 

@@ -10,7 +10,6 @@ numbers as JSON. Use an idle machine: a load misleads, and so do single rounds.
 docs/performance.md has the tables.
 """
 
-import json
 import pathlib
 import statistics
 import sys
@@ -217,7 +216,7 @@ def _run(machine: dict) -> None:
     folder = pathlib.Path(_OUTPUT.value)
     folder.mkdir(parents=True, exist_ok=True)
     files.write_whole(folder / 'benchmark.md', text)
-    files.write_whole(folder / 'benchmark.json', json.dumps(result, indent=2) + '\n')
+    files.write_json(folder / 'benchmark.json', result)
 
 
 def main(argv) -> None:

@@ -4,7 +4,6 @@ import csv
 import json
 import os
 import pathlib
-from typing import Any
 
 import numpy as np
 
@@ -27,7 +26,7 @@ def write_results(
   """
   place = pathlib.Path(folder)
   place.mkdir(parents=True, exist_ok=True)
-  files.write_whole(place / 'scores.json', json.dumps(scores, indent=2) + '\n')
+  files.write_json(place / 'scores.json', scores)
   found = details(
     table,
     source.extras,
@@ -204,20 +203,6 @@ def read_metrics(workdir: str) -> list[dict]:
   return rows
 
 
-def read_json(path: str | os.PathLike) -> Any:
-  """Reads a JSON file that a run wrote.
-
-  Raises:
-    errors.UserError: it is absent or damaged.
-  """
-  try:
-    return json.loads(pathlib.Path(path).read_text())
-  except FileNotFoundError:
-    raise errors.UserError(f'{path} is absent: bring it back') from None
-  except ValueError as error:
-    raise errors.UserError(f'{path} is damaged ({error}): bring it back') from None
-
-
 def keep_scores(workdir: str, config) -> pathlib.Path:
   """Copies a finished run's scores to `eval/`, before it is trained on.
 
@@ -229,7 +214,7 @@ def keep_scores(workdir: str, config) -> pathlib.Path:
     The folder that they are in.
   """
   folder = pathlib.Path(workdir)
-  step = read_json(folder / 'scores.json')['step']
+  step = files.read_json(folder / 'scores.json')['step']
   kept = folder / 'eval' / f'{config.data.name}_{config.data.test_split}_{step}'
   kept.mkdir(parents=True, exist_ok=True)
   for name in SCORED_FILES:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from agegender_jax import config as config_lib
-from agegender_jax import errors, schema, scoring
+from agegender_jax import errors, files, schema, scoring
 from agegender_jax.data import duplicates, pipeline
 from agegender_jax.data import source as source_lib
 from agegender_jax.evaluation import artifacts, grad_cam, summary
@@ -213,7 +213,7 @@ def calibrate(config, workdir: str, network, variables, step: int, source, split
   }
   print(calibration.describe(fitted, table))
   if not config.train.restore_step:
-    calibration.write(calibration.path(config, workdir), fitted)
+    files.write_json(calibration.path(config, workdir), fitted)
   return fitted
 
 
@@ -227,7 +227,7 @@ def _find_calibration(
   the scored images are of other data than the run's.
   """
   place = calibration.path(config, workdir)
-  stored = calibration.read(place)
+  stored = files.read_json(place, {})
   asked = config.data.calibration_split
   if train is None and asked:
     if asked != config_lib.load_config(workdir).data.calibration_split:

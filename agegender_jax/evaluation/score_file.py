@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from agegender_jax import config as config_lib
-from agegender_jax import errors, schema, scoring
+from agegender_jax import errors, files, schema, scoring
 from agegender_jax.data import source as source_lib
 from agegender_jax.evaluation import artifacts, summary
 
@@ -201,7 +201,8 @@ def score_file(config, workdir: str, path: str) -> dict[str, float]:
   }
   config_lib.save_config(config, workdir)
   artifacts.write_results(workdir, scores, table, source, config)
-  summary.write_json(workdir, 'data.json', {
+  folder = pathlib.Path(workdir)
+  files.write_json(folder / 'data.json', {
     'name': config.data.name,
     'splits': {split: summary.summarise_labels(source.labels)},
     'roles': {'test': split},
@@ -209,7 +210,7 @@ def score_file(config, workdir: str, path: str) -> dict[str, float]:
     'licence': source.licence,
     'fingerprint': source.fingerprint,
   })  # fmt: skip
-  summary.write_json(workdir, 'run.json', {'finished': True, 'predictions': path})
+  files.write_json(folder / 'run.json', {'finished': True, 'predictions': path})
   print(json.dumps(scores, indent=2))
   if scores.get('gender_accuracy', 1) < 0.5:
     print('gender is wrong for most: gender_prob is the probability of female')

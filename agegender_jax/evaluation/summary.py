@@ -1,6 +1,5 @@
 """What a run sees and costs: checked, for data.json, run.json and the console."""
 
-import json
 import pathlib
 import re
 
@@ -12,12 +11,6 @@ from agegender_jax import errors, files, schema, scoring
 from agegender_jax.data import source as source_lib
 from agegender_jax.evaluation import artifacts
 from agegender_jax.models import flops, parameter_groups
-
-
-def write_json(workdir: str, name: str, content) -> None:
-  """Writes a JSON file into the workdir."""
-  path = pathlib.Path(workdir) / name
-  files.write_whole(path, json.dumps(content, indent=2) + '\n')
 
 
 def summarise_labels(labels) -> dict:
@@ -39,7 +32,7 @@ def summarise_labels(labels) -> dict:
 def fingerprint(workdir: str) -> str | None:
   """Returns the fingerprint of the data that a run trained on."""
   path = pathlib.Path(workdir) / 'data.json'
-  return artifacts.read_json(path).get('fingerprint') if path.exists() else None
+  return files.read_json(path, {}).get('fingerprint')
 
 
 def check_labels(config, run_tasks, splits, ranking) -> None:
@@ -142,7 +135,7 @@ def write_data_summary(config, workdir: str, splits: dict) -> None:
   """
   train, test = splits['train'], splits['test']
   names = {key: config.data[f'{key}_split'] for key in splits}
-  write_json(workdir, 'data.json', {
+  files.write_json(pathlib.Path(workdir, 'data.json'), {
     'name': config.data.name,
     'splits': {
       names[key]: summarise_labels(source.labels)
@@ -187,7 +180,7 @@ def write_layers(workdir: str, network) -> int:
     FLOPs of training on one image.
   """
   rows = flops.layer_table(network.model, network.input_size, network.is_frozen)
-  write_json(workdir, 'layers.json', rows)
+  files.write_json(pathlib.Path(workdir, 'layers.json'), rows)
   return sum(row['train_flops'] for row in rows)
 
 
@@ -280,7 +273,7 @@ def _speed(workdir: str, images_per_second: float, dtype: str) -> dict:
   path = pathlib.Path(workdir) / 'layers.json'
   if not path.exists():
     return {}
-  rows = artifacts.read_json(path)
+  rows = files.read_json(path)
   forward, training = (
     sum(row[key] for row in rows) for key in ('flops', 'train_flops')
   )

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from agegender_jax import config as config_lib
-from agegender_jax import errors, schema
+from agegender_jax import errors, files, schema
 from agegender_jax.data import images as images_lib
 from agegender_jax.inference import crops, detector, photos, predictor, weights
 from agegender_jax.scoring import calibration
@@ -339,8 +339,8 @@ def from_config(
     with predictor.open_selected(config, network, folder) as (checkpoints, step):
       variables = checkpoints.restore_variables(step, network.shapes())
     recipe = crops.recipe_of(config.data.name)
-  fitted = calibration.read(calibration.path(config, folder))
-  if fitted and fitted['step'] != step:
+  fitted = files.read_json(calibration.path(config, folder), {})
+  if fitted.get('step') != step:
     fitted = None
   faces = faces or ('detect' if recipe else 'crop')
   find_faces, known = None, recipe

@@ -2,13 +2,12 @@
 
 import csv
 import dataclasses
-import json
 import pathlib
 import zipfile
 
 import numpy as np
 
-from agegender_jax import errors, schema
+from agegender_jax import errors, files, schema
 from agegender_jax.evaluation import artifacts
 
 # Kind of images in faces.npz -> prefix of its arrays.
@@ -123,9 +122,9 @@ def read_run(workdir) -> Run:
       f'"{workdir}" has no config.json, so it is no workdir: give the '
       '--workdir of a training run'
     )
-  content = read_json(folder / 'config.json')
+  content = files.read_json(folder / 'config.json', {})
   predictions = read_predictions(folder / 'predictions.csv')
-  details = read_json(folder / 'details.json')
+  details = files.read_json(folder / 'details.json', {})
   count, faces = len(predictions.get('name', ())), _read_arrays(folder / 'faces.npz')
   return Run(
     workdir=folder,
@@ -133,17 +132,19 @@ def read_run(workdir) -> Run:
     versions=content.get('versions', {}),
     recipe=content.get('recipe') or '',
     metrics=_read_metrics(folder),
-    scores=read_json(folder / 'scores.json'),
+    scores=files.read_json(folder / 'scores.json', {}),
     predictions=predictions,
     details=details,
     calibration=details.get('calibration', {}).get('fitted') or {},
-    data=read_json(folder / 'data.json'),
-    info=read_json(folder / 'run.json'),
-    init=read_json(folder / 'init.json'),
-    layers=read_json(folder / 'layers.json', []),
+    data=files.read_json(folder / 'data.json', {}),
+    info=files.read_json(folder / 'run.json', {}),
+    init=files.read_json(folder / 'init.json', {}),
+    layers=files.read_json(folder / 'layers.json', []),
     faces={kind: _rows(faces, prefix, count) for kind, prefix in _FACES.items()},
     saliency=_read_saliency(folder / 'saliency.npz', count),
-    evaluations=[read_json(path) for path in sorted(folder.glob('eval/*/scores.json'))],
+    evaluations=[
+      files.read_json(path) for path in sorted(folder.glob('eval/*/scores.json'))
+    ],
     model_card='model_card.md' if (folder / 'model_card.md').is_file() else '',
   )
 
@@ -172,24 +173,6 @@ def read_predictions(path: pathlib.Path) -> dict:
   is_known = np.isfinite(probability)
   columns['gender_pred'] = np.where(is_known, probability > 0.5, np.nan)
   return columns
-
-
-def read_json(path: pathlib.Path, default=None):
-  """Returns the content of a JSON file; `default`, else {}, if it is absent.
-
-  Raises:
-    errors.UserError: the file is damaged.
-  """
-  default = {} if default is None else default
-  if not path.is_file():
-    return default
-  try:
-    value = json.loads(path.read_text('utf-8'))
-  except ValueError as error:
-    raise _damaged(path, error) from None
-  if type(value) is not type(default):
-    raise _damaged(path, f'not a {type(default).__name__}')
-  return value
 
 
 def _damaged(path, why):

@@ -12,8 +12,6 @@ so within each bin of predicted age, and the width follows the error there.
 Probabilities of gender get one temperature (Guo et al. 2017).
 """
 
-import json
-import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,8 +22,7 @@ import scipy.special
 import scipy.stats
 
 from agegender_jax import config as config_lib
-from agegender_jax import errors as errors_lib
-from agegender_jax import files, schema
+from agegender_jax import schema
 from agegender_jax.scoring import metrics
 
 LEVELS = tuple(level / 100 for level in metrics.INTERVALS)
@@ -315,28 +312,6 @@ def coverage(
         'width': float((high - low)[rows].mean()),
       })  # fmt: skip
   return result
-
-
-def read(path: str | os.PathLike) -> dict | None:
-  """Returns the calibration in a file, None where there is no such file.
-
-  Raises:
-    errors_lib.UserError: the file is broken.
-  """
-  path = pathlib.Path(path)
-  try:
-    return json.loads(path.read_text())
-  except FileNotFoundError:
-    return None
-  except ValueError as error:
-    raise errors_lib.UserError(
-      f'{path} is broken ({error}); delete it and evaluate the run again'
-    ) from None
-
-
-def write(path: str | os.PathLike, fitted: Mapping) -> None:
-  """Writes a calibration to a file."""
-  files.write_whole(path, json.dumps(fitted, indent=2) + '\n')
 
 
 def variant(config, workdir: str) -> str:

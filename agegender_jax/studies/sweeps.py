@@ -165,7 +165,7 @@ def write_record(folder: pathlib.Path, head: dict, runs: Iterable[Run]) -> None:
   rows = {run.folder: dataclasses.asdict(run) for run in [*earlier, *runs]}
   folder.mkdir(parents=True, exist_ok=True)
   content = {**head, 'runs': list(rows.values())}
-  files.write_whole(path, json.dumps(content, indent=2) + '\n')
+  files.write_json(path, content)
 
 
 def _describe(head):

@@ -1,6 +1,5 @@
 """Where a run's first weights come from, when not from its seed."""
 
-import json
 import os
 import pathlib
 
@@ -10,7 +9,6 @@ import numpy as np
 
 from agegender_jax import config as config_lib
 from agegender_jax import errors, files
-from agegender_jax.evaluation import artifacts
 from agegender_jax.inference import predictor
 from agegender_jax.models import parameter_groups, pretrained
 
@@ -38,7 +36,7 @@ def initialise(config, state, workdir: str):
   else:
     origin, variables = _from_file(config, state.variables, source, excuse)
   path = pathlib.Path(workdir) / 'init.json'
-  files.write_whole(path, json.dumps(origin, indent=2) + '\n')
+  files.write_json(path, origin)
   counts = '{loaded} of {tensors} tensors loaded, {excused} excused'.format(**origin)
   print(f'weights from {source}: {counts}')
   variables = jax.tree.map(jnp.asarray, variables)
@@ -94,7 +92,7 @@ def _from_run(config, variables, source, excuse):
 def _terms(source):
   """Returns the data and licence that a run was trained on."""
   path = pathlib.Path(source) / 'data.json'
-  data = artifacts.read_json(path) if path.exists() else {}
+  data = files.read_json(path, {})
   return {key: data[key] for key in ('name', 'licence') if data.get(key)}
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import optax
 
 from agegender_jax import config as config_lib
-from agegender_jax import errors, report
+from agegender_jax import errors, files, report
 from agegender_jax.data import pipeline
 from agegender_jax.data import source as source_lib
 from agegender_jax.evaluation import (
@@ -397,7 +397,7 @@ class Trainer:
     artifacts.write_results(workdir, scores, table, test, config, fitted)
     grad_cam.write_saliency(network, variables, test, workdir)
     speed = summary.run_summary(workdir, config, num_parameters)
-    summary.write_json(workdir, 'run.json', speed)
+    files.write_json(pathlib.Path(workdir, 'run.json'), speed)
     page = report.write_report(workdir)
     print(json.dumps(scores, indent=2))
     summary.print_speed(speed)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from agegender_jax import config as config_lib
-from agegender_jax import errors
+from agegender_jax import errors, files
 from agegender_jax.evaluation import evaluate
 from agegender_jax.scoring import calibration
 
@@ -110,7 +110,7 @@ def train(run):
 def test_the_stored_calibration_is_used(run):
   first = train(run)
   assert first['number'] == 1 and run.fits == ['validation']
-  assert calibration.read(f'{run.workdir}/calibration.json') == first
+  assert files.read_json(f'{run.workdir}/calibration.json') == first
   assert find(run, 7, SPLITS['test']) == first
   # It holds for other data, which could not calibrate.
   other = source('c', fingerprint='other')
@@ -134,7 +134,7 @@ def test_another_step_has_none_unless_a_split_is_asked_for(run, capsys):
   assert 'of another step' in capsys.readouterr().out
   run.config.data.calibration_split = 'rest'
   assert find(run, 5, SPLITS['test'])['step'] == 5
-  assert calibration.read(f'{run.workdir}/calibration.json') == stored
+  assert files.read_json(f'{run.workdir}/calibration.json') == stored
 
 
 def test_over_sampling_has_a_calibration_of_its_own(run, capsys):

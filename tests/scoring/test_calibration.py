@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from agegender_jax import errors as errors_lib
-from agegender_jax import schema, scoring
+from agegender_jax import files, schema, scoring
 from agegender_jax.scoring import calibration
 
 
@@ -126,12 +126,12 @@ def test_a_file_comes_back_to_the_last_bit(tmp_path):
   table = {'age': age, 'age_pred': age + random.normal(0, 7, 500)}
   fitted = {'step': 7, **calibration.fit(table | {'gender': age * 0})}
   path = tmp_path / 'calibration.json'
-  assert calibration.read(path) is None
-  calibration.write(path, fitted)
-  assert calibration.read(path) == fitted
+  assert files.read_json(path, {}) == {}
+  files.write_json(path, fitted)
+  assert files.read_json(path) == fitted
   path.write_text('{')
-  with pytest.raises(errors_lib.UserError, match='broken'):
-    calibration.read(path)
+  with pytest.raises(errors_lib.UserError, match='damaged'):
+    files.read_json(path)
 
 
 # Half widths of 2, 4, 6 years below 30 predicted years, ten times that above.
