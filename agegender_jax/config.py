@@ -193,6 +193,9 @@ _EXTENDING_FIELDS = (
   'train.eval_every_epochs', 'train.eval_every_steps', 'train.log_every_steps',
   'train.bootstrap_samples', 'train.num_faces',
 )  # fmt: skip
+_AT_LEAST_ONE = (
+  'train.log_every_steps', 'train.steps_per_call', 'optimizer.accumulate_steps',
+)  # fmt: skip
 # Fields that make a network what it is, so that evaluation must keep them.
 _NETWORK_FIELDS = (
   'data.image_size', 'data.crop', 'data.filter', 'data.crop_size',
@@ -202,6 +205,12 @@ _NETWORK_FIELDS = (
   'tasks.age.kind', 'tasks.gender.kind',
 )  # fmt: skip
 
+
+# What a run's numbers depend on, in its config.json.
+_VERSIONED = (
+  'agegender_jax', 'jax', 'flax', 'optax', 'orbax-checkpoint', 'grain',
+  'tensorflow-datasets', 'numpy',
+)  # fmt: skip
 
 # Folder of the network that ships with the package, as a run's workdir.
 SHIPPED = pathlib.Path(__file__).parent / 'networks' / 'fairface_small'
@@ -275,9 +284,7 @@ def check_values(config: config_dict.ConfigDict) -> None:
     is_number = isinstance(value, int | float)
     if is_number and not 0 <= value < float('inf'):
       raise errors.UserError(f'config field {name} = {value} must be 0 or more')
-  for name in (
-    'train.log_every_steps', 'train.steps_per_call', 'optimizer.accumulate_steps'
-  ):  # fmt: skip
+  for name in _AT_LEAST_ONE:
     if values[name] < 1:
       raise errors.UserError(f'{name} must be 1 or more')
   for name in (
@@ -364,8 +371,7 @@ def save_config(
     cpu_devices: for how many devices the run takes the CPU, for a resumed one.
   """
   versions = {}
-  for name in ('agegender_jax', 'jax', 'flax', 'optax', 'orbax-checkpoint',
-               'grain', 'tensorflow-datasets', 'numpy'):  # fmt: skip
+  for name in _VERSIONED:
     try:
       versions[name] = metadata.version(name)
     except metadata.PackageNotFoundError:

@@ -6,7 +6,6 @@ What is written is sealed with its digest: a damaged file is made again.
 import concurrent.futures
 import contextlib
 import fcntl
-import hashlib
 import json
 import math
 import os
@@ -231,41 +230,34 @@ def is_whole(path: pathlib.Path) -> bool:
   """
   if not path.exists():
     return False
-  sealed = _seal_path(path)
-  try:
-    kept = json.loads(sealed.read_text())
-    found = {name: _stamp(path, name) for name in kept}
-    if all(found[name] == kept[name][:3] for name in kept):
+  with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
+    kept = json.loads(_seal_path(path).read_text())
+    found = raw.stamp_and_digest(_contents(path), kept)
+    if all(found[name][3] == value[3] for name, value in kept.items()):
+      if found != kept:  # Copied or touched: only the times are others.
+        _write_seal(path, found)
       return True
-    sizes = [found[name][0] == kept[name][0] for name in kept]
-    if all(sizes) and all(_digest(path, name) == kept[name][3] for name in kept):
-      seal(path)  # Copied or touched: only the times are others.
-      return True
-  except (OSError, ValueError, LookupError, TypeError, AttributeError):
-    pass
   logging.warning('"%s" is damaged or unfinished and is made again', path)
   return False
 
 
 def seal(path: pathlib.Path) -> None:
   """Keeps sizes, times and digests of a file, or of a folder's files."""
-  names = [''] if path.is_file() else [p.name for p in path.iterdir() if p.is_file()]
-  found = {name: [*_stamp(path, name), _digest(path, name)] for name in names}
+  _write_seal(path, raw.stamp_and_digest(_contents(path), {}))
+
+
+def _contents(path):
+  paths = [path] if path.is_file() else [p for p in path.iterdir() if p.is_file()]
+  return {each.name: each for each in paths}
+
+
+def _write_seal(path, found):
   with contextlib.suppress(OSError):  # The next start reads the files again.
     files.write_whole(_seal_path(path), json.dumps(found))
 
 
 def _seal_path(path):
   return path.with_name(f'.{path.name}.seal')
-
-
-def _stamp(path, name):
-  return raw.stamp_of(path / name if name else path)
-
-
-def _digest(path, name):
-  with (path / name if name else path).open('rb') as stream:
-    return hashlib.file_digest(stream, 'sha256').hexdigest()
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ import time
 import unicodedata
 import zlib
 from collections.abc import Iterable
+from typing import BinaryIO
 
 from agegender_jax import errors, files
 
@@ -48,7 +49,10 @@ class RawFile:
     Raises:
       OSError: it cannot be read or is not a regular file.
     """
-    return read_file(self.path) if self.data is None else self.data
+    if self.data is not None:
+      return self.data
+    with open_file(self.path) as stream:
+      return stream.read()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,8 +113,8 @@ class Source:
     return digest_rows(digest_files(named, cache).items())
 
 
-def read_file(path: str | os.PathLike) -> bytes:
-  """Reads a regular file: a pipe would be waited for, a device never ends.
+def open_file(path: str | os.PathLike) -> BinaryIO:
+  """Opens a regular file: a pipe would be waited for, a device never ends.
 
   Raises:
     OSError: it cannot be read, is not regular, or its name cannot be one.
@@ -118,7 +122,7 @@ def read_file(path: str | os.PathLike) -> bytes:
   try:
     if not stat.S_ISREG(os.stat(path).st_mode):
       raise OSError(f'{os.fspath(path)} is not a regular file')
-    return pathlib.Path(path).read_bytes()
+    return open(path, 'rb')
   except ValueError as error:  # A NUL in the name.
     raise OSError(f'{os.fspath(path)!r}: {error}') from error
 
@@ -327,10 +331,10 @@ def look_up(
 
 def spellings(path: str) -> list[str]:
   """Returns the path and its other spellings: accents and separators."""
-  paths = [path, path.replace('\\', '/')]
-  forms = [unicodedata.normalize(form, each) for form in ('NFC', 'NFD')
-           for each in paths]  # fmt: skip
-  return list(dict.fromkeys(paths + forms))
+  found = [path, path.replace('\\', '/')]
+  for form in ('NFC', 'NFD'):
+    found += [unicodedata.normalize(form, each) for each in found[:2]]
+  return list(dict.fromkeys(found))
 
 
 def read_table(
@@ -403,7 +407,28 @@ def digest_files(named: dict[str, str], cache: pathlib.Path) -> dict[str, str]:
     kept = json.loads(cache.read_text())
   except (OSError, ValueError):
     kept = {}
+  found = stamp_and_digest(named, kept)
+  # What changed just now may change again within one tick of the clock.
+  recent = time.time_ns() - 2_000_000_000
+  settled = {k: v for k, v in found.items() if v[3] and max(v[1:3]) < recent}
+  if settled != kept:
+    with contextlib.suppress(OSError):  # The next start reads the files again.
+      cache.parent.mkdir(parents=True, exist_ok=True)
+      files.write_whole(cache, json.dumps(settled))
+  return {name: value[3] for name, value in found.items()}
 
+
+def stamp_and_digest(named: dict, kept: dict) -> dict[str, list]:
+  """Reads the files that have changed since they were last read.
+
+  Args:
+    named: name -> path.
+    kept: what the last call returned.
+
+  Returns:
+    Name -> size, times of the last changes (ns), SHA-256, '' of a file that
+    cannot be read.
+  """
   found = {}
   for name, path in named.items():
     try:
@@ -415,22 +440,13 @@ def digest_files(named: dict[str, str], cache: pathlib.Path) -> dict[str, str]:
   changed = [name for name, value in found.items() if value[0] and not value[3]]
 
   def digest(name):
-    with contextlib.suppress(OSError):
-      found[name][3] = hashlib.sha256(read_file(named[name])).hexdigest()
+    with contextlib.suppress(OSError), open_file(named[name]) as stream:
+      found[name][3] = hashlib.file_digest(stream, 'sha256').hexdigest()
 
   if changed:
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
       list(pool.map(digest, changed))
-  # What changed just now may change again within one tick of the clock.
-  recent = time.time_ns() - 2_000_000_000
-  settled = {k: v for k, v in found.items() if v[3] and max(v[1:3]) < recent}
-  if settled != kept:
-    try:
-      cache.parent.mkdir(parents=True, exist_ok=True)
-      files.write_whole(cache, json.dumps(settled))
-    except OSError:
-      pass  # The next start reads the files again.
-  return {name: value[3] for name, value in found.items()}
+  return found
 
 
 def stamp_of(path: str | os.PathLike) -> list[int]:

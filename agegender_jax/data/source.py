@@ -95,8 +95,8 @@ class Source:
     """
     hashes = np.concatenate([other.hashes for other in others])
     near = duplicates.has_duplicate(self.hashes, hashes, bits)
-    logging.info('%d of %d training images are duplicates of scored ones and left out',
-                 near.sum(), len(near))  # fmt: skip
+    text = '%d of %d training images are duplicates of scored ones and left out'
+    logging.info(text, near.sum(), len(near))
     kept = self.take(np.flatnonzero(~near))
     kept.preparation = self.preparation | {'duplicates_of_scored': int(near.sum())}
     return kept
@@ -220,15 +220,15 @@ def split_names(name: str, split: str, source_dir: str) -> list[tuple[str, str, 
   if len(names) == 1:
     return [(name, split, source_dir)]
   columns = []
-  for field, texts in (('split', split.split('+')),
-                       ('source_dir', source_dir.split(os.pathsep))):  # fmt: skip
-    texts = texts * len(names) if len(texts) == 1 and field == 'split' else texts
-    texts = [''] * len(names) if texts == [''] else texts
+  fields = ('split', split, '+'), ('source_dir', source_dir, os.pathsep)
+  for field, text, mark in fields:
+    texts = text.split(mark)
+    if not text or (field == 'split' and len(texts) == 1):
+      texts = [text] * len(names)
     if len(texts) != len(names):
       raise errors.UserError(
         f'data.name = "{name}" mixes {len(names)} data sets, but {field} names '
-        f'{len(texts)}: give one each, joined by '
-        f'"{"+" if field == "split" else os.pathsep}"'
+        f'{len(texts)}: give one each, joined by "{mark}"'
       )
     columns.append(texts)
   return list(zip(names, *columns, strict=True))

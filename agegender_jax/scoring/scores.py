@@ -99,8 +99,7 @@ def paired_difference(
   chosen = metrics.METRICS[metric]
   columns, label = chosen.needs, chosen.label
   result = {'value': math.nan, 'low': math.nan, 'high': math.nan, 'count': 0}
-  if any(column not in table for table in (first, second)
-         for column in columns):  # fmt: skip
+  if not set(columns) <= first.keys() & second.keys():
     return result
   tables = [
     {column: np.asarray(table[column])[rows] for column in columns}
@@ -132,8 +131,7 @@ def _shared(first, second):
   rows = []
   for table in (first, second):
     counts = collections.Counter(table['name'])
-    rows.append({
-      name: row for row, name in enumerate(table['name']) if counts[name] == 1
-    })  # fmt: skip
+    unique = {name: row for row, name in enumerate(table['name']) if counts[name] == 1}
+    rows.append(unique)
   names = [name for name in rows[0] if name in rows[1]]
   return tuple(np.array([row[n] for n in names], np.int64) for row in rows)

@@ -66,10 +66,8 @@ def by_age(table, group_names) -> list[tuple[str, np.ndarray]]:
 def _by_value(values):
   """Returns pairs (name, bool [N]), none where they are no groups."""
   values = np.array(list(values), object)
-  known = np.array([
-    value not in (schema.UNKNOWN, None, '') and value == value
-    for value in values
-  ], bool)  # fmt: skip
+  nothing = (schema.UNKNOWN, None, '')
+  known = np.array([v not in nothing and v == v for v in values], bool)
   distinct = sorted(set(values[known]))
   if not 2 <= len(distinct) <= MAX_VALUES:
     return []

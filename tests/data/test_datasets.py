@@ -365,11 +365,11 @@ def test_a_copy_and_a_touch_keep_the_fingerprint_and_are_read_once(
   now = time.time_ns() + 10**10
   monkeypatch.setattr(raw.time, 'time_ns', lambda: now)
   reads = []
-  real = raw.read_file
-  monkeypatch.setattr(raw, 'read_file', lambda path: reads.append(path) or real(path))
+  real = raw.open_file
+  monkeypatch.setattr(raw, 'open_file', lambda path: reads.append(path) or real(path))
 
   def fingerprint(name):
-    return raw.find(str(tmp_path / name), '').fingerprint(tmp_path / f'{name}.json')
+    return raw.find(str(tmp_path / name), '').fingerprint(tmp_path / f'of_{name}')
 
   first = fingerprint('raw')
   assert len(reads) == 3

@@ -80,12 +80,8 @@ class Folder(base.FaceBuilder):
       age = labels_lib.parse_age(row['age'])
       gender = labels_lib.parse_gender(row['gender'])
       part = _PARTS.get(row.get('split', '').strip().lower())
-      problems = tuple(
-        reason
-        for reason, value in (('bad_age', age), ('bad_gender', gender),
-                              ('bad_split', part))
-        if value is None
-      )  # fmt: skip
+      read = {'bad_age': age, 'bad_gender': gender, 'bad_split': part}
+      problems = tuple(reason for reason, value in read.items() if value is None)
       found.counts.update(problems)
       found.labels.add('age', row['age'], age)
       found.labels.add('gender', row['gender'], gender)

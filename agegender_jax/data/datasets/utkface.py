@@ -68,10 +68,8 @@ class UTKFace(base.FaceBuilder):
         continue
       first.add(base_name)
       kept.append(example)
-      is_known = schema.UNKNOWN not in (
-        example.age, example.gender, example.extras['race'],
-      )  # fmt: skip
-      if is_known and not WELL_FORMED.fullmatch(base_name):
+      labels = example.age, example.gender, example.extras['race']
+      if schema.UNKNOWN not in labels and not WELL_FORMED.fullmatch(base_name):
         example.problems += ('repaired_name',)
         found.counts['repaired_name'] += 1
     found.examples = kept
