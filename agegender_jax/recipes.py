@@ -48,12 +48,9 @@ def parse_arg(arg: str, **defaults):
   for item in filter(None, (arg or '').split(',')):
     key, has_value, text = item.partition('=')
     if key not in defaults:
-      raise errors.UserError(
-        f'unknown recipe argument "{key}"{errors.nearest(key, defaults)}; '
-        f'known: {", ".join(sorted(defaults)) or "none"}'
-      )
-    result[key] = _parse_value(key, text if has_value else 'true',
-                               defaults[key])  # fmt: skip
+      raise errors.unknown('recipe argument', key, sorted(defaults))
+    text = text if has_value else 'true'
+    result[key] = _parse_value(key, text, defaults[key])
   return result
 
 
@@ -73,10 +70,7 @@ def _parse_value(key, text, default):
 def check_choice(key: str, value: str, known: Iterable[str]) -> None:
   """Raises errors.UserError unless a recipe's argument is a known one."""
   if value not in known:
-    raise errors.UserError(
-      f'unknown {key} "{value}"{errors.nearest(value, known)}; '
-      f'known: {", ".join(known)}'
-    )
+    raise errors.unknown(key, value, known)
 
 
 def set_utk_protocol(config, protocol: str) -> None:

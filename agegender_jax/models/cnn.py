@@ -1,8 +1,9 @@
 """Plain convolutional networks, written as a line of layers.
 
 `'conv:32 pool drop:0.25 conv:64 pool flatten dense:128 drop:0.5'` is a whole
-network: the seeds' own CNNs differ only in such lines, so one class builds
-them all (000, 001, 002) and the branches on top of any backbone too.
+network: the CNNs of the multi-branch, the ResNet and the four-conv report differ
+only in such lines, so one class builds them all and the branches on top of any
+backbone too.
 """
 
 from typing import Any
@@ -13,7 +14,7 @@ from flax import linen as nn
 from agegender_jax import errors
 from agegender_jax.models import layers
 
-# The seeds' networks are Keras models: its default initialiser.
+# The reports' networks are Keras models: its default initialiser.
 KERNEL_INIT = nn.initializers.glorot_uniform()
 
 

@@ -44,7 +44,7 @@ class Branch(nn.Module):
 
 
 class MultiBranchCNN(nn.Module):
-  """Shared backbone, then a branch a task (seeds 000, 001).
+  """Shared backbone, then a branch per task, as in two of the reports.
 
   Attributes:
     backbone: linen module, `__call__(image, train)` -> features.

@@ -1,9 +1,9 @@
 """VGG-16, plain and with batch normalisation, as torchvision has it.
 
 Simonyan & Zisserman 2015, "Very deep convolutional networks for large-scale
-image recognition", configuration D. Seed 002 puts a gender head on its frozen
-features. Submodules carry torchvision's names (`features_28` is the module
-that torchvision keeps under `features.28`), for `pretrained.port`.
+image recognition", configuration D. The four-conv report puts a gender head on
+its frozen features. Submodules carry torchvision's names (`features_28` is the
+module that torchvision keeps under `features.28`), for `pretrained.port`.
 """
 
 import functools

@@ -269,7 +269,8 @@ def test_folder_reads_a_table(tmp_path):
   who = [source.extras['who'][row] for row in order]
   assert who == ['Ann', 'Bob', '', '', 'Émile', '']
   assert source.preparation == {
-    'images': 6, 'examples': 6, 'bad_age': 2, 'bad_gender': 1, 'no_label': 2,
+    'images': 6, 'examples': 6, 'bad_age': 2, 'bad_gender': 1, 'unknown_age': 2,
+    'unknown_gender': 2, 'no_label': 2,
   }  # fmt: skip
   # Another label is another source.
   table.write_text('\n'.join(lines).replace('30', '31'), 'utf-8-sig')

@@ -24,7 +24,7 @@ def _shapes(net, size=64):
 @pytest.mark.parametrize(
   'create, num_classes, expected',
   [
-    (vgg.VGG16, 0, 14_714_688),  # What seed 002 freezes.
+    (vgg.VGG16, 0, 14_714_688),  # What the four-conv report freezes.
     (vgg.VGG16, 1000, 138_357_544),
     (vgg.VGG16BN, 1000, 138_365_992),
   ],

@@ -78,6 +78,13 @@ class Collected:
   labels: labels_lib.Tally = dataclasses.field(default_factory=labels_lib.Tally)
   skipped: list[Example] = dataclasses.field(default_factory=list)
 
+  def add_age(self, text: object, age: float | None) -> float:
+    """Counts how years were read, see `add_gender`."""
+    self.labels.add('age', text, age)
+    self.counts['bad_age'] += age is None
+    self.counts['unknown_age'] += age == schema.UNKNOWN
+    return float(schema.UNKNOWN) if age is None else age
+
   def add_gender(self, text: object, gender: int | None) -> int:
     """Counts how a gender was read.
 

@@ -6,7 +6,6 @@ import re
 import numpy as np
 import tensorflow_datasets as tfds
 
-from agegender_jax import schema
 from agegender_jax.data import labels as labels_lib
 from agegender_jax.data import raw
 from agegender_jax.data.datasets import base, utkface
@@ -82,16 +81,14 @@ class Folder(base.FaceBuilder):
       part = _PARTS.get(row.get('split', '').strip().lower())
       read = {'bad_age': age, 'bad_gender': gender, 'bad_split': part}
       problems = tuple(reason for reason, value in read.items() if value is None)
-      found.counts.update(problems)
-      found.labels.add('age', row['age'], age)
-      found.labels.add('gender', row['gender'], gender)
       if 'split' in row:
         found.labels.add('split', row['split'], part)
+        found.counts['bad_split'] += part is None
       example = base.Example(
         file.name,
         file.read,
-        schema.UNKNOWN if age is None else age,
-        schema.UNKNOWN if gender is None else gender,
+        found.add_age(row['age'], age),
+        found.add_gender(row['gender'], gender),
         {key: row[key] for key in extras},
         problems=problems,
         owners_part=part or '',
