@@ -57,7 +57,7 @@ def test_the_data_set_of_the_pages_works(tmp_path, monkeypatch):
   )
   assert sorted(found.labels['age']) == list(range(38))
   assert found.preparation['broken'] == 2
-  assert found.preparation['unknown_gender'] == 1
+  assert found.preparation['unknown_gender'] == 37
 
 
 def test_the_backbone_of_the_pages_works(monkeypatch):
