@@ -13,7 +13,7 @@ import pytest
 from flax import linen as nn
 
 from agegender_jax import config as config_lib
-from agegender_jax import models
+from agegender_jax import errors, models
 from agegender_jax.data import datasets, labels, raw, source
 from agegender_jax.data.datasets import base
 from agegender_jax.models import layers
@@ -61,7 +61,7 @@ def test_the_data_set_of_the_pages_works(tmp_path, monkeypatch):
 
 
 def test_the_backbone_of_the_pages_works(monkeypatch):
-  names = {'nn': nn, 'jnp': jnp, 'layers': layers, 'Any': typing.Any}
+  names = {'nn': nn, 'jnp': jnp, 'layers': layers, 'errors': errors, 'Any': typing.Any}
   exec(blocks_of('A backbone'), names)
   monkeypatch.setitem(models.BACKBONES, 'tiny', lambda _, **kw: names['Tiny'](**kw))
   config = config_lib.default_config()
