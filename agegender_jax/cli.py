@@ -47,7 +47,8 @@ def fail(error) -> None:
   """Ends with status 2 and one line on stderr."""
   if isinstance(error, OSError) and error.filename:
     error = f'{error.filename}: {error.strerror}'
-  print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
+  text = ' '.join(str(error).split())
+  print(f'error: {errors.printable(text)}', file=sys.stderr)
   sys.exit(2)
 
 

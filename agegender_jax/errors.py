@@ -15,6 +15,17 @@ class EmptySplitError(UserError):
   """A known split of a data set that holds no example."""
 
 
+def printable(text: str) -> str:
+  r"""Escapes what a terminal may obey or cannot show, such as `\x1b`; one line."""
+
+  def escape(char):
+    code = ord(char)
+    # A byte that is not UTF-8, as Python keeps it in a file's name.
+    return f'\\x{code - 0xDC00:02x}' if 0xDC80 <= code < 0xDD00 else ascii(char)[1:-1]
+
+  return ''.join(char if char.isprintable() else escape(char) for char in text)
+
+
 def nearest(key: str, known: Iterable[str]) -> str:
   """Returns ', did you mean "..."?' for a near miss, else ''."""
   found = difflib.get_close_matches(key, list(known), n=1)

@@ -18,6 +18,7 @@ FIXABLE = frozenset({
   errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOENT,
   errno.ELOOP, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ESTALE,
 })  # fmt: skip
+FORMULA = ('=', '+', '-', '@', '\t', '\r')  # Beginnings, to a spreadsheet.
 # Those that libraries hide in the text of another exception.
 _TEXTS = {
   code: os.strerror(code)
@@ -89,6 +90,21 @@ def whole(path: str | os.PathLike) -> Iterator[pathlib.Path]:
   finally:
     temporary.unlink(missing_ok=True)
   sync(path.parent)
+
+
+def quote_cell(text: str) -> str:
+  """Returns a CSV cell that a spreadsheet takes as text, never as a formula.
+
+  A text that begins with one of FORMULA gets an apostrophe; `unquote_cell` takes it
+  off.
+  """
+  return f"'{text}" if text.lstrip("'").startswith(FORMULA) else text
+
+
+def unquote_cell(text: str) -> str:
+  """Returns the text that `quote_cell` was given."""
+  is_quoted = text.startswith("'") and text.lstrip("'").startswith(FORMULA)
+  return text[1:] if is_quoted else text
 
 
 def sync(path: str | os.PathLike) -> None:

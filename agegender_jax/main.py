@@ -18,7 +18,8 @@ _CONFIG = config_flags.DEFINE_config_file(
 )  # fmt: skip
 _WORKDIR = flags.DEFINE_multi_string(
   'workdir', [], 'Output folder of the run, for training runs/RECIPE by default; '
-  'for report A,B,... compares, and so does the flag given several times.',
+  'predict, export and demo also take hf:owner/name of the Hugging Face hub; for '
+  'report A,B,... compares, and so does the flag given several times.',
 )  # fmt: skip
 _MODES = (
   'train', 'evaluate', 'predict', 'report', 'score', 'export', 'demo',
@@ -96,6 +97,10 @@ def _parse_flags(argv):
       )
     ):
       workdir = cli.split_workdirs(values.mode, values.workdir)[0]
+      if values.mode in _NETWORK_MODES:
+        from agegender_jax.inference import hub
+
+        workdir = hub.local(workdir)
       values.config = f'{config_lib.__file__}:{workdir}'
       argv = [argv[0], f'--config={values.config}', *argv[1:]]
     if values.config:
@@ -143,6 +148,10 @@ def main(argv) -> None:
     if not workdirs:
       raise errors.UserError('--workdir=DIR is needed')
     workdir = workdirs[0]
+    if workdir.startswith('hf:') and mode not in _NETWORK_MODES:
+      raise errors.UserError(
+        f'--mode={mode} takes a folder as --workdir, not {workdir}'
+      )
     if mode == 'report':
       from agegender_jax import report
 

@@ -40,7 +40,13 @@ def write(audit, output: pathlib.Path, page: str) -> None:
   stream = io.StringIO(newline='')
   table = csv.DictWriter(stream, audit_lib.COLUMNS, lineterminator='\n')
   table.writeheader()
-  table.writerows(map(dataclasses.asdict, audit_lib.table(audit)))
+  for row in map(dataclasses.asdict, audit_lib.table(audit)):
+    table.writerow(
+      {
+        key: files.quote_cell(value) if isinstance(value, str) else value
+        for key, value in row.items()
+      }
+    )
   numbers = audit_lib.numbers(audit)
   files.write_whole(output / 'audit.csv', stream.getvalue())
   files.write_json(output / 'audit.json', numbers)

@@ -1,20 +1,24 @@
 r"""What is lost between a face crop and the same face in a photo.
 
 python scripts/photos_check.py --workdir=RUN --data=utkface --folder=UTKFACE \
-  [--split=test] [--count=1000] [--table]
+  [--split=test] [--count=1000] [--table] [--figure=FILE.png]
 
 Pastes crops into cluttered scenes, upright and turned by up to 30 degrees, at sides
 of 64 to 400 pixels, and predicts them the whole way: detected, aligned, cut out.
 Prints the paired difference to the answers for the crops themselves, with its 95 %
 interval. `--table` instead changes size, blur, JPEG quality, rotation and darkness
-one at a time; choose on `--split=validation`.
+one at a time, and `--figure` draws it; choose on `--split=validation`. A face that is
+not found counts as missed and has no error.
 """
 
 import csv
 import io
+import itertools
 import pathlib
+import warnings
 
 import numpy as np
+from matplotlib import figure
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 
 import agegender_jax
@@ -25,7 +29,7 @@ SCENE = (1000, 800)
 SIDES = (64, 100, 150, 250, 400)
 PERCENT = {'test': range(0, 20), 'validation': range(20, 30), 'train': range(30, 100)}
 TABLE = {
-  'side, pixels': (32, 48, 64, 100, 200, 400),
+  'side of the crop, pixels': (32, 48, 64, 100, 200, 400),
   'blur, pixels of a face of 200': (1, 2, 4, 6),
   'JPEG quality': (50, 20, 10, 5),
   'rotation, degrees': (15, 30, 45, 60),
@@ -33,8 +37,8 @@ TABLE = {
 }
 
 
-def read_faces(data: str, folder: str, split: str) -> list[dict]:
-  """Returns dicts of `path`, `age` (years), `group` (row), `gender`; -1 unknown."""
+def read_faces(data: str, folder: str, split: str, count: int) -> list[dict]:
+  """Returns `count` dicts: `path`, `age` (years), `group` (row), `gender`; -1 unknown."""
   if data == 'utkface':
     faces = []
     for file in raw.list_folder(folder)[0]:
@@ -54,9 +58,10 @@ def read_faces(data: str, folder: str, split: str) -> list[dict]:
         if (root / row['file']).is_file()
       ]  # fmt: skip
   if data == 'fairface' and split == 'test':
-    return faces  # Its owners' own val.
+    return faces[:count]  # Its owners' own val.
   np.random.default_rng(0).shuffle(faces)
-  return [face for face in faces if percent_of(face['path']) in PERCENT[split]]
+  of_split = (face for face in faces if percent_of(face['path']) in PERCENT[split])
+  return list(itertools.islice(of_split, count))
 
 
 def group_of(text: str, groups: list[str]) -> int:
@@ -142,6 +147,26 @@ def errors_of(face, label, groups) -> np.ndarray:
   return result
 
 
+def draw(means: dict, path: str) -> None:
+  """Draws what `--table` prints: a panel per change, a curve per column."""
+  drawn = figure.Figure(figsize=(12, 3.2), layout='constrained')
+  axes = drawn.subplots(1, len(TABLE), sharey=True)
+  titles = ('age error, years', 'wrong group, %', 'wrong gender, %', 'not found, %')
+  styles = zip(('#0072b2', '#e69f00', '#d55e00', 'black'), 'os^x', titles, strict=True)
+  for column, (color, marker, title) in enumerate(styles):
+    for panel, (name, values) in zip(axes, TABLE.items(), strict=True):
+      curve = [means[name, value][column] for value in values]
+      if np.isfinite(curve).any():
+        places = range(len(values))
+        panel.plot(places, curve, color=color, marker=marker, label=title)
+        panel.set_xticks(places, [f'{value:g}' for value in values])
+      panel.set_xlabel(name)
+      panel.set_ylim(bottom=0)
+      panel.grid(alpha=0.3)
+  axes[0].legend(fontsize='small')
+  drawn.savefig(path, dpi=110)
+
+
 def interval(values: np.ndarray) -> str:
   """Returns mean and 95 % interval of paired differences."""
   values = values[np.isfinite(values)]
@@ -162,11 +187,12 @@ def main(arguments) -> None:
   parser.add_argument('--split', choices=PERCENT, default='test')
   parser.add_argument('--count', type=int, default=1000, help='crops')
   parser.add_argument('--table', action='store_true', help='one change at a time')
+  parser.add_argument('--figure', default='', help='file for a drawing of the table')
   args = parser.parse_args(arguments)
   network = agegender_jax.load(args.workdir, faces='detect')
   whole = agegender_jax.load(args.workdir, faces='crop')
   groups = schema.age_group_names(network.info['age_groups'])
-  labels = read_faces(args.data, args.folder, args.split)[: args.count]
+  labels = read_faces(args.data, args.folder, args.split, args.count)
   random = np.random.default_rng(0)
   turns = [(side, turned) for side in SIDES for turned in (False, True)]
   cases = [(name, value) for name, values in TABLE.items() for value in values]
@@ -194,14 +220,19 @@ def main(arguments) -> None:
   if not args.table:
     large = [row for kind, found in rows.items() if kind[0] >= 100 for row in found]
     rows['all of 100 pixels and more'] = large
+  means = {}
   for kind, found in rows.items():
     values = np.array(found, float)
-    error = np.nanmean(np.vstack([values[:, :3] * unit, np.full(3, np.nan)]), axis=0)
+    with warnings.catch_warnings(action='ignore', category=RuntimeWarning):
+      error = np.nanmean(values[:, :3], axis=0) * unit  # nan of nothing.
+    means[kind] = [*error, 100 * values[:, 6].mean()]
     differences = [interval(values[:, 3 + k] * unit[k]) for k in range(3)]
     print(
       f'{kind} | {len(values)} | {100 * values[:, 6].mean():.1f} | '
       f'{", ".join(f"{value:.1f}" for value in error)} | {", ".join(differences)}'
     )
+  if args.table and args.figure:
+    draw(means, args.figure)
 
 
 if __name__ == '__main__':

@@ -306,3 +306,17 @@ def test_a_second_source_dir_is_prepared_anew(tmp_path, faces):
 def test_help_answers(tmp_path):
   result = run('--help')
   assert '--workdir' in result.stdout
+
+
+def test_a_network_of_the_hub_is_predicted_with(tmp_path):
+  Image.new('RGB', (64, 64)).save(tmp_path / 'a.png')
+  (tmp_path / 'huggingface_hub.py').write_text(
+    'def snapshot_download(repo, revision, allow_patterns):\n'
+    f'  assert (repo, revision) == ("owner/name", None)\n'
+    f'  return {str(config_lib.SHIPPED)!r}\n'
+  )
+  result = run('predict', tmp_path / 'a.png', '--workdir=hf:owner/name',
+               '--faces=crop', f'--output={tmp_path / "a.csv"}',
+               PYTHONPATH=f'{tmp_path}:{ROOT}')  # fmt: skip
+  assert result.returncode == 0, result.stderr
+  assert (tmp_path / 'a.csv').read_text().count('a.png') == 1

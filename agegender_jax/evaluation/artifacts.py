@@ -93,21 +93,25 @@ def _write_predictions(path, table, source):
     unknown = value == schema.UNKNOWN and not column.endswith('_pred')
     return '' if unknown or not np.isfinite(value) else f'{value:.6g}'
 
+  def cell(value):
+    return files.quote_cell(value) if isinstance(value, str) else value
+
   with (
     files.whole(path) as temporary,
     temporary.open('w', newline='', encoding='utf-8') as file,
   ):
     writer = csv.writer(file)
     duplicate = ['near_duplicate'] if 'near_duplicate' in table else []
-    writer.writerow((*schema.PREDICTION_COLUMNS, *source.extras, *duplicate))
+    extras = map(cell, source.extras)
+    writer.writerow((*schema.PREDICTION_COLUMNS, *extras, *duplicate))
     for row, name in enumerate(source.names):
       values = [text(column, row) for column in schema.PREDICTION_COLUMNS[1:]]
       extras = [
-        '' if column[row] == schema.UNKNOWN else column[row]
+        '' if column[row] == schema.UNKNOWN else cell(column[row])
         for column in source.extras.values()
       ]
       duplicates = [text(column, row) for column in duplicate]
-      writer.writerow((name, *values, *extras, *duplicates))
+      writer.writerow((cell(name), *values, *extras, *duplicates))
 
 
 def worst_rows(table, count: int) -> np.ndarray:

@@ -43,7 +43,7 @@ def read_predictions(path: str) -> tuple[list[str], dict[str, list[str]]]:
       f'--predictions={path} holds no prediction: give age_pred (years) or '
       'age_group_pred, gender_prob (of female), or both'
     )
-  return [row['name'] or '' for row in rows], columns
+  return [files.unquote_cell(row['name'] or '') for row in rows], columns
 
 
 def match_names(

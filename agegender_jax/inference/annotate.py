@@ -1,5 +1,6 @@
 """Draws boxes and labels on images: black and white, so legible on any."""
 
+import itertools
 import pathlib
 from collections.abc import Sequence
 
@@ -67,12 +68,13 @@ class Annotator:
     """Creates the folder."""
     self._folder = pathlib.Path(folder)
     self._folder.mkdir(parents=True, exist_ok=True)
-    self._names: dict[str, int] = {}
+    self._names: set[str] = set()
 
   def write(self, path: str, faces: Sequence[api.Face]) -> None:
     """Writes one image, named as its file; of equal names the later are numbered."""
     stem = pathlib.Path(path).stem
-    number = self._names[stem] = self._names.get(stem, 0) + 1
-    name = f'{stem}.jpg' if number == 1 else f'{stem}_{number}.jpg'
+    names = itertools.chain([stem], (f'{stem}_{n}' for n in itertools.count(2)))
+    name = next(name for name in names if name not in self._names)
+    self._names.add(name)
     image = draw(photos.decode(path), faces)
-    image.save(self._folder / name, quality=92)
+    image.save(self._folder / f'{name}.jpg', quality=92)

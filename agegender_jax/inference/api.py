@@ -14,7 +14,7 @@ from PIL import Image
 from agegender_jax import config as config_lib
 from agegender_jax import errors, files, schema
 from agegender_jax.data import images as images_lib
-from agegender_jax.inference import crops, detector, photos, predictor, weights
+from agegender_jax.inference import crops, detector, hub, photos, predictor, weights
 from agegender_jax.scoring import calibration
 
 FACES = ('detect', 'crop')
@@ -24,6 +24,7 @@ ANSWERS = (
 # Batch sizes that are compiled: one face, and many. On a CPU larger batches are no
 # faster, and leave hundreds of megabytes of activations.
 CPU_BATCH, ACCELERATOR_BATCH = 8, 64
+NOT_FINITE = 'the answer of the network is not finite'
 IN_FLIGHT = 2  # Batches at once: one alone leaves half of a CPU's cores idle.
 
 
@@ -174,11 +175,12 @@ class Predictor:
     names = schema.age_group_names(self.config.data.age_groups)
     for row, detection in itertools.zip_longest(rows, photo.detections):
       values = {name: column[row] for name, column in columns.items()}
-      found: dict[str, Any] = {
-        name: float(values[name])
-        for name in ('age', 'age_low', 'age_high', 'gender_prob')
-        if name in values
-      }
+      found: dict[str, Any] = {}
+      if not all(np.isfinite(value).all() for value in values.values()):
+        found, values = {'error': NOT_FINITE}, {}
+      for name in ('age', 'age_low', 'age_high', 'gender_prob'):
+        if name in values:
+          found[name] = float(values[name])
       if 'age_group' in values:
         found['age_group'] = names[values['age_group']]
       if 'age_distribution' in values:
@@ -307,29 +309,23 @@ def load(
     errors.UserError: no network there, it is damaged, or faces cannot be found
       because onnxruntime or the detector is absent.
   """
-  source = os.fspath(source)
-  if source.startswith('hf:'):
-    folder = _download(source)
-  else:
-    folder = os.path.expanduser(source) if source else config_lib.shipped_folder()
-  config = config_lib.load_config(folder)
-  return from_config(config, folder, faces, detector_path, source)
+  source = os.path.expanduser(os.fspath(source)) or config_lib.shipped_folder()
+  config = config_lib.load_config(hub.local(source))
+  return from_config(config, source, faces, detector_path)
 
 
 def from_config(
-  config,
-  folder: str,
-  faces: str = '',
-  detector_path: str = '',
-  name: str = '',
+  config, source: str, faces: str = '', detector_path: str = ''
 ) -> Predictor:
-  """Loads the network of a folder with its configuration, overrides on it.
+  """Loads the network of a source with its configuration, overrides on it.
 
   A run that is not finished, or another step than its chosen one, is read from
   the checkpoints. Args and Raises: see `load`.
   """
   if faces not in ('', *FACES):
     raise errors.unknown('faces', faces, FACES)
+  folder = hub.local(source)
+  name = os.path.basename(os.path.normpath(folder)) if folder == source else source
   config_lib.check_network(config, folder)
   network = predictor.Network(config)
   path = weights.find(folder)
@@ -356,29 +352,7 @@ def from_config(
     recipe,
     faces,
     find_faces,
-    name or os.path.basename(os.path.normpath(folder)),
+    name,
     folder,
     known,
   )
-
-
-def _download(source: str) -> str:
-  """Downloads a published folder, `hf:owner/name[@revision]`."""
-  try:
-    import huggingface_hub
-  except ImportError:
-    raise errors.UserError(
-      f"{source} needs huggingface_hub: pip install 'agegender_jax[hub]'"
-    ) from None
-  repo, _, revision = source.removeprefix('hf:').partition('@')
-  try:
-    return huggingface_hub.snapshot_download(
-      repo,
-      revision=revision or None,
-      allow_patterns=['*.json', weights.FOLDER_FILE],
-    )
-  except Exception as error:  # Of several libraries: network, names, tokens.
-    text = ' '.join(f'{type(error).__name__}: {error}'.split())[:200]
-    raise errors.UserError(
-      f'{source} cannot be downloaded and is not in the cache ({text})'
-    ) from None

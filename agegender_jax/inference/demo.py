@@ -9,12 +9,12 @@ import io
 import os
 import pathlib
 import shutil
-import tempfile
 
 from PIL import Image
 
 from agegender_jax import errors
 from agegender_jax.inference import annotate, api, photos
+from agegender_jax.runtime import process
 
 HOST = '127.0.0.1'
 COLUMNS = ('face', 'age', '90 % interval', 'gender', 'probability')
@@ -159,8 +159,7 @@ def serve(network: api.Predictor, port: int) -> None:
     network: see api.load.
     port: of 127.0.0.1.
   """
-  folder = tempfile.mkdtemp(prefix='agegender_demo_')
-  try:
+  with process.temporary_folder('agegender_demo_') as folder:
     page = create_page(network, folder)
     try:
       _, url, _ = page.launch(
@@ -177,5 +176,3 @@ def serve(network: api.Predictor, port: int) -> None:
       ) from None
     print(f'page: {url} (Ctrl+C ends it)', flush=True)
     page.block_thread()
-  finally:
-    shutil.rmtree(folder, ignore_errors=True)

@@ -1,5 +1,6 @@
 """The user's own images to age, gender and confidence (`--mode=predict`)."""
 
+import contextlib
 import csv
 import dataclasses
 import json
@@ -7,12 +8,12 @@ import os
 import pathlib
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import tqdm
 
 from agegender_jax import errors as errors_lib
-from agegender_jax import schema
+from agegender_jax import files, schema
 from agegender_jax.inference import annotate as annotate_lib
 from agegender_jax.inference import api, photos
 
@@ -26,7 +27,7 @@ TEXT_COLUMNS = ('name', 'landmarks', 'error')
 WHOLE_COLUMNS = ('face', 'age_group', 'age_group_pred', 'gender')
 SUFFIXES = ('.csv', '.jsonl', '.parquet')
 NAME_WIDTH = 48  # Of the table's first column, at most; longer names stick out.
-NAMED_ERRORS = 10  # Unreadable images that the last lines name.
+NAMED_ERRORS = 10  # Images with an error that the last lines name.
 PARQUET_ROWS = 4096  # Rows that are held until they are written.
 
 
@@ -87,13 +88,12 @@ def format_line(row: dict[str, str], age_groups: str, width: int) -> str:
   """
   if not row:
     return f'{"image":{width}}  {"age":>6}  {"90 %":>13}  gender'
-  # A name need not be UTF-8; a terminal does.
-  name = os.fsencode(row['name']).decode('utf-8', 'backslashreplace')
+  name = errors_lib.printable(row['name'])
   if row.get('face'):
     name += f' [{row["face"]}]'
   if row['error']:
-    what = '' if row['error'] == photos.NO_FACE else 'unreadable: '
-    return f'{name:{width}}  {what}{row["error"]}'
+    what = '' if row['error'] in (photos.NO_FACE, api.NOT_FINITE) else 'unreadable: '
+    return f'{name:{width}}  {what}{errors_lib.printable(row["error"])}'
   age, interval, gender = row['age_pred'], '', ''
   if not age and row['age_group_pred']:
     age = schema.age_group_names(age_groups)[int(row['age_group_pred'])]
@@ -117,66 +117,66 @@ def _values(row: dict[str, str]) -> dict:
   } | {'name': os.fsencode(row['name']).decode('utf-8', 'backslashreplace')}
 
 
-class Table:
-  """Writes rows to a .csv, .jsonl or .parquet file as they come."""
+@contextlib.contextmanager
+def open_table(path: str, columns: Sequence[str]) -> Iterator[Callable[[dict], None]]:
+  """Yields what writes a row, see `format_row`, to a .csv, .jsonl or .parquet file.
 
-  def __init__(self, path: str, columns: Sequence[str]):
-    """Opens the file.
+  The file appears under its name when all rows are in it.
 
-    Raises:
-      errors_lib.UserError: another suffix, or pyarrow is absent.
-    """
-    self._rows: list[dict] = []
-    self._kind = pathlib.Path(path).suffix.lower()
-    if self._kind not in SUFFIXES:
-      raise errors_lib.UserError(
-        f'--output={path}: the suffix must be one of {", ".join(SUFFIXES)}'
-      )
-    if self._kind == '.parquet':
-      try:
-        import pyarrow
-        import pyarrow.parquet
-      except ImportError:
-        raise errors_lib.UserError(
-          f"--output={path} needs pyarrow: pip install 'agegender_jax[parquet]'"
-        ) from None
-    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    if self._kind == '.parquet':
-      kinds = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64()}
-      self._schema = pyarrow.schema([(name, kinds[_type_of(name)]) for name in columns])
-      self._file = pyarrow.parquet.ParquetWriter(path, self._schema)
-      return
-    self._file = open(  # noqa: SIM115
-      path, 'w', encoding='utf-8', errors='surrogateescape', newline=''
+  Raises:
+    errors_lib.UserError: another suffix, or pyarrow is absent.
+  """
+  suffix = pathlib.Path(path).suffix.lower()
+  if suffix not in SUFFIXES:
+    raise errors_lib.UserError(
+      f'--output={path}: the suffix must be one of {", ".join(SUFFIXES)}'
     )
-    if self._kind == '.csv':
-      self._writer = csv.DictWriter(self._file, columns)
-      self._writer.writeheader()
+  write_rows = _write_parquet if suffix == '.parquet' else _write_text
+  os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+  with files.whole(path) as temporary, write_rows(temporary, suffix, columns) as write:
+    yield write
 
-  def write(self, row: dict[str, str]) -> None:
-    """Writes a row, see `format_row`."""
-    if self._kind == '.csv':
-      self._writer.writerow(row)
-    elif self._kind == '.jsonl':
-      self._file.write(json.dumps(_values(row), ensure_ascii=False) + '\n')
-    else:
-      self._rows.append(_values(row))
-      if len(self._rows) >= PARQUET_ROWS:
-        self._flush()
 
-  def _flush(self) -> None:
+@contextlib.contextmanager
+def _write_text(path, suffix, columns):
+  encoding = {'encoding': 'utf-8', 'errors': 'surrogateescape'}
+  with open(path, 'w', newline='', **encoding) as file:
+    if suffix == '.jsonl':
+      yield lambda row: file.write(json.dumps(_values(row), ensure_ascii=False) + '\n')
+      return
+    writer = csv.DictWriter(file, columns)
+    writer.writeheader()
+    quoted = ('name', 'error')
+    yield lambda row: writer.writerow(
+      row | {name: files.quote_cell(row[name]) for name in quoted}
+    )
+
+
+@contextlib.contextmanager
+def _write_parquet(path, suffix, columns):
+  try:
     import pyarrow
+    from pyarrow import parquet
+  except ImportError:
+    raise errors_lib.UserError(
+      "--output=NAME.parquet needs pyarrow: pip install 'agegender_jax[parquet]'"
+    ) from None
+  kinds = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64()}
+  fields = pyarrow.schema([(name, kinds[_type_of(name)]) for name in columns])
+  rows: list[dict] = []
 
-    self._file.write_table(pyarrow.Table.from_pylist(self._rows, self._schema))
-    self._rows = []
+  def flush():
+    file.write_table(pyarrow.Table.from_pylist(rows, fields))
+    rows.clear()
 
-  def __enter__(self) -> 'Table':
-    return self
+  def write(row):
+    rows.append(_values(row))
+    if len(rows) == PARQUET_ROWS:
+      flush()
 
-  def __exit__(self, *_) -> None:
-    if self._rows:
-      self._flush()
-    self._file.close()
+  with parquet.ParquetWriter(path, fields) as file:
+    yield write
+    flush()
 
 
 def _print(write: Callable, line: str) -> None:
@@ -207,7 +207,7 @@ def predict(network: api.Predictor, patterns: Sequence[str], options: Options) -
       face; where faces are looked for, FACE_COLUMNS come first.
 
   Raises:
-    errors_lib.UserError: no image, or no readable image.
+    errors_lib.UserError: no image, or none with an answer.
   """
   if not patterns:
     raise errors_lib.UserError('predict needs --images=FILE, FOLDER or GLOB')
@@ -218,55 +218,56 @@ def predict(network: api.Predictor, patterns: Sequence[str], options: Options) -
       f'{network.step} in {network.info["name"]}; --mode=evaluate writes it'
     )
   age_groups, detect = network.info['age_groups'], network.faces == 'detect'
-  broken: list[str] = []
+  failed: list[str] = []
   counts, start = dict.fromkeys(('faces', 'faceless'), 0), time.monotonic()
   bar = _create_bar(len(paths), network.batch_size)
   write_line = print if bar.disable else bar.write
   width = min(NAME_WIDTH, max(map(len, paths)) + 4 * detect)
   annotator = annotate_lib.Annotator(options.annotate) if options.annotate else None
-  with bar, Table(options.output, DETECT_COLUMNS if detect else COLUMNS) as table:
+  columns = DETECT_COLUMNS if detect else COLUMNS
+  with bar, open_table(options.output, columns) as write_row:
     _print(write_line, format_line({}, age_groups, width))
     answers = network.stream(paths, options.largest_face)
     for path, faces in zip(paths, answers, strict=True):
       for number, face in enumerate(faces, 1):
         row = format_row(path, face, age_groups, number * detect)
-        table.write(row)
+        write_row(row)
         _print(write_line, format_line(row, age_groups, width))
         counts['faces'] += not face.error
         counts['faceless'] += face.error == photos.NO_FACE
-        broken += [path] if face.error not in ('', photos.NO_FACE) else []
-      if annotator and path not in broken[-1:]:
+      if any(face.error not in ('', photos.NO_FACE) for face in faces):
+        failed.append(path)
+      elif annotator:
         annotator.write(path, faces)
       bar.update()
   seconds = time.monotonic() - start
-  _print(print, summarise(len(paths), broken, seconds, counts if detect else {}))
-  _print(print, f'written to {options.output}')
-  if len(broken) == len(paths):
+  _print(print, summarise(len(paths), failed, seconds, counts if detect else {}))
+  _print(print, errors_lib.printable(f'written to {options.output}'))
+  if len(failed) == len(paths):
     raise errors_lib.UserError(
-      f'none of the {len(paths)} images can be read: see the column '
+      f'none of the {len(paths)} images has an answer: see the column '
       f'"error" of {options.output}'
     )
 
 
 def summarise(
-  count: int, unreadable: Sequence[str], seconds: float, counts: dict[str, int]
+  count: int, failed: Sequence[str], seconds: float, counts: dict[str, int]
 ) -> str:
-  """Returns how many images took how long, and which could not be read.
+  """Returns how many images took how long, and which have an error.
 
   Args:
     count: of images.
-    unreadable: paths of those that could not be read.
+    failed: paths of those that could not be read, or have no finite answer.
     seconds: that all took.
     counts: `faces` and images without one, `faceless`; {} where none was looked
       for.
   """
-  text = f'{count} images, {len(unreadable)} of them unreadable, '
+  text = f'{count} images, {len(failed)} of them with an error, '
   if counts:
     text += f'{counts["faceless"]} without a face, {counts["faces"]} faces, '
   text += f'{seconds:.1f} s, {count / seconds:.1f} images/s'
-  for path in unreadable[:NAMED_ERRORS]:
-    name = os.fsencode(path).decode('utf-8', 'backslashreplace')
-    text += f'\nunreadable: {name}'
-  if len(unreadable) > NAMED_ERRORS:
-    text += f'\nand {len(unreadable) - NAMED_ERRORS} more, see column "error"'
+  for path in failed[:NAMED_ERRORS]:
+    text += f'\nerror: {errors_lib.printable(path)}'
+  if len(failed) > NAMED_ERRORS:
+    text += f'\nand {len(failed) - NAMED_ERRORS} more, see column "error"'
   return text

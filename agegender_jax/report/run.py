@@ -163,7 +163,7 @@ def read_predictions(path: pathlib.Path) -> dict:
     return {}
   with path.open(newline='', encoding='utf-8') as file:
     rows = list(csv.DictReader(file))
-  columns: dict = {'name': [row.get('name') or '' for row in rows]}
+  columns: dict = {'name': [files.unquote_cell(row.get('name') or '') for row in rows]}
   try:
     for key in schema.PREDICTION_COLUMNS[1:]:
       columns[key] = np.array([float(row.get(key) or 'nan') for row in rows])

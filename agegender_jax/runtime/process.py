@@ -11,9 +11,11 @@ import logging
 import multiprocessing
 import os
 import pathlib
+import shutil
 import sys
+import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from absl import logging as absl_logging
 
@@ -22,6 +24,7 @@ from agegender_jax import errors
 
 # glibc's mallopt parameters, malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
+_TEMPORARY: set[str] = set()  # Folders that `leave` removes.
 
 
 def set_up(config, workdir: str = '') -> None:
@@ -178,6 +181,8 @@ def leave(status: int, line: str) -> None:
 
   Nothing is finalised: no thread or destructor adds to the line.
   """
+  for folder in tuple(_TEMPORARY):
+    shutil.rmtree(folder, ignore_errors=True)
   for child in multiprocessing.active_children():
     child.kill()
   # The main thread may hold the lock of stdout, in a pipe that nobody reads.
@@ -185,8 +190,19 @@ def leave(status: int, line: str) -> None:
   flush.start()
   flush.join(1)
   with contextlib.suppress(OSError):
-    os.write(2, f'{line}\n'.encode('utf-8', 'surrogateescape'))
+    os.write(2, f'{errors.printable(line)}\n'.encode())
   os._exit(status)
+
+
+@contextlib.contextmanager
+def temporary_folder(prefix: str) -> Iterator[str]:
+  """Yields a new folder that is removed at the end, also by `leave`."""
+  with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as folder:
+    _TEMPORARY.add(folder)
+    try:
+      yield folder
+    finally:
+      _TEMPORARY.discard(folder)
 
 
 def _flush_quietly():

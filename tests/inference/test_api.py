@@ -14,6 +14,7 @@ import agegender_jax
 from agegender_jax import config as config_lib
 from agegender_jax import errors, models
 from agegender_jax.inference import api, crops, detector, predictor, weights
+from agegender_jax.inference import hub as hub_lib
 
 FITTED = {
   'num_examples': 1000,
@@ -180,6 +181,7 @@ def test_a_hub_repository_is_downloaded_and_read(run, monkeypatch):
     return str(run)
 
   monkeypatch.setattr(hub, 'snapshot_download', download)
+  hub_lib.local.cache_clear()
   p = api.load('hf:owner/name@abc')
   assert asked == [('owner/name', 'abc')] and p.info['name'] == 'hf:owner/name@abc'
 
@@ -189,3 +191,11 @@ def test_a_hub_repository_is_downloaded_and_read(run, monkeypatch):
   monkeypatch.setattr(hub, 'snapshot_download', broken)
   with pytest.raises(errors.UserError, match=r'hf:owner/name cannot.*no network'):
     api.load('hf:owner/name')
+
+
+def test_an_answer_that_is_not_finite_is_an_error(tmp_path):
+  network = api.load(create_run(tmp_path))
+  network._variables = jax.tree.map(lambda x: x * np.nan, network._variables)
+  faces = network(list(image_of(2)))
+  assert [face.error for (face,) in faces] == [api.NOT_FINITE] * 2
+  assert faces[0][0].age is None and faces[0][0].gender is None

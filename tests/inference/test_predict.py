@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from agegender_jax import errors, schema
+from agegender_jax import errors, files, schema
+from agegender_jax.evaluation import score_file
 from agegender_jax.inference import annotate, api, photos, predict
+from agegender_jax.report import run
 
 FACES = [
   api.Face(31.24, 18.04, 44.4, '25-32', gender='male', gender_prob=0.07),
@@ -76,8 +78,8 @@ def test_a_name_that_is_not_utf8_can_be_shown():
 def test_the_last_lines_count_and_name_a_few_broken_ones():
   text = predict.summarise(10_000, [f'{row}.jpg' for row in range(12)], 40.0, {})
   lines = text.splitlines()
-  assert lines[0] == ('10000 images, 12 of them unreadable, 40.0 s, 250.0 images/s')
-  assert lines[1] == 'unreadable: 0.jpg' and len(lines) == 12
+  assert lines[0] == ('10000 images, 12 of them with an error, 40.0 s, 250.0 images/s')
+  assert lines[1] == 'error: 0.jpg' and len(lines) == 12
   assert lines[-1] == 'and 2 more, see column "error"'
   assert predict.summarise(2, [], 1.0, {}).count('\n') == 0
   counts = {'faces': 3, 'faceless': 1}
@@ -109,9 +111,9 @@ def test_a_table_is_written_in_each_form(tmp_path, suffix):
   if suffix == '.parquet':
     parquet = pytest.importorskip('pyarrow.parquet')
   path = tmp_path / 'new' / f'a{suffix}'
-  with predict.Table(str(path), predict.DETECT_COLUMNS) as table:
+  with predict.open_table(str(path), predict.DETECT_COLUMNS) as write_row:
     for number, face in enumerate((FOUND, api.Face(error='broken')), 1):
-      table.write(predict.format_row('caf\udce9.jpg', face, 'adience', number))
+      write_row(predict.format_row('caf\udce9.jpg', face, 'adience', number))
   if suffix == '.csv':
     with path.open(encoding='utf-8', errors='surrogateescape') as file:
       rows = list(csv.DictReader(file))
@@ -129,8 +131,52 @@ def test_a_table_is_written_in_each_form(tmp_path, suffix):
 
 
 def test_another_suffix_is_refused(tmp_path):
-  with pytest.raises(errors.UserError, match=r'\.csv, \.jsonl, \.parquet'):
-    predict.Table(str(tmp_path / 'a.xlsx'), predict.COLUMNS)
+  table = predict.open_table(str(tmp_path / 'a.xlsx'), predict.COLUMNS)
+  with pytest.raises(errors.UserError, match=r'\.csv, \.jsonl, \.parquet'), table:
+    pass
+
+
+@pytest.mark.parametrize('suffix', ['.csv', '.jsonl', '.parquet'])
+def test_an_interrupted_table_leaves_no_file(tmp_path, suffix):
+  if suffix == '.parquet':
+    pytest.importorskip('pyarrow')
+  path = tmp_path / f'a{suffix}'
+  path.write_text('older')
+  with (
+    pytest.raises(KeyboardInterrupt),
+    predict.open_table(str(path), predict.COLUMNS) as write_row,
+  ):
+    write_row(predict.format_row('a.jpg', FACES[0], 'adience'))
+    raise KeyboardInterrupt
+  assert [file.name for file in tmp_path.iterdir()] == [path.name]
+  assert path.read_text() == 'older'
+
+
+NAMES = ['=1+1.jpg', '+a', '-b', '@c', "'=d", "''=e", "it's", '\ttab', 'plain', '']
+
+
+def test_a_spreadsheet_runs_no_name_and_we_read_it_back(tmp_path):
+  path = tmp_path / 'a.csv'
+  with predict.open_table(str(path), predict.COLUMNS) as write_row:
+    for name in NAMES:
+      write_row(predict.format_row(name, FACES[0], 'adience'))
+  with path.open(newline='') as file:
+    cells = [row['name'] for row in csv.DictReader(file)]
+  assert not any(cell.startswith(files.FORMULA) for cell in cells)
+  assert cells[0] == "'=1+1.jpg" and cells[6] == "it's"
+  assert run.read_predictions(path)['name'] == NAMES
+  assert score_file.read_predictions(str(path))[0] == NAMES
+
+
+def test_a_terminal_gets_no_control_characters():
+  row = predict.format_row('\x1b[31m\u202e\n.jpg', FACES[0], 'adience')
+  assert predict.format_line(row, 'adience', 4).startswith(
+    r'\x1b[31m\u202e\n.jpg  '
+  )  # fmt: skip
+  row = predict.format_row('a', api.Face(error='\x07'), 'adience')
+  assert predict.format_line(row, 'adience', 1) == r'a  unreadable: \x07'
+  text = predict.summarise(1, ['\x1b\x9b'], 1.0, {})
+  assert text.splitlines()[1] == r'error: \x1b\x9b'
 
 
 def test_annotated_images_have_the_box_and_a_label_each(tmp_path):
@@ -141,10 +187,11 @@ def test_annotated_images_have_the_box_and_a_label_each(tmp_path):
     Image.new('RGB', (400, 300), 'grey').save(tmp_path / name / 'x.png')
   face = dataclasses.replace(FOUND, box=(100.0, 100.0, 200.0, 200.0))
   annotator = annotate.Annotator(str(tmp_path / 'out'))
-  for name in ('a', 'b'):
-    annotator.write(str(tmp_path / name / 'x.png'), [face])
+  Image.new('RGB', (40, 30)).save(tmp_path / 'x_2.png')
+  for name in ('a/x', 'b/x', 'x_2'):
+    annotator.write(str(tmp_path / f'{name}.png'), [face])
   found = sorted(path.name for path in (tmp_path / 'out').iterdir())
-  assert found == ['x.jpg', 'x_2.jpg']
+  assert found == ['x.jpg', 'x_2.jpg', 'x_2_2.jpg']
   with Image.open(tmp_path / 'out' / 'x.jpg') as image:
     grey = np.asarray(image.convert('L')).astype(int)
   # Black and white beside each other on each side of the box.

@@ -275,10 +275,24 @@ class _Writer:
 
   _argmin = _argmax
 
-  def _cumsum(self, equation, params, aval):
+  def _cumsum(self, equation, params, aval, name=''):
     axis = self.constant(np.asarray(params['axis'], np.int64))
-    name = self.whole(equation.invars[0])
+    name = name or self.whole(equation.invars[0])
     return self.node('CumSum', [name, axis], reverse=int(params['reverse']))
+
+  def _cumprod(self, equation, params, aval):
+    logs = self.node('Log', [self.whole(equation.invars[0])])
+    return self.node('Exp', [self._cumsum(equation, params, aval, logs)])
+
+  def _cummin(self, equation, params, aval):
+    if aval.ndim != 2 or params['axis'] != 1 or params['reverse']:
+      raise errors.UserError('ONNX: cummin is supported along rows only')
+    # A max pool of the negatives, padded so that it sees what came before.
+    count = aval.shape[1]
+    name = self.node('Neg', [self.whole(equation.invars[0])])
+    name = self._reshaped(name, (*aval.shape[:1], 1, count))
+    name = self.node('MaxPool', [name], kernel_shape=[count], pads=[count - 1, 0])
+    return self.node('Neg', [self._reshaped(name, aval.shape)])
 
   def _iota(self, equation, params, aval):
     shape = [1] * aval.ndim
