@@ -38,7 +38,7 @@ TABLE = {
 
 
 def read_faces(data: str, folder: str, split: str, count: int) -> list[dict]:
-  """Returns `count` dicts: `path`, `age` (years), `group` (row), `gender`; -1 unknown."""
+  """Returns faces: `path`, `age` (years), `group` (row), `gender`; -1 unknown."""
   if data == 'utkface':
     faces = []
     for file in raw.list_folder(folder)[0]:
