@@ -38,6 +38,8 @@ RUNS = [
                marks=pytest.mark.nightly),
   pytest.param('fairface_resnet', 'runlocal', None, marks=pytest.mark.nightly),
   ('fairface_small', 'runlocal', None),
+  ('utk_best', 'runlocal', None),
+  pytest.param('fairface_best', 'runlocal', None, marks=pytest.mark.nightly),
 ]  # fmt: skip
 
 
@@ -163,6 +165,17 @@ def test_a_resnet_that_no_recipe_has_is_refused(name):
   assert load(name, 'backbone=resnet34').model.backbone == 'resnet34'
   with pytest.raises(errors.UserError, match='known: resnet18, resnet34, res'):
     load(name, 'backbone=vgg16')
+
+
+def test_the_best_network_of_utkface_is_searched_off_the_test_images():
+  config = load('utk_best', 'protocol=seed5k,search')
+  splits = {config.data[f'{key}_split'] for key in ('validation', 'test', 'eval')}
+  assert config.data.train_split == 'seed5k_train' and splits == {'seed5k_validation'}
+  config = load('utk_best', 'protocol=seed5k')
+  assert config.data.test_split == 'seed5k_test' and config.train.select == 'last'
+  tuned, scratch = load('utk_best', 'init=there'), load('utk_best')
+  assert (tuned.model.init_from, scratch.model.init_from) == ('there', '')
+  assert tuned.optimizer.learning_rate < scratch.optimizer.learning_rate
 
 
 def test_stages_of_transfer():

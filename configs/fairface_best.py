@@ -1,0 +1,48 @@
+r"""ResNet-18 on FairFace at 96 px, age as a distribution: the most accurate one here.
+
+python -m agegender_jax.main --config=configs/fairface_best.py \
+  --workdir=runs/fairface_best --config.data.source_dir=PATH_TO_FAIRFACE
+
+fairface_small.py at full width, for longer, against poorer photos, with the
+weights averaged. Not trained to the end yet.
+
+Argument: `runlocal`.
+"""
+
+from agegender_jax import config as config_lib
+from agegender_jax import recipes
+
+
+def get_config(arg=''):
+  """Returns the configuration of FairFace's best network."""
+  arg = recipes.parse_arg(arg, runlocal=False)
+  config = config_lib.default_config()
+  data = config.data
+  data.name = data.age_groups = 'fairface'
+  data.image_size = 96
+  data.normalize = 'imagenet'
+  data.flip = True
+  data.rotation = 10.0
+  data.zoom = 0.15
+  data.shift = 0.05
+  data.brightness = data.contrast = data.saturation = 0.2
+  data.downscale = data.jpeg = 0.1
+  data.erase = 0.25
+  data.oversample = True
+  config.model.backbone = 'resnet18'
+  config.model.branch = 'gap drop:0.2'
+  config.model.drop_path = 0.1
+  config.tasks.age.kind = 'interval'
+  config.tasks.gender.label_smoothing = 0.1
+  config.optimizer.name = 'adamw'
+  config.optimizer.learning_rate = 2e-3
+  config.optimizer.weight_decay = 0.05
+  config.optimizer.schedule = 'cosine'
+  config.optimizer.warmup_epochs = 2.0
+  config.train.batch_size = 128
+  config.train.num_epochs = 40.0
+  config.train.ema_decay = 0.999
+  config.train.best_metric = 'age_group_accuracy'
+  if arg.runlocal:
+    recipes.set_run_local(config)
+  return config

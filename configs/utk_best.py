@@ -1,0 +1,56 @@
+r"""Half a ResNet-18 on UTKFace, age as a distribution, from scratch or from FairFace.
+
+python -m agegender_jax.main --config=configs/utk_best.py \
+  --workdir=runs/utk_best --config.data.source_dir=PATH_TO_UTKFACE
+python -m agegender_jax.main --config=configs/utk_best.py:init=WORKDIR \
+  --workdir=runs/utk_best_fine --config.data.source_dir=PATH_TO_UTKFACE
+
+WORKDIR is a run of fairface_small.py (its data.hold_out names UTKFace's test part).
+The first trains 13,275 images for 30 epochs, the second for 16 at a lower rate. A
+network of the full protocol is scored on the reports' 1,008 images by
+--mode=evaluate --config.data.eval_split=seed5k_test: they lie in its test part.
+
+Arguments: `init=WORKDIR`; `protocol=seed5k`, as in utk_multibranch.py, with
+`search` to select on a part of its training images instead of testing;
+`runlocal`.
+"""
+
+from agegender_jax import config as config_lib
+from agegender_jax import recipes
+
+
+def get_config(arg=''):
+  """Returns the configuration of UTKFace's best network."""
+  arg = recipes.parse_arg(arg, protocol='full', init='', search=False, runlocal=False)
+  config = config_lib.default_config()
+  recipes.set_utk_protocol(config, arg.protocol)
+  data = config.data
+  if arg.search and arg.protocol == 'seed5k':
+    data.train_split = 'seed5k_train'
+    data.validation_split = data.test_split = data.eval_split = 'seed5k_validation'
+  data.image_size = 96
+  data.normalize = 'imagenet'
+  data.flip = True
+  data.rotation = 10.0
+  data.zoom = 0.15
+  data.shift = 0.05
+  data.brightness = data.contrast = 0.2
+  data.erase = 0.25
+  data.oversample = True
+  config.model.backbone = 'resnet18'
+  config.model.width = 0.5
+  config.model.branch = 'gap drop:0.2'
+  config.model.init_from = arg.init
+  # FairFace's recipe has an output per year too: it fits.
+  config.tasks.age.kind = 'ldl'
+  config.optimizer.name = 'adamw'
+  config.optimizer.learning_rate = 7e-4 if arg.init else 2e-3
+  config.optimizer.weight_decay = 0.05 if arg.init else 0.1
+  config.optimizer.schedule = 'cosine'
+  config.optimizer.warmup_epochs = 1.0
+  config.train.batch_size = 128
+  config.train.num_epochs = 16.0 if arg.init else 30.0
+  config.train.ema_decay = 0.998
+  if arg.runlocal:
+    recipes.set_run_local(config)
+  return config
