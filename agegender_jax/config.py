@@ -167,6 +167,9 @@ def default_config() -> config_dict.ConfigDict:
   # Zhang et al. 2018: alpha of Beta(alpha, alpha), the share of either image of two
   # neighbours in a batch that are mixed, and their losses; 0 = none.
   train.mixup = 0.0
+  # Workdirs, apart by commas, of runs whose averaged answers on the training images
+  # are half of what is learned, the labels being the other half.
+  train.teachers = ''
   train.select = 'best'  # Which checkpoint is scored on test: best or last.
   train.restore_step = 0  # Which step --mode=evaluate restores; 0 = select's.
   train.bootstrap_samples = 1000  # Resamples for the 95 % intervals.

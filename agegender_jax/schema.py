@@ -13,6 +13,7 @@ A batch is a dict of NumPy arrays:
 A train step also finds, the same on every device:
   known: float32 [5], of how many examples of the global batch each of LABELS
     is known.
+and, where the run has teachers, `teacher_<task>`: float32 [B, K], probabilities.
 """
 
 import numpy as np

@@ -268,10 +268,9 @@ def make_batch(source: source_lib.Source, rows: np.ndarray) -> dict[str, np.ndar
 def make_labels(source: source_lib.Source, rows: np.ndarray) -> dict[str, np.ndarray]:
   """Gathers what a batch has besides images, see make_batch."""
   known = rows != schema.UNKNOWN
-  batch = {
-    key: np.where(known, values[rows], schema.UNKNOWN).astype(values.dtype)
-    for key, values in source.labels.items()
-  }
+  batch = {key: values[rows] for key, values in source.labels.items()}
+  for values in batch.values():
+    values[~known] = schema.UNKNOWN
   return batch | {
     'mask': known.astype(np.float32),
     'row': rows.astype(np.int32),

@@ -134,6 +134,30 @@ TASKS = {
 }
 
 
+# The kinds of age whose decoding gives a distribution.
+DISTRIBUTIONS = ('interval', 'ldl', 'coral', 'corn')
+
+
+def teacher_loss(decoded: dict[str, jax.Array], target: jax.Array) -> jax.Array:
+  """Computes KL(teacher || network), nats.
+
+  Args:
+    decoded: what `Task.decode` returns, of one task.
+    target: float32 [B, K], the teacher's probabilities, of the years or of male
+      and female.
+
+  Returns:
+    float32 [B].
+  """
+  if 'gender_prob' in decoded:
+    female = decoded['gender_prob']
+    found = jnp.stack([1 - female, female], axis=1)
+  else:
+    found = decoded['age_distribution']
+  tiny = 1e-7
+  return (target * (jnp.log(target + tiny) - jnp.log(found + tiny))).sum(axis=1)
+
+
 def create_tasks(config, age_groups: str) -> tuple[Task, ...]:
   """Creates the tasks of a run.
 

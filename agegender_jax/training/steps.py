@@ -82,7 +82,8 @@ def weighted_loss(
   """Computes the loss of a shard as its part of the global batch's mean.
 
   Each task's loss is averaged over the examples of the global batch whose
-  label is known, then weighted; a task without any counts 0.
+  label is known, then weighted; a task without any counts 0. With teachers, half
+  of an example's loss is how far it is from their answer.
 
   Args:
     batch_tasks: the tasks.
@@ -100,6 +101,9 @@ def weighted_loss(
     known = schema.known(batch, task.label)
     count = jnp.maximum(batch['known'][schema.LABELS.index(task.label)], 1)
     loss = task.loss(logits[task.name], *labels)
+    if (target := batch.get(f'teacher_{task.name}')) is not None:
+      decoded = task.decode(logits[task.name])
+      loss = (loss + tasks.teacher_loss(decoded, target)) / 2
     parts[task.name] = jnp.where(known > 0, share * loss, 0.0).sum() / count
     total += task.weight * parts[task.name]
   return total, parts
@@ -220,8 +224,8 @@ def create_train_step(
         mutable=['batch_stats'],
       )
       if mixup:
-        labels = {name: batch[name] for name in (*schema.LABELS, 'mask')}
-        other = {'known': batch['known'], **swap_neighbours(labels)}
+        kept = {name: batch[name] for name in batch.keys() - {'image', 'known'}}
+        other = {'known': batch['known'], **swap_neighbours(kept)}
         loss, parts = jax.tree.map(
           jnp.add,
           weighted_loss(train_tasks, logits, batch, share),

@@ -27,6 +27,7 @@ from agegender_jax.models import flops, parameter_groups
 from agegender_jax.runtime import checkpoint, devices, lock, stop
 from agegender_jax.training import (
   augment,
+  distillation,
   initialise,
   logging,
   optimizers,
@@ -453,6 +454,9 @@ def _train_and_evaluate(config, workdir, recipe):
       summary.write_data_summary(config, workdir, trainer.splits)
       if config.model.init_from:
         state = initialise.initialise(config, state, workdir)
+    if config.train.teachers:
+      targets = distillation.predict_targets(config, trainer.network.tasks)
+      trainer.splits['train'].labels.update(targets)
     flops_per_image = summary.write_layers(workdir, trainer.network)
     summary.print_overview(state.params, trainer.network.is_frozen)
     trainer.train(state, checkpoints, flops_per_image)
