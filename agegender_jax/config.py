@@ -4,7 +4,6 @@ Recipes in `configs/` start from `default_config()` and override fields. An
 unset string is '', an unset number 0: absl flags cannot override None.
 """
 
-import json
 import pathlib
 from importlib import metadata
 
@@ -260,8 +259,8 @@ def load_config(workdir: str) -> config_dict.ConfigDict:
   """
   path = config_path(workdir)
   try:
-    saved = json.loads(path.read_text())['config']
-  except (OSError, ValueError, KeyError):
+    saved = files.read_json(path)['config']
+  except (OSError, errors.UserError, KeyError):
     raise errors.UserError(
       f'no run in workdir "{workdir}": {path} is missing or broken; '
       'name the --workdir of a training run'
@@ -269,10 +268,14 @@ def load_config(workdir: str) -> config_dict.ConfigDict:
   config = default_config()
   try:
     config.update(saved)
+    empty = [name for name, value in flatten(config).items() if value is None]
+    if empty:
+      raise ValueError(f'{empty[0]} is null')
   except (KeyError, AttributeError, TypeError, ValueError) as error:
     raise errors.UserError(
       f'{path} does not fit this version: {str(error).splitlines()[0]}'
     ) from None
+  check_values(config)
   return config
 
 
@@ -315,8 +318,8 @@ def check_network(config: config_dict.ConfigDict, workdir: str) -> None:
 def saved_cpu_devices(workdir: str) -> int:
   """Returns for how many devices a begun run takes the CPU, 0 if not recorded."""
   try:
-    return json.loads(config_path(workdir).read_text()).get('cpu_devices', 0)
-  except (OSError, ValueError):
+    return files.read_json(config_path(workdir)).get('cpu_devices', 0)
+  except (OSError, errors.UserError):
     return 0  # No run yet, or load_config says what is wrong with it.
 
 

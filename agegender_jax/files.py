@@ -7,6 +7,7 @@ import os
 import pathlib
 import platform
 import secrets
+import stat
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,6 +27,48 @@ _TEXTS = {
 }
 
 
+def check_regular(path: str | os.PathLike) -> None:
+  """Raises OSError unless a path is a regular file: of a pipe no read ends."""
+  try:
+    if not stat.S_ISREG(os.stat(path).st_mode):
+      raise OSError(errno.EACCES, 'not a regular file', os.fspath(path))
+  except ValueError as error:  # A NUL in the name.
+    raise OSError(errno.ENOENT, str(error), repr(os.fspath(path))) from error
+
+
+def read(path: str | os.PathLike) -> bytes:
+  """Reads a regular file; raises OSError if it cannot be read or is none."""
+  check_regular(path)
+  return pathlib.Path(path).read_bytes()
+
+
+def read_json(path: str | os.PathLike, default: Any = None) -> Any:
+  """Reads a JSON file that a run wrote.
+
+  Args:
+    path: of the file.
+    default: where it is absent, and of its type; None wants a dict that is there.
+
+  Raises:
+    errors.UserError: it is absent or damaged.
+  """
+  kind = dict if default is None else type(default)
+  try:
+    found = json.loads(read(path))
+    if not isinstance(found, kind):
+      raise ValueError(f'not a {kind.__name__}')
+  except FileNotFoundError:
+    if default is not None:
+      return default
+    raise errors.UserError(f'{path} is absent: bring it back') from None
+  except (ValueError, RecursionError) as error:
+    raise errors.UserError(
+      f'{path} is damaged ({error}): bring it back, or delete it and run the same '
+      'command again'
+    ) from None
+  return found
+
+
 def write_whole(path: str | os.PathLike, content: str | bytes) -> None:
   """Writes a file whole or not at all; text as UTF-8."""
   if isinstance(content, str):
@@ -37,33 +80,6 @@ def write_whole(path: str | os.PathLike, content: str | bytes) -> None:
 def write_json(path: str | os.PathLike, content: Any) -> None:
   """Writes a JSON file whole or not at all."""
   write_whole(path, json.dumps(content, indent=2) + '\n')
-
-
-def read_json(path: str | os.PathLike, default: Any = None) -> Any:
-  """Reads a JSON file that a run wrote.
-
-  Args:
-    path: of the file.
-    default: what an absent file gives, of the type of its content; None for an
-      error.
-
-  Raises:
-    errors.UserError: the file is absent or damaged.
-  """
-  try:
-    content = json.loads(pathlib.Path(path).read_text('utf-8'))
-    if default is not None and type(content) is not type(default):
-      raise ValueError(f'not a {type(default).__name__}')
-  except FileNotFoundError:
-    if default is not None:
-      return default
-    raise errors.UserError(f'{path} is absent: bring it back') from None
-  except ValueError as error:
-    raise errors.UserError(
-      f'{path} is damaged ({error}): bring it back, or delete it and run the same '
-      'command again'
-    ) from None
-  return content
 
 
 @contextlib.contextmanager

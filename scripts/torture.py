@@ -3,8 +3,9 @@
   python scripts/torture.py --kills=50 --flips=120 --disks=12 --rivals=5 --signals=20
 
 A run of twelve steps on drawn faces is killed, stopped, starved of disk space and
-damaged. It must end with one line and the right status, lose nothing that was
-saved, and reach the parameters and scores of a run that nothing disturbed.
+damaged. It must end with one line and the right status, lose nothing that was saved,
+and reach the parameters and scores of a run that nothing disturbed. The code is
+copied first: what is edited meanwhile is not tested.
 """
 
 import argparse
@@ -47,6 +48,8 @@ class Torture:
   def __init__(self, folder: pathlib.Path, seed: int):
     """Trains the straight run."""
     self.folder, self.random = folder, random.Random(seed)
+    for name in ('agegender_jax', 'configs'):
+      shutil.copytree(ROOT / name, folder / 'code' / name)
     self.counts = collections.defaultdict(collections.Counter)
     self.failures = []
     self.straight = folder / 'straight'
@@ -65,7 +68,7 @@ class Torture:
 
     process = subprocess.Popen(
       [sys.executable, '-m', 'agegender_jax.main', *FLAGS, *flags],
-      cwd=ROOT,
+      cwd=self.folder / 'code',
       stdout=subprocess.DEVNULL,
       stderr=subprocess.PIPE,
       text=True,
@@ -225,15 +228,16 @@ def main() -> None:
   with tempfile.TemporaryDirectory() as folder:
     torture = Torture(pathlib.Path(folder), asked.seed)
     print(f'the straight run took {torture.seconds:.0f} s', flush=True)
-    torture.flip(asked.flips)
-    for number in range(asked.disks):
-      torture.fill_disk(number)
-    for number in range(asked.rivals):
-      torture.rival(number)
-    torture.disturb('signal', asked.signals, 4, torture.stop)
-    torture.disturb('SIGKILL', asked.kills, 6, torture.kill)
-    print(torture.table())
-    print(*torture.failures, sep='\n')
+    try:
+      torture.flip(asked.flips)
+      for number in range(asked.disks):
+        torture.fill_disk(number)
+      for number in range(asked.rivals):
+        torture.rival(number)
+      torture.disturb('signal', asked.signals, 4, torture.stop)
+      torture.disturb('SIGKILL', asked.kills, 6, torture.kill)
+    finally:
+      print(torture.table(), *torture.failures, sep='\n')
   sys.exit(bool(torture.failures))
 
 

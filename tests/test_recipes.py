@@ -125,7 +125,7 @@ def test_absent_weights_name_both_ways_out(drawn, tmp_path):
 
 def read_params(workdir):
   checkpoints = checkpoint.Checkpoints(workdir, [('validation/loss', -1)])
-  tree = checkpoints.read_variables(checkpoints.latest_step())
+  tree = checkpoints.restore_variables(checkpoints.latest_step())
   checkpoints.close()
   return tree['params']
 

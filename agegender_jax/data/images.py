@@ -9,7 +9,7 @@ import threading
 import numpy as np
 from PIL import Image, ImageFilter, ImageOps, UnidentifiedImageError
 
-from agegender_jax import errors
+from agegender_jax import errors, files
 
 # Part of the cache's key: raise it when the pixels of `prepare` change.
 VERSION = 1
@@ -64,6 +64,8 @@ def open_header(encoded: bytes | str | os.PathLike) -> Image.Image:
   Pillow's own limit, which warns from 89 megapixels, does not count.
   """
   stream = io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded
+  if isinstance(stream, str | os.PathLike):
+    files.check_regular(stream)
   with _HEADER_LOCK:
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:

@@ -13,7 +13,6 @@ import io
 import json
 import os
 import pathlib
-import stat
 import tarfile
 import time
 import unicodedata
@@ -119,12 +118,8 @@ def open_file(path: str | os.PathLike) -> BinaryIO:
   Raises:
     OSError: it cannot be read, is not regular, or its name cannot be one.
   """
-  try:
-    if not stat.S_ISREG(os.stat(path).st_mode):
-      raise OSError(f'{os.fspath(path)} is not a regular file')
-    return open(path, 'rb')
-  except ValueError as error:  # A NUL in the name.
-    raise OSError(f'{os.fspath(path)!r}: {error}') from error
+  files.check_regular(path)
+  return open(path, 'rb')
 
 
 def find(source_dir: str, wanted: str) -> Source:
@@ -372,7 +367,9 @@ def read_table(
     dict(zip(columns, line + blank[len(line) :], strict=False)) for line in lines[1:]
   ]
   if not rows:
-    raise errors.UserError(f'"{path}" has no row; {wanted}')
+    broken = counts['broken_row']
+    why = f' that can be read, {broken} are broken' if broken else ''
+    raise errors.UserError(f'"{path}" has no row{why}; {wanted}')
   return columns, rows, counts
 
 

@@ -192,7 +192,7 @@ def read_metrics(workdir: str) -> list[dict]:
     errors.UserError: another line is no record.
   """
   path = pathlib.Path(workdir) / 'metrics.jsonl'
-  lines = path.read_text().split('\n') if path.exists() else ['']
+  lines = files.read(path).split(b'\n') if path.exists() else [b'']
   rows = []
   # What follows the last newline is '', or was cut short.
   for number, line in enumerate(lines[:-1], 1):

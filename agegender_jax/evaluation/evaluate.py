@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+from collections.abc import Callable, Iterable
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,7 +17,11 @@ from agegender_jax.scoring import calibration
 
 
 def predict_split(
-  network: predictor.Network, variables, source, age_groups: str
+  network: predictor.Network,
+  variables,
+  source,
+  age_groups: str,
+  before_batch: Callable[[], None] | None = None,
 ) -> dict[str, np.ndarray]:
   """Predicts every example of a split, once.
 
@@ -25,6 +30,7 @@ def predict_split(
     variables: replicated over the devices.
     source: see data.sources.
     age_groups: key of schema.AGE_GROUPS.
+    before_batch: called before each batch.
 
   Returns:
     Columns [N]: the labels age (years), age_group, gender and age_span (first
@@ -32,7 +38,9 @@ def predict_split(
     `predictions`; `<task>_loss`, NaN where the label is unknown.
   """
   batch_size = network.batch_size_for(len(source))
-  batches = pipeline.eval_batches(source, batch_size=batch_size)
+  batches: Iterable[dict] = pipeline.eval_batches(source, batch_size=batch_size)
+  if before_batch:
+    batches = (batch for batch in batches if not before_batch())
   output = network.predict_all(variables, batches)
   # Of a table's columns, age_low and age_high are the predicted interval.
   labels = {key: source.labels[key] for key in ('age', 'age_group', 'gender')}
@@ -227,7 +235,7 @@ def _find_calibration(
   the scored images are of other data than the run's.
   """
   place = calibration.path(config, workdir)
-  stored = files.read_json(place, {})
+  stored = calibration.read(place)
   asked = config.data.calibration_split
   if train is None and asked:
     if asked != config_lib.load_config(workdir).data.calibration_split:

@@ -1,6 +1,8 @@
 """Scores anybody's predictions of a split (`--mode=score`)."""
 
+import collections
 import csv
+import io
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -24,9 +26,9 @@ def read_predictions(path: str) -> tuple[list[str], dict[str, list[str]]]:
     errors.UserError: no such file, no `name`, or no prediction.
   """
   try:
-    with open(path, newline='', encoding='utf-8-sig') as file:
-      reader = csv.DictReader(file, strict=True)
-      rows = list(reader)
+    text = files.read(path).decode('utf-8-sig')
+    reader = csv.DictReader(io.StringIO(text, newline=''), strict=True)
+    rows = list(reader)
   except FileNotFoundError:
     raise errors.UserError(f'--predictions={path}: no such file') from None
   except (UnicodeDecodeError, csv.Error) as error:
@@ -156,7 +158,7 @@ def _example(what, predicted, names, rows) -> str:
   if what == 'missing':
     return names[int(np.argmax(rows < 0))]
   if what == 'duplicate':
-    return next(name for name in predicted if predicted.count(name) > 1)
+    return collections.Counter(predicted).most_common(1)[0][0]
   used = set(rows.tolist())
   return next((name for row, name in enumerate(predicted) if row not in used), '')
 

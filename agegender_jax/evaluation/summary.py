@@ -273,7 +273,7 @@ def _speed(workdir: str, images_per_second: float, dtype: str) -> dict:
   path = pathlib.Path(workdir) / 'layers.json'
   if not path.exists():
     return {}
-  rows = files.read_json(path)
+  rows = files.read_json(path, [])
   forward, training = (
     sum(row[key] for row in rows) for key in ('flops', 'train_flops')
   )

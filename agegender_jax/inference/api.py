@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from agegender_jax import config as config_lib
-from agegender_jax import errors, files, schema
+from agegender_jax import errors, schema
 from agegender_jax.data import images as images_lib
 from agegender_jax.inference import crops, detector, hub, photos, predictor, weights
 from agegender_jax.scoring import calibration
@@ -332,12 +332,9 @@ def from_config(
   if path and not config.train.restore_step:
     variables, step, recipe = weights.read(path, network.shapes())
   else:
-    with predictor.open_selected(config, network, folder) as (checkpoints, step):
-      variables = checkpoints.restore_variables(step, network.shapes())
+    variables, step = predictor.read_selected(config, network, folder, network.shapes())
     recipe = crops.recipe_of(config.data.name)
-  fitted = files.read_json(calibration.path(config, folder), {})
-  if fitted.get('step') != step:
-    fitted = None
+  fitted = calibration.read(calibration.path(config, folder))
   faces = faces or ('detect' if recipe else 'crop')
   find_faces, known = None, recipe
   if faces == 'detect':
@@ -348,7 +345,7 @@ def from_config(
     network,
     variables,
     step,
-    fitted,
+    fitted if fitted.get('step') == step else None,
     recipe,
     faces,
     find_faces,

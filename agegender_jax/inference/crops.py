@@ -36,9 +36,14 @@ class Recipe:
 
   @classmethod
   def from_dict(cls, stored: dict[str, Any]) -> 'Recipe':
-    """Returns the recipe that `dataclasses.asdict` made a dict of."""
+    """Returns the recipe of `dataclasses.asdict`; raises ValueError of another."""
     points = tuple((float(x), float(y)) for x, y in stored['landmarks'])
-    return cls(**{**stored, 'landmarks': points})
+    found = cls(**{**stored, 'landmarks': points})
+    if np.shape(points) != (5, 2) or not np.isfinite(points).all():
+      raise ValueError('not five landmarks')
+    if not 1 <= found.size <= 4096:
+      raise ValueError(f'crops of {found.size} pixels')
+    return found
 
 
 # Medians over 600 and 500 crops, none of the test split (scripts/fit_crops.py).

@@ -298,11 +298,12 @@ def _fields(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int, int
 
   def varint(at):
     value = shift = 0
-    while True:
+    while shift < 64:
       value |= (data[at] & 127) << shift
       shift, at = shift + 7, at + 1
       if data[at - 1] < 128:
         return value, at
+    raise ValueError('a number of more than 64 bits')
 
   while at < end:
     tag = at

@@ -1,7 +1,6 @@
 """A network ready to predict, for training's evaluations and afterwards."""
 
 import collections
-import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent import futures
 
@@ -175,39 +174,44 @@ def restore(config, workdir: str) -> tuple[Network, dict, int]:
   """
   config_lib.check_network(config, workdir)
   network = Network(config)
-  with open_selected(config, network, workdir) as (checkpoints, step):
-    variables = checkpoints.restore_variables(step, network.shapes())
+  variables, step = read_selected(config, network, workdir, network.shapes())
   return network, devices.replicate(variables), step
 
 
-@contextlib.contextmanager
-def open_selected(config, network: Network, workdir: str):
-  """Opens a run's checkpoints and yields them with the step to restore.
+def read_selected(config, network: Network, workdir: str, target=None):
+  """Reads the variables of the step that `selected_step` names.
+
+  A training beside it may delete that step meanwhile: then it reads again.
 
   Args:
     config: of the run.
     network: of the same configuration.
     workdir: output folder of the run.
+    target: see Checkpoints.restore_variables.
 
-  Yields:
-    (checkpoint.Checkpoints, the step that `selected_step` names).
+  Returns:
+    The variables, as NumPy arrays, and the step.
 
   Raises:
-    errors.UserError: no such checkpoint.
+    errors.UserError: no such checkpoint, or it is damaged.
   """
   # Orbax takes a second to import, and a network is also read without it.
   from agegender_jax.runtime import checkpoint
 
-  checkpoints = checkpoint.Checkpoints(workdir, create_ranking(config, network.tasks))
+  ranking = create_ranking(config, network.tasks)
+  before = checkpoint.list_files(workdir)
   try:
+    checkpoints = checkpoint.Checkpoints(workdir, ranking)
     step = selected_step(config, checkpoints)
     if step is None:
       raise errors.UserError(
         f'workdir "{workdir}" holds no checkpoint yet: train first'
       )
-    yield checkpoints, step
-  finally:
-    checkpoints.close()
+    return checkpoints.restore_variables(step, target), step
+  except errors.UserError:
+    if checkpoint.list_files(workdir) == before:
+      raise
+  return read_selected(config, network, workdir, target)
 
 
 def selected_step(config, checkpoints) -> int | None:

@@ -86,13 +86,22 @@ def read(
     errors.UserError: the file is damaged, or of another network.
   """
   try:
+    files.check_regular(path)
     with safetensors.safe_open(path, 'np') as file:
       metadata = file.metadata() or {}
       arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     stored = json.loads(metadata['crop']) if 'crop' in metadata else None
     step, expected = int(metadata['step']), metadata['sha256']
     recipe = crops.Recipe.from_dict(stored) if stored else None
-  except (OSError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as e:
+  except (
+    OSError,
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,  # A type that NumPy lacks.
+    RecursionError,
+    safetensors.SafetensorError,
+  ) as e:
     raise errors.UserError(
       f'{path} is damaged or no network of agegender_jax '
       f'({type(e).__name__}: {e}): copy or train it again'
@@ -111,5 +120,8 @@ def read(
         'config.json'
       )
   flat = {name: array.astype(wanted[name].dtype) for name, array in arrays.items()}
+  for name, array in flat.items():
+    if not np.isfinite(array).all():
+      raise errors.UserError(f'{path} is damaged: {name} holds values that are none')
   variables = traverse_util.unflatten_dict(flat, sep='/')
   return {key: variables.get(key, {}) for key in shapes}, step, recipe

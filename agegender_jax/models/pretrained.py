@@ -127,6 +127,7 @@ def load_state(source: str) -> dict[str, np.ndarray]:
     OSError,
     ValueError,
     EOFError,
+    MemoryError,
   ) as error:
     raise errors_lib.UserError(
       f'{path} is truncated or damaged ({_one_line(error)}): fetch it again'

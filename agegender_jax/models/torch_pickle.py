@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import ml_dtypes
 import numpy as np
 
-from agegender_jax import errors
+from agegender_jax import errors, files
 
 _DTYPES = {
   'FloatStorage': np.float32,
@@ -120,6 +120,7 @@ def load(path: str) -> Any:
       but tensors and plain values.
   """
   try:
+    files.check_regular(path)
     with open(path, 'rb') as file:
       is_zip = file.read(4) == b'PK\x03\x04'
       file.seek(0)

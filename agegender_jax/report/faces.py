@@ -1,9 +1,9 @@
 """The sections that show faces with their predictions, and Grad-CAM."""
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
-from agegender_jax.report import blocks
+from agegender_jax.report import blocks, plots
 
 MOST_FACES = 20
 _FAR = 10  # Years; a larger error stands out.
@@ -174,4 +174,7 @@ def _save_sheet(path, items, columns, side=180, line=26):
     draw.text((left + side / 2, top + 5), caption, 'black', font, anchor='ma')
     shown = Image.fromarray(image).resize((side - 6, side - 6))
     sheet.paste(shown, (left + 3, top + line))
-  sheet.save(path)
+  # Before the pixels: a report deletes the sheets of the one before.
+  info = PngImagePlugin.PngInfo()
+  info.add_text('Software', plots.SOFTWARE)
+  sheet.save(path, pnginfo=info)

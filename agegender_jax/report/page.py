@@ -31,7 +31,8 @@ def write_report(workdir) -> str:
   folder = run.workdir / 'figures'
   folder.mkdir(exist_ok=True)
   for path in folder.glob('*.png'):
-    path.unlink()  # Of an earlier report.
+    if plots.SOFTWARE.encode() in path.read_bytes()[:2000]:
+      path.unlink()  # Of an earlier report.
   faces.save_sheets(run, folder)
   page = render(
     title=f'{run.data_name}: {run.recipe_name}',

@@ -16,6 +16,7 @@ PALETTE = (BLUE, VERMILLION, GREEN, PINK, ORANGE, SKY)
 INK, MUTED, LINE = '#1b2027', '#5d6671', '#d9dde2'
 # Beside the colours, for readers who cannot distinguish them.
 MARKERS = ('o', 's', '^', 'D', 'v', 'P')
+SOFTWARE = 'agegender_jax'  # What a PNG names, so that a later report may delete it.
 PANEL = (4.0, 2.9)  # Inches; the text stays readable on a phone.
 _DASHED = {'linestyle': (0, (4, 2)), 'linewidth': 1.2}
 _STYLE: dict = {
@@ -81,7 +82,7 @@ def save_png(target, panels: Sequence[Callable], size=PANEL, columns: int = 0):
     sheet = figure.Figure(inches, dpi=180, layout='constrained')
     for index, panel in enumerate(panels):
       panel(sheet.add_subplot(rows, columns, index + 1))
-    sheet.savefig(target, format='png', metadata={'Software': None})
+    sheet.savefig(target, format='png', metadata={'Software': SOFTWARE})
 
 
 @figure

@@ -122,7 +122,9 @@ def read_run(workdir) -> Run:
       f'"{workdir}" has no config.json, so it is no workdir: give the '
       '--workdir of a training run'
     )
-  content = files.read_json(folder / 'config.json', {})
+  content = files.read_json(folder / 'config.json')
+  if not isinstance(content.get('config'), dict):
+    raise _damaged(folder / 'config.json', 'no "config"')
   predictions = read_predictions(folder / 'predictions.csv')
   details = files.read_json(folder / 'details.json', {})
   count, faces = len(predictions.get('name', ())), _read_arrays(folder / 'faces.npz')
@@ -143,7 +145,7 @@ def read_run(workdir) -> Run:
     faces={kind: _rows(faces, prefix, count) for kind, prefix in _FACES.items()},
     saliency=_read_saliency(folder / 'saliency.npz', count),
     evaluations=[
-      files.read_json(path) for path in sorted(folder.glob('eval/*/scores.json'))
+      files.read_json(path, {}) for path in sorted(folder.glob('eval/*/scores.json'))
     ],
     model_card='model_card.md' if (folder / 'model_card.md').is_file() else '',
   )
@@ -161,13 +163,15 @@ def read_predictions(path: pathlib.Path) -> dict:
   """
   if not path.is_file():
     return {}
-  with path.open(newline='', encoding='utf-8') as file:
-    rows = list(csv.DictReader(file))
-  columns: dict = {'name': [files.unquote_cell(row.get('name') or '') for row in rows]}
   try:
+    with path.open(newline='', encoding='utf-8') as file:
+      rows = list(csv.DictReader(file))
+    columns: dict = {
+      'name': [files.unquote_cell(row.get('name') or '') for row in rows]
+    }
     for key in schema.PREDICTION_COLUMNS[1:]:
       columns[key] = np.array([float(row.get(key) or 'nan') for row in rows])
-  except ValueError as error:
+  except (ValueError, csv.Error) as error:
     raise _damaged(path, error) from None
   probability = columns['gender_prob']
   is_known = np.isfinite(probability)

@@ -10,6 +10,7 @@ import contextlib
 import functools
 import hashlib
 import json
+import os
 import pathlib
 import shutil
 import sys
@@ -133,8 +134,10 @@ class Checkpoints:
     if self._writer is None:
       self._writer = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
     self._is_saving = True
+    if record['step'] in self.steps():  # Not there meanwhile, and not missed.
+      self._list(set(self.steps()) - {record['step']})
     self._writer.save(
-      self._folder / str(int(state.step)),
+      self._folder / str(record['step']),
       args=ocp.args.Composite(**items),
       force=True,
     )
@@ -142,10 +145,14 @@ class Checkpoints:
   def _retain(self):
     """Deletes all but the latest ones and the best; lists what is kept."""
     steps = self.steps()
-    kept = sorted({*steps[-NUM_LATEST:], self.best_step()})
-    files.write_whole(self._index, json.dumps({'steps': kept}) + '\n')
-    for step in set(steps) - set(kept):
+    kept = {*steps[-NUM_LATEST:], self.best_step()}
+    self._list(kept)
+    for step in set(steps) - kept:
       shutil.rmtree(self._folder / str(step))
+
+  def _list(self, steps):
+    """Writes which steps are kept."""
+    files.write_whole(self._index, json.dumps({'steps': sorted(steps)}) + '\n')
 
   def record(self, step: int) -> dict[str, Any]:
     """Returns what was recorded with a step: `step`, `scores`, `pending`, `leaves`.
@@ -166,12 +173,14 @@ class Checkpoints:
       raise self._damaged(step, f'{RECORD}: {_first_line(error)}') from None
     return record
 
-  def restore_variables(self, step: int, target: dict[str, Any]) -> dict[str, Any]:
+  def restore_variables(
+    self, step: int, target: dict[str, Any] | None = None
+  ) -> dict[str, Any]:
     """Restores params and batch_stats.
 
     Args:
       step: a step that was kept.
-      target: variables of the same structure and shapes.
+      target: variables of the same structure and shapes; None takes any network.
 
     Returns:
       The variables, as NumPy arrays.
@@ -181,14 +190,9 @@ class Checkpoints:
     """
     self.wait()
     with self._naming_whole_ones():
-      _check_same(target, self._record(step)['leaves'][VARIABLES])
+      if target is not None:
+        _check_same(target, self._record(step)['leaves'][VARIABLES])
       return self._read(step, VARIABLES, target)
-
-  def read_variables(self, step: int) -> dict[str, Any]:
-    """Returns the variables of a step as saved, whatever the network."""
-    self.wait()
-    with self._naming_whole_ones():
-      return self._read(step, VARIABLES)
 
   def restore(self, step: int, target):
     """Restores a steps.TrainState like `target`; raises as above."""
@@ -286,6 +290,13 @@ class Checkpoints:
     self.wait()
     if self._writer is not None:
       self._writer.close()
+
+
+def list_files(workdir: str) -> list[str]:
+  """Returns the paths of the checkpoints' files, others whenever a run saves."""
+  found = os.walk(os.path.join(workdir, 'checkpoints'))
+  return sorted(os.path.join(folder, name) for folder, _, names in found
+                for name in names)  # fmt: skip
 
 
 def _leaves(tree) -> dict[str, list]:

@@ -29,7 +29,7 @@ def hold(workdir: str) -> Iterator[None]:
   """
   path = pathlib.Path(workdir) / NAME
   path.parent.mkdir(parents=True, exist_ok=True)
-  with path.open('a+', encoding='utf-8') as stream:
+  with path.open('a+b', buffering=0) as stream:
     try:
       fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -56,13 +56,11 @@ def hold(workdir: str) -> Iterator[None]:
 
 
 def _read(stream):
-  stream.seek(0)
-  return stream.read(1000).strip()
+  return os.pread(stream.fileno(), 1000, 0).decode('utf-8', 'replace').strip()
 
 
 def _write(stream, text):
   """Replaces the text; a full disk does not take the lock away."""
   with contextlib.suppress(OSError):
     stream.truncate(0)
-    stream.write(text)
-    stream.flush()
+    stream.write(text.encode())

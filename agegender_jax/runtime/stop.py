@@ -19,6 +19,10 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 GRACE_SECONDS = 8.0
 
 
+class StopError(Exception):
+  """A signal has come."""
+
+
 class Stop:
   """What has been asked for, and who answers."""
 
@@ -81,6 +85,11 @@ class Stop:
     finally:
       with self._lock:
         self._deferrals = kept
+
+  def check(self) -> None:
+    """Raises StopError once a signal has come."""
+    if self.requested:
+      raise StopError
 
   @contextlib.contextmanager
   def saving(self) -> Iterator[None]:

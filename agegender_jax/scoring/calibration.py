@@ -12,6 +12,7 @@ so within each bin of predicted age, and the width follows the error there.
 Probabilities of gender get one temperature (Guo et al. 2017).
 """
 
+import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,7 +23,8 @@ import scipy.special
 import scipy.stats
 
 from agegender_jax import config as config_lib
-from agegender_jax import schema
+from agegender_jax import errors as errors_lib
+from agegender_jax import files, schema
 from agegender_jax.scoring import metrics
 
 LEVELS = tuple(level / 100 for level in metrics.INTERVALS)
@@ -312,6 +314,26 @@ def coverage(
         'width': float((high - low)[rows].mean()),
       })  # fmt: skip
   return result
+
+
+def read(path: str | os.PathLike) -> dict:
+  """Returns the calibration in a file, {} where there is no such file.
+
+  Raises:
+    errors_lib.UserError: the file is damaged.
+  """
+  fitted = files.read_json(path, {})
+  try:
+    probe = {'age_pred': np.array([30.0]), 'gender_logit': np.ones(1)}
+    found = apply(fitted, probe) if fitted else {}
+    is_usable = all(np.isfinite(value).all() for value in found.values())
+  except (LookupError, TypeError, ValueError, AttributeError):
+    is_usable = False
+  if not is_usable or not isinstance(fitted.get('step', 0), int):
+    raise errors_lib.UserError(
+      f'{path} is damaged: delete it and evaluate the run again'
+    )
+  return fitted
 
 
 def variant(config, workdir: str) -> str:

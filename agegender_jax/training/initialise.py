@@ -75,8 +75,7 @@ def _from_run(config, variables, source, excuse):
       f'{theirs.data.normalize}, this one has {config.data.normalize}'
     )
   network = predictor.Network(theirs)
-  with predictor.open_selected(theirs, network, source) as (checkpoints, step):
-    found = checkpoints.read_variables(step)
+  found, step = predictor.read_selected(theirs, network, source)
   taken = take_over(found, variables, excuse)
   held = [
     path for tree in found.values() for path in parameter_groups.flatten(tree or {})

@@ -124,7 +124,7 @@ class Logger:
 
   def _show(self, step, epoch, scalars):
     """Shows step, loss, images/s and time left, on one line on a terminal."""
-    done = step - self._start_step
+    done = max(1, step - self._start_step)  # A resumed run may validate first.
     left = (time.monotonic() - self._clock) / done * (self._num_steps - step)
     text = f'step {step}/{self._num_steps}  epoch {epoch:.1f}'
     for name, title in _SHOWN.items():

@@ -13,7 +13,7 @@ import numpy as np
 import optax
 
 from agegender_jax import config as config_lib
-from agegender_jax import errors, files, report
+from agegender_jax import errors, files, report, schema
 from agegender_jax.data import pipeline
 from agegender_jax.data import source as source_lib
 from agegender_jax.evaluation import (
@@ -36,6 +36,8 @@ from agegender_jax.training import (
 )
 
 ON_NONFINITE = ('stop', 'skip')
+# A loss that has grown so many times over the majority baseline's is a warning.
+LARGE_LOSS = 1000
 # Of a device's memory, what the images may take; the rest is for training.
 _LARGEST_SHARE = 0.7
 
@@ -148,6 +150,47 @@ def count_skipped(in_a_row: int, is_skipped, limit: int, last_step: int) -> int:
   return in_a_row
 
 
+def majority_loss(run_tasks, labels: dict[str, np.ndarray]) -> float:
+  """Computes the loss of one guess for all, of up to a thousand examples.
+
+  Args:
+    run_tasks: the tasks.
+    labels: of the training split, see schema.
+
+  Returns:
+    The weighted sum over the tasks; of each the better of the median with the
+    variance, in years, and of even odds.
+  """
+  total = 0.0
+  for task in run_tasks:
+    known = np.flatnonzero(labels[task.label] != schema.UNKNOWN)
+    known = known[:: -(-len(known) // 1000)]
+    values = [labels[key][known] for key in task.labels]
+    even = np.zeros((len(known), task.num_outputs), np.float32)
+    guess = even + np.float32(np.log(np.var(values[0]) + 1e-6))
+    guess[:, 0] = np.median(values[0])
+    found = [float(task.loss(logits, *values).mean()) for logits in (even, guess)]
+    total += task.weight * min(found)
+  return total
+
+
+def warn_large(loss: float, step: int, baseline: float) -> bool:
+  """Prints a warning if a loss is far above the majority baseline's.
+
+  Returns:
+    True if it is.
+  """
+  is_large = loss > LARGE_LOSS * baseline > 0
+  if is_large:
+    print(
+      f'warning: the loss is {loss:.3g} up to step {step}, {loss / baseline:.0f} times '
+      f"the majority baseline's: lower optimizer.learning_rate or set "
+      'optimizer.clip_norm',
+      flush=True,
+    )
+  return is_large
+
+
 def load_images(source: source_lib.Source) -> jax.Array:
   """Copies the images of a split to every device, for `data.cache=device`.
 
@@ -212,6 +255,7 @@ class Trainer:
     )
     epoch_size = pipeline.create_order(config, self.splits['train']).epoch_size
     self.run = create_run(config, self.network, epoch_size)
+    self.baseline_loss = majority_loss(self.network.tasks, self.splits['train'].labels)
 
   def train(
     self, state, checkpoints: checkpoint.Checkpoints, flops_per_image: int
@@ -231,23 +275,28 @@ class Trainer:
     if start:
       state = checkpoints.restore(start, state)
       print(f'resumed at step {start} of {durations.total}', flush=True)
-      if self._is_patience_spent(start):
-        return
     state = devices.replicate(state)
     key = devices.share(jax.random.key(config.seed))
     calls = durations.calls(start, config.train.steps_per_call)
     images, batches = self._open_batches(calls)
     log = logging.Logger(self.workdir, start, durations.total)
-    meter = logging.Meter(start)
+    log_every, is_warned = config.train.log_every_steps, False
     compiled, since_evaluation, skipped = set(), [], 0
-    if start and checkpoints.record(start)['pending']:  # Stopped by a signal.
-      pending = checkpoints.record(start)['pending']
-      kept = {'skipped': pending.pop('skipped', [0.0, 0.0])}
-      pending |= kept if config.train.on_nonfinite == 'skip' else {}
-      since_evaluation = [{k: np.array([pair]) for k, pair in pending.items()}]
+    # What a run that was stopped by a signal leaves.
+    pending = (start and checkpoints.record(start)['pending']) or {}
+    if 'sums' in pending:
+      sums = pending['sums']
+      kept = {'skipped': sums.pop('skipped', [0.0, 0.0])}
+      sums |= kept if config.train.on_nonfinite == 'skip' else {}
+      since_evaluation = [{k: np.array([pair]) for k, pair in sums.items()}]
     deferral = contextlib.ExitStack()
     try:
       deferral.enter_context(stop.STOP.deferred())
+      if 'scalars' in pending:  # It was about to validate.
+        self._evaluate(start, state, pending['scalars'], checkpoints, log)
+      if self._is_patience_spent(start):
+        return
+      meter = logging.Meter(start)
       for call in calls:
         clock = time.monotonic()
         batch = devices.shard_steps(next(batches), len(call))
@@ -263,53 +312,57 @@ class Trainer:
         meter.add(report, waited, compiling)
         step, evaluates = call.stop, call.stop in durations.evaluations
         is_stopped = bool(stop.STOP.requested)
-        is_due = step - meter.step >= config.train.log_every_steps
+        # The same steps wherever a run was stopped.
+        is_due = step // log_every > call.start // log_every
         if not (evaluates or is_stopped or is_due):
           continue
         reports, times = meter.end(step)
         losses = [float(loss) for report in reports for loss in report['loss'][:, 0]]
         check_finite('loss', losses, step, checkpoints)
+        is_warned = is_warned or warn_large(max(losses), step, self.baseline_loss)
         if 'skipped' in reports[0]:
           flags = [flag for report in reports for flag in report['skipped'][:, 0]]
           limit = config.train.max_skipped_steps
           skipped = count_skipped(skipped, flags, limit, step)
         since_evaluation += reports
         if is_stopped and not evaluates:
-          self._leave(state, since_evaluation, checkpoints, log)
+          self._leave(state, {'sums': _sums(since_evaluation)}, checkpoints, log)
         scalars = self._scalars(
           step, since_evaluation if evaluates else reports, times, flops_per_image
         )
-        if evaluates:
-          scalars |= self._validate(state)
-          loss = [scalars.get('validation/loss', 0.0)]
-          check_finite('validation loss', loss, step, checkpoints)
-        # Recorded before it is saved: a resumed run drops what is ahead.
-        log.write(step, step / durations.per_epoch, scalars)
-        if evaluates:
-          since_evaluation.clear()
-          checkpoints.save(devices.unreplicate(state), scalars)
-          if stop.STOP.requested:
-            self._leave(None, [], checkpoints, log)
-          if self._is_patience_spent(step):
-            print(f'early stopping after step {step}')
-            break
-          meter.restart(step)
+        if not evaluates:
+          log.write(step, step / durations.per_epoch, scalars)
+          continue
+        self._evaluate(step, state, scalars, checkpoints, log)
+        since_evaluation.clear()
+        if self._is_patience_spent(step):
+          print(f'early stopping after step {step}')
+          break
+        meter.restart(step)
     finally:
       deferral.close()
       batches.close()
       log.close()
       checkpoints.wait()
 
-  def _leave(self, state, reports, checkpoints, log) -> None:
+  def _evaluate(self, step, state, scalars, checkpoints, log) -> None:
+    """Validates, logs and saves a step; a signal leaves that to the next run."""
+    try:
+      scalars = scalars | self._validate(state)
+    except stop.StopError:
+      self._leave(state, {'scalars': scalars}, checkpoints, log)
+    loss = [scalars.get('validation/loss', 0.0)]
+    check_finite('validation loss', loss, step, checkpoints)
+    # Recorded before it is saved: a resumed run drops what is ahead.
+    log.write(step, step / self.run.durations.per_epoch, scalars)
+    checkpoints.save(devices.unreplicate(state), scalars)
+    if stop.STOP.requested:
+      self._leave(None, None, checkpoints, log)
+
+  def _leave(self, state, pending, checkpoints, log) -> None:
     """Saves a state, unless it is None, and ends the process, as a signal asks."""
     with stop.STOP.saving():
       if state is not None:
-        pending = {
-          name: np.concatenate([report[name] for report in reports])
-          .sum(axis=0, dtype=np.float64)
-          .tolist()
-          for name in reports[0]
-        }
         checkpoints.save(devices.unreplicate(state), {}, pending)
       checkpoints.wait()
       log.close()
@@ -336,6 +389,8 @@ class Trainer:
       state.variables,
       self.splits['validation'],
       self.config.data.age_groups,
+      # Several processes share the batches, so that none may leave alone.
+      stop.STOP.check if jax.process_count() == 1 else None,
     )
     scores = evaluate.score_split(self.network, table, num_samples=0)
     scores['seconds'] = time.monotonic() - start
@@ -405,6 +460,16 @@ class Trainer:
     print(f'report: {page}')
 
 
+def _sums(reports) -> dict[str, list[float]]:
+  """Returns metric name -> [sum, count] of reports."""
+  return {
+    name: np.concatenate([report[name] for report in reports])
+    .sum(axis=0, dtype=np.float64)
+    .tolist()
+    for name in reports[0]
+  }
+
+
 def train_and_evaluate(config, workdir: str, recipe: str = '') -> None:
   """Trains, resuming where the workdir stands, then scores the test split.
 
@@ -425,6 +490,11 @@ def train_and_evaluate(config, workdir: str, recipe: str = '') -> None:
 def _train_and_evaluate(config, workdir, recipe):
   changed = config_lib.check_resume(config, workdir)
   is_finished = artifacts.is_finished(pathlib.Path(workdir))
+  if is_finished and 'predictions' in files.read_json(f'{workdir}/run.json'):
+    raise errors.UserError(
+      f'workdir "{workdir}" holds the scores of a file (--mode=score), no run: choose '
+      'another --workdir'
+    )
   extends = any(name.split()[0] in config_lib.LENGTH_FIELDS for name in changed or [])
   if is_finished and not extends:
     summary.check_finished_data(config, workdir)

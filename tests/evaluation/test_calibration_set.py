@@ -43,7 +43,7 @@ def run(tmp_path, monkeypatch):
 
   def fit(table):
     fits.append(table['split'])
-    return {'number': len(fits)}
+    return {'number': len(fits), 'age': None, 'gender': None}
 
   # The source of a split stands for what is predicted on it.
   monkeypatch.setattr(

@@ -77,9 +77,10 @@ def test_faces_of_an_image_of_any_size_are_found_the_largest_first(stand_in):
 
 def test_a_file_that_is_no_detector_is_refused(tmp_path, monkeypatch):
   pytest.importorskip('onnxruntime')
-  (tmp_path / 'a.onnx').write_bytes(b'\x0a\x03abc')
-  with pytest.raises(errors.UserError, match=r'a\.onnx is no ONNX file that runs'):
-    detector.Detector(tmp_path / 'a.onnx')
+  for content in (b'\x0a\x03abc', b'\x80' * 10**6):  # A number without an end.
+    (tmp_path / 'a.onnx').write_bytes(content)
+    with pytest.raises(errors.UserError, match=r'a\.onnx is no ONNX file that runs'):
+      detector.Detector(tmp_path / 'a.onnx')
   monkeypatch.setenv('XDG_DATA_HOME', str(tmp_path))
   with pytest.raises(errors.UserError, match='install-detector.*--faces=crop'):
     detector.Detector()

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -51,6 +53,24 @@ def test_a_damaged_file_is_refused(tmp_path):
   flipped[-5] ^= 1
   for content in (bytes(flipped), whole[:-5], b'no network'):
     path.write_bytes(content)
+    with pytest.raises(errors.UserError, match='damaged'):
+      weights.read(path, variables())
+
+
+def test_hostile_contents_with_a_true_digest_are_refused(tmp_path):
+  path = tmp_path / weights.RUN_FILE
+  bad = variables()
+  bad['params']['conv']['bias'][1] = np.nan
+  weights.write(path, bad, 12)
+  with pytest.raises(errors.UserError, match='params/conv/bias holds values'):
+    weights.read(path, variables())
+  recipe = crops.RECIPES['utkface']
+  for change in (
+    {'size': 10**9},
+    {'landmarks': recipe.landmarks[:3]},
+    {'landmarks': ((float('inf'), 0.0),) * 5},
+  ):
+    weights.write(path, variables(), 12, dataclasses.replace(recipe, **change))
     with pytest.raises(errors.UserError, match='damaged'):
       weights.read(path, variables())
 

@@ -4,15 +4,19 @@ import json
 import os
 import pathlib
 import shutil
+import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from agegender_jax import errors
+from agegender_jax import config as config_lib
+from agegender_jax import errors, schema
+from agegender_jax.inference import predictor
+from agegender_jax.models import tasks
 from agegender_jax.runtime import checkpoint
-from agegender_jax.training import steps
+from agegender_jax.training import steps, trainer
 
 
 def train_state(step):
@@ -155,8 +159,58 @@ def test_a_damaged_index_and_a_file_in_place_of_the_folder(workdir):
 
 
 def test_skipped_steps_in_a_row_end_a_run():
-  from agegender_jax.training import trainer
-
   assert trainer.count_skipped(1, [1, 0, 1, 1], 2, 10) == 2
   with pytest.raises(errors.UserError, match='3 steps in a row, up to step 8'):
     trainer.count_skipped(1, [1, 1, 0, 0], 2, 10)
+
+
+def test_a_step_that_a_training_deletes_meanwhile_is_read_again(workdir, monkeypatch):
+  monkeypatch.setattr(predictor, 'create_ranking', lambda *_: [('validation/loss', -1)])
+  chosen = []
+
+  def choose(config, checkpoints):
+    chosen.append(checkpoints.latest_step())
+    if len(chosen) == 1:  # Two evaluations pass before the step is read.
+      for step in (5, 6):
+        checkpoints.save(train_state(step), {'validation/age_mae': 1.0})
+      checkpoints.wait()
+    return chosen[-1]
+
+  monkeypatch.setattr(predictor, 'selected_step', choose)
+  network = types.SimpleNamespace(tasks=())
+  variables, step = predictor.read_selected(None, network, str(workdir))
+  assert chosen == [4, 6] and step == 6
+  assert_same(variables['params'], train_state(6).params)
+  shutil.rmtree(workdir / 'checkpoints' / '6' / 'variables')
+  with pytest.raises(checkpoint.DamagedError):  # Nothing has changed meanwhile.
+    predictor.read_selected(None, network, str(workdir))
+  assert chosen == [4, 6, 6]
+
+
+def test_a_loss_of_a_thousand_baselines_is_a_warning(capsys):
+  config = config_lib.default_config()
+  config.tasks.age.kind, config.tasks.gender.kind = 'mse', 'binary'
+  config.tasks.age.weight, config.tasks.gender.weight = 2.0, 10.0
+  labels = {
+    'age': np.array([20, 30, 70, schema.UNKNOWN], np.float32),
+    'gender': np.array([0, 1, schema.UNKNOWN, schema.UNKNOWN], np.int32),
+  }
+  run_tasks = tasks.create_tasks(config.tasks, 'adience')
+  baseline = trainer.majority_loss(run_tasks, labels)
+  expected = 2 * (100 + 0 + 1600) / 3 + 10 * np.log(2)
+  assert baseline == pytest.approx(expected, rel=1e-5)
+  assert not trainer.warn_large(999 * baseline, 7, baseline)
+  assert not capsys.readouterr().out
+  assert trainer.warn_large(2000 * baseline, 7, baseline)
+  assert 'up to step 7, 2000 times' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('kind', tasks.TASKS['age'])
+def test_every_kind_of_age_has_a_majority_baseline(kind):
+  config = config_lib.default_config()
+  config.tasks.age.kind, config.tasks.gender.kind = kind, ''
+  (task,) = tasks.create_tasks(config.tasks, 'adience')
+  years = np.random.default_rng(0).integers(0, 100, 3000)
+  labels = {key: years for key in task.labels}
+  labels |= {'age_group': years % 8} if kind == 'group' else {}
+  assert 0 < trainer.majority_loss([task], labels) < 1200

@@ -39,6 +39,22 @@ def test_a_file_is_as_it_was_when_the_disk_is_full(tmp_path):
   assert path.read_text() == 'whole' and os.listdir(tmp_path) == ['a.json']
 
 
+def test_a_pipe_is_not_read_and_json_has_its_type(tmp_path):
+  os.mkfifo(tmp_path / 'pipe')
+  for path in (tmp_path / 'pipe', tmp_path, '/dev/zero', 'a\0b'):
+    with pytest.raises(OSError) as raised:
+      files.read(path)
+    assert files.fixable_error(raised.value)
+  path = tmp_path / 'a.json'
+  assert files.read_json(path, []) == []
+  with pytest.raises(errors.UserError, match='absent'):
+    files.read_json(path)
+  for text in ('', '[]', '3', '[' * 10**5, '\ufffe'):
+    path.write_text(text)
+    with pytest.raises(errors.UserError, match=r'a\.json is damaged'):
+      files.read_json(path)
+
+
 def test_leftovers_of_dead_processes_are_removed(tmp_path):
   dead = subprocess.Popen(['true'])
   dead.wait()

@@ -26,9 +26,10 @@ def data(tmp_path_factory):
   return tmp_path_factory.mktemp('data')
 
 
-def start(workdir, data, *flags, steps=6, limit=0):
+def start(workdir, data, *flags, steps=6, limit=0, code=()):
   process = subprocess.Popen(
-    [sys.executable, '-m', 'agegender_jax.main', *FLAGS, f'--workdir={workdir}',
+    [sys.executable, *(code or ('-m', 'agegender_jax.main')), *FLAGS,
+     f'--workdir={workdir}',
      f'--config.data.data_dir={data}', f'--config.train.num_steps={steps}', *flags],
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
@@ -64,7 +65,8 @@ def finished(tmp_path_factory, data):
 
 
 def test_a_stopped_run_goes_on_to_the_same_bits(finished, tmp_path, data):
-  process = start(tmp_path, data)
+  flag = '--config.train.log_every_steps=2'
+  process = start(tmp_path, data, flag)
   while 'step 4/6' not in process.stdout.readline():
     pass
   clock = time.monotonic()
@@ -74,11 +76,53 @@ def test_a_stopped_run_goes_on_to_the_same_bits(finished, tmp_path, data):
   assert status == 143 and len(lines) == 1, lines
   assert lines[0].startswith('stopped by SIGTERM')
   assert (tmp_path / '.lock').read_text().startswith('host ')
-  status, stdout, lines = end(start(tmp_path, data))
+  status, stdout, lines = end(start(tmp_path, data, flag))
   assert (status, lines) == (0, [])
   assert 'resumed at step' in stdout
-  assert leaves(tmp_path) == leaves(finished)
-  scores = [(p / 'scores.json').read_text() for p in (tmp_path, finished)]
+  assert_same_ends(tmp_path, finished)
+  assert [row['step'] for row in rows(tmp_path)] == [2, 3, 4, 6]
+
+
+# A real signal, within the first validation.
+STOPPED_IN_VALIDATION = """
+import os, signal, time
+from agegender_jax import main
+from agegender_jax.evaluation import evaluate
+predict_split = evaluate.predict_split
+def stopped(*arguments):
+  os.kill(os.getpid(), signal.SIGTERM)
+  time.sleep(0.5)
+  return predict_split(*arguments)
+evaluate.predict_split = stopped
+main.run()
+"""
+
+
+def test_a_run_stopped_while_it_validates_is_saved_and_validates_next(
+  finished, tmp_path, data
+):
+  status, _, lines = end(start(tmp_path, data, code=('-c', STOPPED_IN_VALIDATION)))
+  assert (status, len(lines)) == (143, 1), lines
+  assert lines[0].startswith('stopped by SIGTERM at step 3, which is saved')
+  assert checkpoints_of(tmp_path).steps() == [3]
+  status, _, lines = end(start(tmp_path, data))
+  assert (status, lines) == (0, [])
+  assert_same_ends(tmp_path, finished)
+  found, expected = (
+    [(row['step'], row['train/loss'], row.get('validation/loss')) for row in rows(path)]
+    for path in (tmp_path, finished)
+  )
+  assert found == expected
+
+
+def rows(workdir):
+  text = (workdir / 'metrics.jsonl').read_text()
+  return [json.loads(line) for line in text.splitlines()]
+
+
+def assert_same_ends(workdir, other):
+  assert leaves(workdir) == leaves(other)
+  scores = [(path / 'scores.json').read_text() for path in (workdir, other)]
   assert scores[0] == scores[1]
 
 
@@ -98,8 +142,7 @@ def test_steps_that_are_not_finite_are_skipped_and_counted(tmp_path, data):
            '--config.train.eval_every_steps=6')  # fmt: skip
   status, _, lines = end(start(tmp_path, data, *flags))
   assert status == 2 and len(lines) == 1 and '2 steps in a row' in lines[0], lines
-  rows = (tmp_path / 'metrics.jsonl').read_text().splitlines()
-  counts = [json.loads(row)['train/skipped_steps'] for row in rows]
+  counts = [row['train/skipped_steps'] for row in rows(tmp_path)]
   assert counts[0] == 0 and counts[-1] == 1
 
 

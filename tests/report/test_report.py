@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from agegender_jax import errors, report
+from agegender_jax.report import plots
 
 TITLES = ['Scores', 'Learning curves', 'Faces: predicted (actual)',
           'Predicted against actual', 'By age', 'By group',
@@ -65,9 +66,10 @@ def test_full_run_writes_figures_and_sections(full):
 def test_figures_of_an_earlier_report_go(tmp_path, no_figures):
   folder = fake_workdir.create_minimal(tmp_path / 'run')
   (folder / 'figures').mkdir()
-  (folder / 'figures' / 'age_error.png').write_bytes(b'')
+  plots.save_png(folder / 'figures' / 'age_error.png', [lambda axes: None])
+  (folder / 'figures' / 'my_own.png').write_bytes(b'a PNG of somebody else')
   report.write_report(folder)
-  assert list((folder / 'figures').iterdir()) == []
+  assert [path.name for path in (folder / 'figures').iterdir()] == ['my_own.png']
 
 
 def test_page_loads_nothing_from_elsewhere(full):

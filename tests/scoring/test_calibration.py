@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 
@@ -126,12 +128,13 @@ def test_a_file_comes_back_to_the_last_bit(tmp_path):
   table = {'age': age, 'age_pred': age + random.normal(0, 7, 500)}
   fitted = {'step': 7, **calibration.fit(table | {'gender': age * 0})}
   path = tmp_path / 'calibration.json'
-  assert files.read_json(path, {}) == {}
+  assert calibration.read(path) == {}
   files.write_json(path, fitted)
-  assert files.read_json(path) == fitted
-  path.write_text('{')
-  with pytest.raises(errors_lib.UserError, match='damaged'):
-    files.read_json(path)
+  assert calibration.read(path) == fitted
+  for text in ('{', '[]', '{"step": 7}', json.dumps(fitted | {'age': {'edges': 'x'}})):
+    path.write_text(text)
+    with pytest.raises(errors_lib.UserError, match='damaged'):
+      calibration.read(path)
 
 
 # Half widths of 2, 4, 6 years below 30 predicted years, ten times that above.

@@ -91,7 +91,7 @@ def _published(config) -> dict:
 def card(network) -> str:
   """Returns README.md with the front matter that the hub reads."""
   info, folder = network.info, pathlib.Path(network.folder)
-  scores = _read_json(folder / 'scores.json')
+  scores = files.read_json(folder / 'scores.json', {})
   name, data = info['name'], info['data']
   lines = [
     '---',
@@ -142,13 +142,6 @@ def card(network) -> str:
         return text  # Of a published folder that is exported again.
       return '\n'.join(lines) + '\n' + text
   return '\n'.join(lines)
-
-
-def _read_json(path: pathlib.Path) -> dict:
-  try:
-    return json.loads(path.read_text('utf-8'))
-  except FileNotFoundError:
-    return {}
 
 
 def _push(folder: pathlib.Path, repo: str) -> None:
