@@ -6,7 +6,8 @@ import numpy as np
 
 from agegender_jax import config as config_lib
 from agegender_jax import errors
-from agegender_jax.evaluation import labelled
+from agegender_jax.data import source as source_lib
+from agegender_jax.evaluation import evaluate
 from agegender_jax.inference import predictor
 from agegender_jax.models import tasks
 
@@ -40,9 +41,9 @@ def predict_targets(config, run_tasks) -> dict[str, np.ndarray]:
     theirs = config_lib.load_config(workdir)
     seen = copy.deepcopy(config)
     seen.data.update({name: theirs.data[name] for name in _PIXEL_FIELDS})
-    source = labelled.open_split(seen, config.data.train_split)
+    source = source_lib.create_source(seen.data, config.data.train_split)
     network, variables, _ = predictor.restore(theirs, workdir)
-    table = labelled.predict_split(network, variables, source, config.data.age_groups)
+    table = evaluate.predict_split(network, variables, source, config.data.age_groups)
     for name, values in found.items():
       values.append(_probabilities(table, name, workdir))
     print(f'teacher {workdir}: {len(source)} images', flush=True)

@@ -6,7 +6,8 @@ import pytest
 
 from agegender_jax import config as config_lib
 from agegender_jax import errors, recipes
-from agegender_jax.evaluation import grad_cam, labelled
+from agegender_jax.data import source as source_lib
+from agegender_jax.evaluation import evaluate, grad_cam
 from agegender_jax.inference import predictor
 from agegender_jax.models import tasks
 from agegender_jax.training import distillation, steps, trainer
@@ -56,9 +57,9 @@ def test_a_run_learns_from_the_mean_of_its_teachers(tmp_path, monkeypatch, no_fi
   ours.train.teachers = f'{teacher},{teacher}'
   run_tasks = tasks.create_tasks(ours.tasks, 'adience')
   targets = distillation.predict_targets(ours, run_tasks)
-  source = labelled.open_split(theirs, 'train')
+  source = source_lib.create_source(theirs.data, 'train')
   network, variables, _ = predictor.restore(theirs, teacher)
-  table = labelled.predict_split(network, variables, source, 'adience')
+  table = evaluate.predict_split(network, variables, source, 'adience')
   age, gender = targets['teacher_age'], targets['teacher_gender']
   np.testing.assert_allclose(age, table['age_distribution'], rtol=1e-5)
   np.testing.assert_allclose(gender[:, 1], table['gender_prob'], rtol=1e-5)
