@@ -3,12 +3,12 @@ r"""What is lost between a face crop and the same face in a photo.
 python scripts/photos_check.py --workdir=RUN --data=utkface --folder=UTKFACE \
   [--split=test] [--count=1000] [--table] [--figure=FILE.png]
 
-Pastes crops into cluttered scenes, upright and turned by up to 30 degrees, at sides
-of 64 to 400 pixels, and predicts them the whole way: detected, aligned, cut out.
-Prints the paired difference to the answers for the crops themselves, with its 95 %
-interval. `--table` instead changes size, blur, JPEG quality, rotation and darkness
-one at a time, and `--figure` draws it; choose on `--split=validation`. A face that is
-not found counts as missed and has no error.
+Pastes crops into cluttered scenes, twelve to a scene, upright and turned by up to 30
+degrees, at sides of 64 to 400 pixels, and predicts them the whole way: detected,
+aligned, cut out. Prints the paired difference to the answers for the crops
+themselves, with its 95 % interval. `--table` instead changes size, blur, JPEG quality,
+rotation and darkness one at a time, and `--figure` draws it; choose on
+`--split=validation`. A face that is not found counts as missed and has no error.
 """
 
 import csv
@@ -25,7 +25,8 @@ import agegender_jax
 from agegender_jax import cli, schema
 from agegender_jax.data import raw, splits
 
-SCENE = (1000, 800)
+SCENE = (1000, 800)  # Pixels, at least.
+GRID, CELL = (4, 3), 1.5  # Crops of a scene, across and down; their distance in sides.
 SIDES = (64, 100, 150, 250, 400)
 PERCENT = {'test': range(0, 20), 'validation': range(20, 30), 'train': range(30, 100)}
 TABLE = {
@@ -81,29 +82,34 @@ def percent_of(path: str) -> int:
     return splits.percent(splits.difference_hash(image))
 
 
-def create_scene(random: np.random.Generator) -> Image.Image:
+def create_scene(random: np.random.Generator, size: tuple[int, int]) -> Image.Image:
   """Draws a scene without a face: a smooth background with rectangles on it."""
   small = random.integers(40, 216, (5, 6, 3), np.uint8)
-  scene = Image.fromarray(small).resize(SCENE, Image.Resampling.BICUBIC)
+  scene = Image.fromarray(small).resize(size, Image.Resampling.BICUBIC)
   drawn = ImageDraw.Draw(scene)
   for _ in range(12):
-    x, y = random.integers(0, SCENE[0]), random.integers(0, SCENE[1])
-    size = random.integers(10, 200, 2)
+    x, y = random.integers(0, size[0]), random.integers(0, size[1])
+    width, height = random.integers(10, 200, 2)
     color = tuple(map(int, random.integers(0, 256, 3)))
-    drawn.rectangle((x, y, x + size[0], y + size[1]), color)
+    drawn.rectangle((x, y, x + width, y + height), color)
   return scene
 
 
 def paste(
-  scene: Image.Image, crop: Image.Image, side: int, angle: float
-) -> Image.Image:
-  """Returns the scene with the crop in its middle, turned by degrees."""
-  crop = crop.resize((side, side), Image.Resampling.LANCZOS)
-  mask = Image.new('L', crop.size, 255).rotate(angle, expand=True)
-  crop = crop.rotate(angle, Image.Resampling.BICUBIC, expand=True)
-  scene = scene.copy()
-  scene.paste(crop, ((SCENE[0] - crop.width) // 2, (SCENE[1] - crop.height) // 2), mask)
-  return scene
+  random: np.random.Generator, crops: list[Image.Image], side: int, angles: list[float]
+) -> tuple[Image.Image, list[tuple[float, float]]]:
+  """Returns a scene of a GRID of crops, turned by degrees, and their middles."""
+  cell = int(CELL * side)
+  whole = [max(n * cell, m) for n, m in zip(GRID, SCENE, strict=True)]
+  scene, middles = create_scene(random, (whole[0], whole[1])), []
+  for place, (crop, angle) in enumerate(zip(crops, angles, strict=True)):
+    crop = crop.resize((side, side), Image.Resampling.LANCZOS)
+    mask = Image.new('L', crop.size, 255).rotate(angle, expand=True)
+    crop = crop.rotate(angle, Image.Resampling.BICUBIC, expand=True)
+    x, y = (cell * (n + 0.5) for n in (place % GRID[0], place // GRID[0]))
+    scene.paste(crop, (int(x - crop.width / 2), int(y - crop.height / 2)), mask)
+    middles.append((x, y))
+  return scene, middles
 
 
 def change(
@@ -124,14 +130,13 @@ def change(
   return ImageEnhance.Brightness(crop).enhance(value), 200, 0
 
 
-def middle_face(faces):
-  """Returns the face nearest to the scene's middle, None where there is none."""
-  middle = np.array(SCENE) / 2
+def face_at(faces, middle: tuple[float, float], reach: float):
+  """Returns the face whose box is centred nearest to a point, None beyond reach."""
 
   def distance(face):
     return np.abs((np.array(face.box[:2]) + face.box[2:]) / 2 - middle).max()
 
-  found = [face for face in faces if not face.error and distance(face) < 150]
+  found = [face for face in faces if not face.error and distance(face) < reach]
   return min(found, key=distance, default=None)
 
 
@@ -167,6 +172,28 @@ def draw(means: dict, path: str) -> None:
   drawn.savefig(path, dpi=110)
 
 
+def look(network, whole, random, kind, labels, groups) -> list[list[float]]:
+  """Returns a row per face of a scene: errors, differences, 1 if it was missed."""
+  changed, side, angles, alone = [], 0, [], []
+  for label in labels:
+    with Image.open(label['path']) as image:
+      crop = image.convert('RGB')
+    alone.append(crop)
+    if isinstance(kind[0], str):
+      crop, side, angle = change(crop, *kind)
+    else:
+      side, angle = kind[0], random.uniform(-30, 30) if kind[1] else 0
+    changed.append(crop)
+    angles.append(angle)
+  scene, middles = paste(random, changed, side, angles)
+  faces, rows = network(scene), []
+  for label, (itself,), middle in zip(labels, whole(alone), middles, strict=True):
+    base, face = errors_of(itself, label, groups), face_at(faces, middle, side / 2)
+    found = np.full(3, np.nan) if face is None else errors_of(face, label, groups)
+    rows.append([*found, *(found - base), face is None])
+  return rows
+
+
 def interval(values: np.ndarray) -> str:
   """Returns mean and 95 % interval of paired differences."""
   values = values[np.isfinite(values)]
@@ -198,21 +225,12 @@ def main(arguments) -> None:
   cases = [(name, value) for name, values in TABLE.items() for value in values]
   kinds = cases if args.table else turns
   rows: dict = {kind: [] for kind in kinds}
-  for number, label in enumerate(labels):
-    with Image.open(label['path']) as image:
-      crop = image.convert('RGB')
-    (alone,) = whole(crop)
-    base = errors_of(alone, label, groups)
+  for number, kind in enumerate(kinds):
     # Without the table a crop is seen once, each kind equally often.
-    for kind in kinds if args.table else [kinds[number % len(kinds)]]:
-      if args.table:
-        changed, side, angle = change(crop, *kind)
-      else:
-        changed, side = crop, kind[0]
-        angle = random.uniform(-30, 30) if kind[1] else 0
-      face = middle_face(network(paste(create_scene(random), changed, side, angle)))
-      found = np.full(3, np.nan) if face is None else errors_of(face, label, groups)
-      rows[kind].append([*found, *(found - base), face is None])
+    chosen = labels if args.table else labels[number :: len(kinds)]
+    for first in range(0, len(chosen), GRID[0] * GRID[1]):
+      group = chosen[first : first + GRID[0] * GRID[1]]
+      rows[kind] += look(network, whole, random, kind, group, groups)
   unit = np.array([1, 100, 100])
   print(
     'case | faces | missed % | error: years, group %, gender % | difference, likewise'

@@ -3,8 +3,8 @@
 import dataclasses
 import itertools
 import os
+import threading
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent import futures
 from typing import Any
 
 import jax
@@ -14,7 +14,15 @@ from PIL import Image
 from agegender_jax import config as config_lib
 from agegender_jax import errors, schema
 from agegender_jax.data import images as images_lib
-from agegender_jax.inference import crops, detector, hub, photos, predictor, weights
+from agegender_jax.inference import (
+  ahead,
+  crops,
+  detector,
+  hub,
+  photos,
+  predictor,
+  weights,
+)
 from agegender_jax.scoring import calibration
 
 FACES = ('detect', 'crop')
@@ -101,6 +109,7 @@ class Predictor:
     self._find_faces = find_faces
     self._variables = jax.device_put(variables)
     self._compiled: dict[int, Any] = {}
+    self._lock = threading.Lock()
     leaves = jax.tree.leaves(variables['params'])
     self.info = {
       'name': name,
@@ -147,26 +156,18 @@ class Predictor:
       self._find_faces if self.faces == 'detect' else None,
       largest_face,
     )
-    groups = photos.group(photos.read_ahead(read, images), self.batch_size)
-    for group, columns in self._in_flight(groups):
+
+    def predict(group):
+      return group, self._predict(np.concatenate([photo.crops for photo in group]))
+
+    found = ahead.map_ahead(read, images, photos.READ_THREADS)
+    groups = photos.group(found, self.batch_size)
+    for group, columns in ahead.map_ahead(predict, groups, IN_FLIGHT):
       first = 0
       for photo in group:
         rows = range(first, first + len(photo.crops))
         first = rows.stop
         yield self._faces(photo, columns, rows)
-
-  def _in_flight(self, groups):
-    """Yields (photos, columns) with the next batches under way."""
-    with futures.ThreadPoolExecutor(IN_FLIGHT) as pool:
-      waiting = []
-      for group in groups:
-        crops_of = np.concatenate([photo.crops for photo in group])
-        waiting.append((group, pool.submit(self._predict, crops_of)))
-        if len(waiting) > IN_FLIGHT:
-          group, future = waiting.pop(0)
-          yield group, future.result()
-      for group, future in waiting:
-        yield group, future.result()
 
   def _faces(self, photo: photos.Photo, columns, rows) -> list[Face]:
     if photo.error:
@@ -249,11 +250,12 @@ class Predictor:
 
   def _step(self, size: int):
     """Returns the compiled step for a batch of `size`."""
-    if size not in self._compiled:
-      shape = (size, *[self.config.data.image_size] * 2, 3)
-      step = jax.jit(self.network.predict_step)
-      image = jax.ShapeDtypeStruct(shape, np.uint8)
-      self._compiled[size] = step.lower(self._variables, image).compile()
+    with self._lock:  # Two threads would compile the same.
+      if size not in self._compiled:
+        shape = (size, *[self.config.data.image_size] * 2, 3)
+        step = jax.jit(self.network.predict_step)
+        image = jax.ShapeDtypeStruct(shape, np.uint8)
+        self._compiled[size] = step.lower(self._variables, image).compile()
     return self._compiled[size]
 
   def save(self, folder: str | os.PathLike, dtype: str = '') -> str:

@@ -116,13 +116,12 @@ def create_page(network: api.Predictor, folder: str):
   info = network.info
   with gradio.Blocks(title='Age and gender', analytics_enabled=False) as page:
     gradio.Markdown(f'# Age and gender from a photo\n\n{LIMITS}')
-    with gradio.Row():
-      image = gradio.Image(
-        type='pil',
-        sources=['upload', 'clipboard', 'webcam'],
-        label='photo',
-      )
-      shown = gradio.HTML()
+    with gradio.Row():  # Below each other on a phone.
+      with gradio.Column(min_width=320):
+        sources = ['upload', 'clipboard', 'webcam']
+        image = gradio.Image(type='pil', sources=sources, label='photo')
+      with gradio.Column(min_width=320):
+        shown = gradio.HTML()
     table = gradio.Dataframe(headers=list(COLUMNS), label='answers', interactive=False)
     number = gradio.Radio([], label='face whose age distribution is shown')
     plot = gradio.Plot(label='age distribution')

@@ -1,7 +1,5 @@
 """Images of the user's own: found, read, faces cut out, in constant memory."""
 
-import collections
-import concurrent.futures
 import dataclasses
 import glob
 import math
@@ -152,18 +150,6 @@ def create_read(
 
   empty = np.zeros((0, size, size, 3), np.uint8)
   return read
-
-
-def read_ahead(read: Callable, inputs: Iterable) -> Iterator[Photo]:
-  """Reads images in their order, some ahead in threads, in constant memory."""
-  with concurrent.futures.ThreadPoolExecutor(READ_THREADS) as pool:
-    waiting: collections.deque = collections.deque()
-    for one in inputs:
-      waiting.append(pool.submit(read, one))
-      if len(waiting) > 2 * READ_THREADS:
-        yield waiting.popleft().result()
-    while waiting:
-      yield waiting.popleft().result()
 
 
 def group(photos: Iterable[Photo], batch_size: int) -> Iterator[list[Photo]]:

@@ -1,8 +1,7 @@
 """A network ready to predict, for training's evaluations and afterwards."""
 
-import collections
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent import futures
 
 import jax
 import numpy as np
@@ -10,6 +9,7 @@ from flax import linen as nn
 
 from agegender_jax import config as config_lib
 from agegender_jax import errors, models, schema, scoring
+from agegender_jax.inference import ahead
 from agegender_jax.models import parameter_groups, preprocessing, tasks
 from agegender_jax.runtime import devices
 
@@ -101,27 +101,16 @@ class Network:
       For each batch the predictions of its rows with mask 1, in their order:
       decoded values [n] by key and `logits` [n, K] by task name.
     """
-    queue: collections.deque[futures.Future] = collections.deque()
 
-    def finish(output, keep):
-      return jax.tree.map(lambda x: devices.unshard(x)[keep], output)
+    def run(batch):
+      image = devices.shard({'image': batch['image']})['image']
+      output = self._step(variables, image)
+      return jax.tree.map(lambda x: devices.unshard(x)[batch['mask'] > 0], output)
 
-    def run(image, keep):
-      return finish(self._step(variables, image), keep)
-
-    with futures.ThreadPoolExecutor(BATCHES_IN_FLIGHT) as pool:
-      for number, batch in enumerate(batches):
-        image = devices.shard({'image': batch['image']})['image']
-        keep = batch['mask'] > 0
-        if number:
-          queue.append(pool.submit(run, image, keep))
-        else:  # Compiles, as two threads at once would twice.
-          output = self._step(variables, image)
-          queue.append(pool.submit(finish, output, keep))
-        if len(queue) > BATCHES_IN_FLIGHT:
-          yield queue.popleft().result()
-      while queue:
-        yield queue.popleft().result()
+    batches = iter(batches)
+    for batch in itertools.islice(batches, 1):
+      yield run(batch)  # Compiles, as two threads at once would twice.
+    yield from ahead.map_ahead(run, batches, BATCHES_IN_FLIGHT)
 
   def predict_all(self, variables, batches: Iterable[dict]) -> dict:
     """Predicts batches and joins them: values [N] by key, `logits` [N, K]."""

@@ -18,9 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import scipy.optimize
-import scipy.special
-import scipy.stats
+import scipy  # Loads optimize and stats when they are used: two seconds.
 
 from agegender_jax import config as config_lib
 from agegender_jax import errors as errors_lib

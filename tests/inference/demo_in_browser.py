@@ -103,14 +103,10 @@ def main(workdir: str, photo: str, folder: str) -> None:
       for width in (390, 1280)
     }
     result |= requests_of(browser)
-    result['rows'] = [
-      [cell.text for cell in row.find_elements(by.By.TAG_NAME, 'td')]
-      for row in find(by.By.CSS_SELECTOR, 'tbody tr')
-    ]
     result['faces'] = len(find(by.By.CSS_SELECTOR, 'input[type=radio]'))
     result['text'] = find(by.By.TAG_NAME, 'body')[0].text
     result['plots'] = len(find(by.By.CSS_SELECTOR, 'img[src*="data:image"]')) - 1
-    uploads = [path for path in temporary.rglob('agegender_demo_*/**/*')]
+    uploads = temporary.rglob('agegender_demo_*/**/*')
     result['uploads'] = [str(path) for path in uploads if path.is_file()]
   finally:
     if browser:

@@ -9,7 +9,7 @@ from PIL import Image
 from agegender_jax import config as config_lib
 from agegender_jax import errors as errors_lib
 from agegender_jax.data import images
-from agegender_jax.inference import crops, detector, photos
+from agegender_jax.inference import ahead, crops, detector, photos
 
 
 def data_of(size=16, **fields):
@@ -135,7 +135,7 @@ def test_photos_keep_their_order_and_group_by_their_faces():
       return photos.Photo(np.zeros((0, 2, 2, 3), np.uint8), (), f'broken {number}')
     return photos.Photo(np.full((number % 4, 2, 2, 3), number, np.uint8))
 
-  found = list(photos.read_ahead(read, range(40)))
+  found = list(ahead.map_ahead(read, range(40), photos.READ_THREADS))
   for number, photo in enumerate(found):
     assert photo.error == ('' if number % 3 != 1 else f'broken {number}')
     assert (photo.crops == number).all()
@@ -156,7 +156,7 @@ def test_reading_stays_a_few_images_ahead():
       count += 1
     return photos.Photo(np.zeros((1, 2, 2, 3), np.uint8))
 
-  found = photos.read_ahead(read, iter(int, 1))  # Endless.
+  found = ahead.map_ahead(read, iter(int, 1), photos.READ_THREADS)  # Endless.
   for taken in range(1, 200):
     next(found)
     assert count <= taken + 2 * photos.READ_THREADS + 1
