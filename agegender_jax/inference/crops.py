@@ -110,22 +110,4 @@ def cut(image: Image.Image, landmarks: np.ndarray, recipe: Recipe) -> Image.Imag
     An RGB image of recipe.size pixels, height and width.
   """
   target = recipe.size * np.asarray(recipe.landmarks)
-  matrix = similarity(target, landmarks)  # From the crop to the image.
-  scale = float(np.hypot(*matrix[:, 0]))  # Pixels of the image per pixel.
-  corners = np.array([[0, 0, 1], [1, 0, 1], [0, 1, 1], [1, 1, 1]], np.float64)
-  corners[:, :2] *= recipe.size
-  corners = corners @ matrix.T
-  # The part that is needed, shrunk first: `transform` samples single pixels.
-  factor = max(1, int(scale))
-  low = np.floor(corners.min(0)).astype(int) - 2 * factor
-  high = np.ceil(corners.max(0)).astype(int) + 2 * factor
-  part = image.crop((*low.tolist(), *high.tolist()))
-  if factor > 1:
-    part = part.reduce(factor)
-  matrix[:, 2] -= low
-  return part.transform(
-    (recipe.size, recipe.size),
-    Image.Transform.AFFINE,
-    tuple((matrix / factor).ravel().tolist()),
-    Image.Resampling.BILINEAR,
-  )
+  return detector.sample(image, similarity(target, landmarks), recipe.size)

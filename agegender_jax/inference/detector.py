@@ -189,21 +189,19 @@ class Detector:
     return [detection.scaled(factor) for detection in decode(*outputs)]
 
   def _refine(self, image, detection: Detection) -> Detection:
-    """Places the landmarks again, in a square with the face at one size.
+    """Places the landmarks again, in a square with the face upright and at one size.
 
-    Their error then depends neither on the face's size in the image nor on the
-    scale at which it was found.
+    Their error then depends neither on the face's size and turn in the image nor on
+    the scale at which it was found.
     """
     center = (detection.box[:2] + detection.box[2:]) / 2
     side = REFINE_MARGIN * (detection.box[2:] - detection.box[:2]).max()
-    corner = center - side / 2
-    scale = side / REFINE_SIDE
-    reduce = max(1, int(scale))
-    box = [int(np.floor(v)) for v in (*corner, *(corner + side))]
-    small = image.crop(box).reduce(reduce) if reduce > 1 else image.crop(box)
-    square = small.resize((REFINE_SIDE, REFINE_SIDE), Image.Resampling.BILINEAR)
-    shrink = np.array([box[2] - box[0], box[3] - box[1]]) / REFINE_SIDE
+    eyes = detection.landmarks[1] - detection.landmarks[0]
+    x, y = eyes / max(np.hypot(*eyes), 1e-6) * side / REFINE_SIDE
+    turn = np.array([[x, -y], [y, x]])  # From the square to the image.
     middle = np.array([REFINE_SIDE, REFINE_SIDE]) / 2
+    shift = center - turn @ middle
+    square = sample(image, np.column_stack([turn, shift]), REFINE_SIDE)
     found = [
       again
       for again in self._detect(square, 1.0)
@@ -212,9 +210,32 @@ class Detector:
     if not found:
       return detection
     best = max(found, key=lambda again: again.score)
-    return dataclasses.replace(
-      detection, landmarks=best.landmarks * shrink + np.array(box[:2])
-    )
+    return dataclasses.replace(detection, landmarks=best.landmarks @ turn.T + shift)
+
+
+def sample(image: Image.Image, matrix: np.ndarray, size: int) -> Image.Image:
+  """Returns a turned square of an image; outside of the image is black.
+
+  Args:
+    image: RGB.
+    matrix: float [2, 3], takes (x, y, 1) of the square to the image.
+    size: of the square, pixels.
+  """
+  scale = float(np.hypot(*matrix[:, 0]))  # Pixels of the image per pixel.
+  corners = np.array([[0, 0, 1], [1, 0, 1], [0, 1, 1], [1, 1, 1]], np.float64)
+  corners[:, :2] *= size
+  corners = corners @ matrix.T
+  # The part that is needed, shrunk first: `transform` samples single pixels.
+  factor = max(1, int(scale))
+  low = np.floor(corners.min(0)).astype(int) - 2 * factor
+  high = np.ceil(corners.max(0)).astype(int) + 2 * factor
+  part = image.crop((*low.tolist(), *high.tolist()))
+  if factor > 1:
+    part = part.reduce(factor)
+  inner = (matrix - np.column_stack([np.zeros((2, 2)), low])) / factor
+  values = tuple(inner.ravel().tolist())
+  how = Image.Transform.AFFINE, values, Image.Resampling.BILINEAR
+  return part.transform((size, size), *how)
 
 
 def decode(heatmap, scale, offset, landmarks) -> list[Detection]:
