@@ -1,4 +1,8 @@
-"""The networks, by name, and the one way to build and initialise them."""
+"""The networks, by name, and the one way to build and initialise them.
+
+May import `ops`, `runtime` and what lies below it. `create_model`, `BACKBONES` and
+`tasks.create_tasks` leave this room, and `pretrained`'s first weights.
+"""
 
 import functools
 from collections.abc import Callable, Mapping
