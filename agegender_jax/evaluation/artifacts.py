@@ -102,8 +102,8 @@ def _write_predictions(path, table, source):
   ):
     writer = csv.writer(file)
     duplicate = ['near_duplicate'] if 'near_duplicate' in table else []
-    extras = map(cell, source.extras)
-    writer.writerow((*schema.PREDICTION_COLUMNS, *extras, *duplicate))
+    own = [cell(column) for column in source.extras]
+    writer.writerow((*schema.PREDICTION_COLUMNS, *own, *duplicate))
     for row, name in enumerate(source.names):
       values = [text(column, row) for column in schema.PREDICTION_COLUMNS[1:]]
       extras = [

@@ -139,8 +139,7 @@ def open_table(path: str, columns: Sequence[str]) -> Iterator[Callable[[dict], N
 
 @contextlib.contextmanager
 def _write_text(path, suffix, columns):
-  encoding = {'encoding': 'utf-8', 'errors': 'surrogateescape'}
-  with open(path, 'w', newline='', **encoding) as file:
+  with open(path, 'w', newline='', encoding='utf-8', errors='surrogateescape') as file:
     if suffix == '.jsonl':
       yield lambda row: file.write(json.dumps(_values(row), ensure_ascii=False) + '\n')
       return
