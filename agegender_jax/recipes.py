@@ -39,7 +39,7 @@ def parse_arg(arg: str, **defaults):
     **defaults: the known keys with their default values.
 
   Returns:
-    A ConfigDict with a field a known key.
+    A ConfigDict with a field per known key.
 
   Raises:
     errors.UserError: an unknown key, or a value of another type.

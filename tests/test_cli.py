@@ -85,7 +85,7 @@ def test_what_main_returns_is_the_status(monkeypatch, capsys):
     cli.run(lambda argv: pathlib.Path('/nowhere/x').read_text())
   expected = 'error: /nowhere/x: No such file or directory\n'
   assert capsys.readouterr().err == expected
-  with pytest.raises(TypeError):  # A defect of ours keeps its traceback.
+  with pytest.raises(TypeError):  # A defect of the package keeps its traceback.
     cli.run(int)
 
 

@@ -278,7 +278,7 @@ def count_loaded(
 
 
 def _excused(path, excuse):
-  """Whether one of the names leads the path below its collection."""
+  """Returns True if one of the names leads the path below its collection."""
   name = '/'.join(path[1:]) + '/'
   return any(name.startswith(f'{prefix}/') for prefix in excuse)
 

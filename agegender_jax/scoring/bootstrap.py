@@ -19,7 +19,7 @@ def resamples(count: int, num_samples: int, seed: int) -> Iterator[np.ndarray]:
     seed: of the drawing.
 
   Yields:
-    float64 [count, R], a column a resample, num_samples columns in all.
+    float64 [count, R], a column per resample, num_samples columns in all.
   """
   random = np.random.default_rng(seed)
   for start in range(0, num_samples, RESAMPLES_AT_ONCE):

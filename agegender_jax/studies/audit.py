@@ -48,17 +48,17 @@ class Duplicates:
 
   @property
   def is_same(self) -> bool:
-    """Whether the pixels agree, not only the hashes."""
+    """True if the pixels agree, not only the hashes."""
     return self.likeness >= SAME_IMAGE
 
   @property
   def contradicts(self) -> bool:
-    """Whether the labels of one image cannot all be right."""
+    """True if the labels of one image cannot all be right."""
     return self.genders_differ or self.years > 0
 
   @property
   def straddles(self) -> bool:
-    """Whether they lie in different parts."""
+    """True if they lie in different parts."""
     return len(self.parts) > 1
 
 

@@ -372,7 +372,7 @@ def _year_bars(axes, years):
 
 @plots.figure
 def _group_steps(axes, counts, groups):
-  """Draws how many images each group has, a line a name.
+  """Draws how many images each group has, a line per name.
 
   Args:
     axes: where to.

@@ -30,7 +30,7 @@ def parse_operations(program: str) -> dict[str, str]:
 
 
 def describe_operation(op_name: str) -> tuple[str, str]:
-  """Says what an operation is and of which layer.
+  """Returns what an operation is and of which layer.
 
   Returns:
     `dot_general, backward`; `backbone/conv1`. What belongs to no pass is the

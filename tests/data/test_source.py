@@ -136,7 +136,7 @@ def test_second_open_prepares_and_decodes_nothing(data, monkeypatch):
   assert second.names == first.names
   assert second.preparation == first.preparation
   assert second.preparation['images'] == 60
-  # Another size or crop is decoded anew.
+  # Another size or crop is decoded again.
   with pytest.raises(AssertionError, match='decoded again'):
     source_lib.open_source('utkface', 'train', **data | {'image_size': 17})
   with pytest.raises(AssertionError, match='decoded again'):

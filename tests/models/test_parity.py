@@ -3,7 +3,7 @@
 No ImageNet file is needed: torchvision's own nets get random weights and
 random batch statistics, are saved in their naming, and brought in by
 `pretrained.port`. With torch, `python tests/test_parity.py` prints the table of
-the README, and with `--record` records parity_golden.npz anew instead.
+the README, and with `--record` writes parity_golden.npz instead.
 """
 
 import argparse

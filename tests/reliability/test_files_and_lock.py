@@ -74,7 +74,7 @@ def test_leftovers_of_dead_processes_are_removed(tmp_path):
               'ENOSPC No space left on device]'),
    '/run/x.tmp: No space left on device'),
   (ValueError('RESOURCE_EXHAUSTED: Out of memory'), None),
-  (FileNotFoundError('a file of ours'), None),
+  (FileNotFoundError('a file that should be there'), None),
   (KeyError('defect'), None),
 ])  # fmt: skip
 def test_causes_that_the_user_can_fix_are_found(error, expected):

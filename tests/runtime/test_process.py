@@ -43,7 +43,7 @@ def test_gpus_are_asked_for_the_same_bits(before, after, monkeypatch):
   monkeypatch.delenv('XLA_FLAGS', raising=False)
   if before:
     monkeypatch.setenv('XLA_FLAGS', before)
-  for _ in range(2):  # A process that was started by one of ours.
+  for _ in range(2):  # A process that another one of this package started.
     process.exclude_nondeterminism()
     assert os.environ['XLA_FLAGS'] == after
 

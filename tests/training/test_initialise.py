@@ -1,4 +1,4 @@
-"""Tests of initialise.py: a file of weights, and what a run of ours learned."""
+"""Tests of initialise.py: a file of weights, and what a run learned."""
 
 import hashlib
 import json
