@@ -227,7 +227,7 @@ def test_unreadable_images(tmp_path, faces):
 def test_one_unreadable_image_among_many_is_skipped(tmp_path, faces):
   for row, path in enumerate(sorted(faces.iterdir())):
     for copy in range(3):
-      (faces / f'9{row}_0_1_2018{row:03d}{copy}.jpg.chip.jpg').write_bytes(
+      (faces / f'{50 + row}_0_1_2018{row:03d}{copy}.jpg.chip.jpg').write_bytes(
         path.read_bytes()
       )
   bad = faces / '50_1_0_20170110213509999.jpg.chip.jpg'
