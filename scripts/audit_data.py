@@ -10,7 +10,6 @@ to 48 s on two cores that were busy otherwise.
 """
 
 import csv
-import dataclasses
 import io
 import pathlib
 import shlex
@@ -30,23 +29,21 @@ from agegender_jax.studies import audit_page
 _CONFIG = config_flags.DEFINE_config_file('config', lock_config=True)
 _OUTPUT = flags.DEFINE_string('output', 'audit', 'Folder to write.')
 _BITS = flags.DEFINE_integer(
-  'bits', 3, 'The most that the hashes of near-duplicates differ in.',
-  lower_bound=0, upper_bound=16,
-)  # fmt: skip
+  'bits',
+  3,
+  'The most that the hashes of near-duplicates differ in.',
+  lower_bound=0,
+  upper_bound=16,
+)
 
 
 def write(audit, output: pathlib.Path, page: str) -> None:
   """Writes the three files into a folder."""
   stream = io.StringIO(newline='')
-  table = csv.DictWriter(stream, audit_lib.COLUMNS, lineterminator='\n')
-  table.writeheader()
-  for row in map(dataclasses.asdict, audit_lib.table(audit)):
-    table.writerow(
-      {
-        key: files.quote_cell(value) if isinstance(value, str) else value
-        for key, value in row.items()
-      }
-    )
+  table = csv.writer(stream, lineterminator='\n')
+  table.writerow(audit_lib.Finding._fields)
+  for row in audit_lib.table(audit):
+    table.writerow([files.quote_cell(x) if isinstance(x, str) else x for x in row])
   numbers = audit_lib.numbers(audit)
   files.write_whole(output / 'audit.csv', stream.getvalue())
   files.write_json(output / 'audit.json', numbers)
@@ -58,8 +55,15 @@ def parse_flags(argv) -> list[str]:
   try:
     return flags.FLAGS(argv)
   # ml_collections raises any of these for a field or a recipe that is none.
-  except (flags.Error, errors.UserError, OSError, AttributeError, KeyError,
-          TypeError, ValueError) as error:  # fmt: skip
+  except (
+    flags.Error,
+    errors.UserError,
+    OSError,
+    AttributeError,
+    KeyError,
+    TypeError,
+    ValueError,
+  ) as error:
     cli.fail(error)
 
 

@@ -9,6 +9,7 @@ import concurrent.futures
 import dataclasses
 import itertools
 import os
+import typing
 
 import numpy as np
 
@@ -28,23 +29,14 @@ _MAIN_PARTS = ('train', 'validation', 'test')
 
 @dataclasses.dataclass(frozen=True)
 class Duplicates:
-  """Images that show the same: identical ones, or a near pair.
+  """Images that show the same: identical ones, or a near pair."""
 
-  Attributes:
-    rows: of Audit.examples, ascending.
-    bits: between their difference hashes.
-    likeness: of their thumbnails, see duplicates.likeness.
-    years: between the oldest and the youngest age that is known.
-    genders_differ: whether two genders are known of them.
-    parts: of the data set in which they lie, sorted.
-  """
-
-  rows: tuple[int, ...]
-  bits: int
-  likeness: float
-  years: float
+  rows: tuple[int, ...]  # Of Audit.examples, ascending.
+  bits: int  # Between their difference hashes.
+  likeness: float  # Of their thumbnails, see duplicates.likeness.
+  years: float  # Between the oldest and the youngest age that is known.
   genders_differ: bool
-  parts: tuple[str, ...]
+  parts: tuple[str, ...]  # Of the data set in which they lie, sorted.
 
   @property
   def is_same(self) -> bool:
@@ -64,29 +56,17 @@ class Duplicates:
 
 @dataclasses.dataclass
 class Audit:
-  """What was found in a data set.
-
-  Attributes:
-    builder: of the data set.
-    examples: readable images, also those without a usable name.
-    parts: of the data set in which each lies; '' where it is skipped.
-    unreadable: images that cannot be decoded.
-    odd_rows: (name, reason) of what is skipped or read only in part.
-    counts: reason -> number, as preparing counts them.
-    labels: how each value of the labels was read, see labels.Tally.
-    identical: groups of byte-identical images.
-    near: pairs with near hashes and other bytes.
-  """
+  """What was found in a data set."""
 
   builder: base.FaceBuilder
-  examples: list[base.Example]
-  parts: list[str]
+  examples: list[base.Example]  # Readable, also those without a usable name.
+  parts: list[str]  # In which each example lies; '' where it is skipped.
   unreadable: list[base.Example]
-  odd_rows: list[tuple[str, str]]
-  counts: collections.Counter
-  labels: dict[str, dict]
-  identical: list[Duplicates]
-  near: list[Duplicates]
+  odd_rows: list[tuple[str, str]]  # (name, reason): skipped or read in part.
+  counts: collections.Counter  # Reason -> number, as preparing counts them.
+  labels: dict[str, dict]  # How each value was read, see labels.Tally.
+  identical: list[Duplicates]  # Groups of the same bytes.
+  near: list[Duplicates]  # Pairs with near hashes and other bytes.
 
   @property
   def contradicting(self) -> list[Duplicates]:
@@ -172,13 +152,12 @@ def _near(bits, examples, parts) -> list[Duplicates]:
   firsts = [examples[rows[0]] for rows in copies]
   hashes = [int.from_bytes(example.difference, 'big') for example in firsts]
   pairs, distances = duplicates.near_pairs(np.array(hashes, np.uint64), bits)
+  if not len(pairs):
+    return []
   used, places = np.unique(pairs, return_inverse=True)
-  places = places.reshape(pairs.shape)
   with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
     small = list(pool.map(_thumbnail, (firsts[group] for group in used)))
-  if not small:
-    return []
-  alike = duplicates.likeness(np.stack(small), places)
+  alike = duplicates.likeness(np.stack(small), places.reshape(pairs.shape))
   return [
     _duplicates(rows, int(distance), float(similar), examples, parts)
     for (first, second), distance, similar in zip(pairs, distances, alike, strict=True)
@@ -194,17 +173,12 @@ def _duplicates(rows, bits, likeness, examples, parts):
   rows = sorted(rows)
   years = [examples[row].years for row in rows if examples[row].years]
   genders = {examples[row].gender for row in rows} - {schema.UNKNOWN}
-  gap = 0.0
-  if years:
-    # Of groups: from the end of one to the beginning of the other.
-    gap = max(low for low, _ in years) - min(high for _, high in years)
+  # Of groups: from the end of one to the beginning of the other.
+  first_end = min((high for _, high in years), default=0)
+  gap = max((low for low, _ in years), default=0) - first_end
+  found = tuple(sorted({parts[row] for row in rows} - {''}))
   return Duplicates(
-    rows=tuple(rows),
-    bits=bits,
-    likeness=likeness,
-    years=max(float(gap), 0.0),
-    genders_differ=len(genders) > 1,
-    parts=tuple(sorted({parts[row] for row in rows} - {''})),
+    tuple(rows), bits, likeness, max(float(gap), 0.0), len(genders) > 1, found
   )
 
 
@@ -218,53 +192,30 @@ def _parts(builder, examples) -> dict[int, str]:
   That is train, validation or test where the data set has them, else the
   public split of the fewest pieces, such as a fold.
   """
-  unions = {
-    name: union.split('+')
-    for name, union in builder.SPLITS.items()
-    if name in _MAIN_PARTS
-  }
-  unions = unions or {
-    name: union.split('+')
-    for name, union in sorted(
-      builder.SPLITS.items(), key=lambda item: item[1].count('+')
-    )
-  }
+  unions = {name: union.split('+') for name, union in builder.SPLITS.items()}
+  names = [name for name in _MAIN_PARTS if name in unions]
+  names = names or sorted(unions, key=lambda name: len(unions[name]))
   return {
-    id(example): next((n for n, atoms in unions.items() if atom in atoms), atom)
+    id(example): next((name for name in names if atom in unions[name]), atom)
     for atom, group in builder.split_examples(examples).items()
     for example in group
   }
 
 
-@dataclasses.dataclass(frozen=True)
-class Finding:
-  """One row of audit.csv: a image, and what is wrong about it.
+class Finding(typing.NamedTuple):
+  """One row of audit.csv: an image, and what is wrong about it."""
 
-  Attributes:
-    kind: unreadable, odd_row, unknown (a label), identical, near_duplicate, or
-      similar_hash (near hashes in different parts, but other pixels).
-    group: number of the group or pair within its kind; '' where it is alone.
-    name: of the image.
-    age: years or a group; '' where unknown.
-    gender: male, female or ''.
-    split: the part in which it lies.
-    distance: bits between the difference hashes of the pair.
-    likeness: of the pair's thumbnails, 1 for the same image.
-    problem: in words.
-  """
-
+  # unreadable, odd_row, unknown (a label), identical, near_duplicate, or
+  # similar_hash (near hashes in different parts, but other pixels).
   kind: str
-  group: int | str
+  group: int | str  # Number within its kind; '' where the image is alone.
   name: str
-  age: str = ''
+  age: str = ''  # Years or a group.
   gender: str = ''
   split: str = ''
-  distance: int | str = ''
-  likeness: float | str = ''
+  distance: int | str = ''  # Bits between the difference hashes.
+  likeness: float | str = ''  # Of the thumbnails, 1 for the same image.
   problem: str = ''
-
-
-COLUMNS = tuple(field.name for field in dataclasses.fields(Finding))
 
 
 def age_text(example: base.Example) -> str:
@@ -281,32 +232,31 @@ def gender_text(example: base.Example) -> str:
   return schema.GENDERS[example.gender] if known else ''
 
 
-def problem_text(found: Duplicates) -> str:
+def _problem(found: Duplicates) -> str:
   """Describes what is wrong about images that are there twice."""
   parts = [f'in {" and ".join(found.parts)}'] if found.straddles else []
-  if found.years > 0:
-    parts.append(f'ages {found.years:g} years apart')
-  if found.genders_differ:
-    parts.append('genders differ')
+  parts += [f'ages {found.years:g} years apart'] if found.years > 0 else []
+  parts += ['genders differ'] if found.genders_differ else []
   return '; '.join(parts)
 
 
 def table(audit: Audit) -> list[Finding]:
-  """Lists everything that was found, the images of a group below each other.
-
-  Args:
-    audit: of a data set.
-  """
-  rows = [
-    Finding('unreadable', '', example.name, problem=example.error)
-    for example in audit.unreadable
+  """Lists everything that was found, the images of a group below each other."""
+  labels = [
+    (example.name, age_text(example), gender_text(example), part)
+    for example, part in zip(audit.examples, audit.parts, strict=True)
   ]
-  places = {example.name: row for row, example in enumerate(audit.examples)}
+  by_name = {row[0]: row for row in labels}
+  rows = [Finding('unreadable', '', e.name, problem=e.error) for e in audit.unreadable]
   for name, reason in audit.odd_rows:
-    labels_of = _labelled(audit, places[name]) if name in places else {}
     problem = audit.builder.reason_text(reason)
-    rows.append(Finding('odd_row', '', name, problem=problem, **labels_of))
-  rows += _unknown(audit)
+    rows.append(Finding('odd_row', '', *by_name.get(name, (name,)), problem=problem))
+  # Labels that others of the data set have.
+  kept = [row for row in labels if row[3]]
+  for column, what in ((1, 'age'), (2, 'gender')):
+    missing = [row for row in kept if not row[column]]
+    if len(missing) < len(kept):
+      rows += [Finding('unknown', '', *row, problem=f'no {what}') for row in missing]
   # Those of the same kind that look alike in one part only are no leak and
   # are other people: thousands of them would hide the rest.
   by_hash = [t for t in audit.near if t.straddles and not t.is_same]
@@ -316,52 +266,9 @@ def table(audit: Audit) -> list[Finding]:
     ('similar_hash', by_hash),
   ):
     for number, found in enumerate(groups, 1):
-      rows += [_of_group(kind, number, found, audit, row) for row in found.rows]
+      rest = found.bits, round(found.likeness, 3), _problem(found)
+      rows += [Finding(kind, number, *labels[row], *rest) for row in found.rows]
   return rows
-
-
-def _of_group(kind, number, found, audit, row):
-  return Finding(
-    kind,
-    number,
-    audit.examples[row].name,
-    **_labelled(audit, row),
-    distance=found.bits,
-    likeness=round(found.likeness, 3),
-    problem=problem_text(found),
-  )
-
-
-def _labelled(audit, row):
-  example = audit.examples[row]
-  return {
-    'age': age_text(example),
-    'gender': gender_text(example),
-    'split': audit.parts[row],
-  }
-
-
-def _unknown(audit):
-  """Lists images without a label that others of the data set have."""
-  found = []
-  for what, text in (('age', age_text), ('gender', gender_text)):
-    missing = [
-      row
-      for row, example in enumerate(audit.examples)
-      if audit.parts[row] and not text(example)
-    ]
-    if len(missing) < sum(map(bool, audit.parts)):
-      found += [
-        Finding(
-          'unknown',
-          '',
-          audit.examples[row].name,
-          **_labelled(audit, row),
-          problem=f'no {what}',
-        )
-        for row in missing
-      ]
-  return found
 
 
 def numbers(audit: Audit) -> dict:
@@ -372,20 +279,18 @@ def numbers(audit: Audit) -> dict:
 
   Returns:
     `counts`, reason -> number; `straddling`, `test and train` -> number of
-    identical groups and near pairs; `parts`, name -> images, and how many
-    have each gender, each age as labelled, and each value of the data's own
-    short columns.
+    identical groups and near pairs; `labels`, see labels.Tally; `parts`, see
+    count_labels.
   """
-  counts = {key: value for key, value in audit.counts.items() if value}
-  # Those worth a line though there is none.
-  counts |= {key: audit.counts[key] for key in ('unreadable', 'no_label')}
   kept = [e for e, part in zip(audit.examples, audit.parts, strict=True) if part]
-  found = audit.contradicting
-  near = audit.near_duplicates
-  counts |= {
+  found, near = audit.contradicting, audit.near_duplicates
+  counts = {key: value for key, value in audit.counts.items() if value} | {
+    # Those worth a line though there is none.
+    'unreadable': audit.counts['unreadable'],
+    'no_label': audit.counts['no_label'],
+    'contradicting_images': audit.counts['contradicting_images'],
     'examples_without_age': sum(not age_text(e) for e in kept),
     'examples_without_gender': sum(not gender_text(e) for e in kept),
-    'contradicting_images': audit.counts['contradicting_images'],
     'identical_groups': len(audit.identical),
     'identical_images': sum(len(t.rows) for t in audit.identical),
     'contradicting_groups': len(found),
@@ -398,9 +303,7 @@ def numbers(audit: Audit) -> dict:
     'straddling_pairs': sum(t.straddles for t in near),
     'straddling_groups': sum(t.straddles for t in audit.identical),
   }
-  straddling = collections.Counter(
-    ' and '.join(found.parts) for found in audit.straddling
-  )
+  straddling = collections.Counter(' and '.join(t.parts) for t in audit.straddling)
   return {
     'data': audit.builder.name,
     'fingerprint': audit.builder.builder_config.name,
@@ -411,33 +314,36 @@ def numbers(audit: Audit) -> dict:
   }
 
 
-def count_labels(audit: Audit) -> dict:
-  """Counts the labels of each part; see numbers."""
-  groups = collections.defaultdict(list)
+def count_labels(audit: Audit) -> dict[str, dict]:
+  """Counts the labels of each part.
+
+  Returns:
+    Part -> `images` and, for gender, age and each of the data's own short
+    columns, value -> number of images.
+  """
+
+  def text(key, example):
+    if key in ('gender', 'age'):
+      return gender_text(example) if key == 'gender' else age_text(example)
+    value = example.extras[key]
+    names = audit.builder.VALUE_NAMES.get(key, {})
+    return '' if value == schema.UNKNOWN else str(names.get(value, value))
+
+  groups: dict[str, list] = collections.defaultdict(list)
   for example, part in zip(audit.examples, audit.parts, strict=True):
-    if part:
-      groups[part].append(example)
-  columns = {'gender': gender_text, 'age': age_text} | {
-    key: lambda example, key=key: _value_text(audit.builder, example, key)
-    for key in short_columns(audit)
-  }
+    groups[part].append(example)
   return {
     part: {'images': len(groups[part])}
     | {
-      key: dict(
-        collections.Counter(text(example) or 'unknown' for example in groups[part])
-      )
-      for key, text in columns.items()
+      key: dict(collections.Counter(text(key, e) or 'unknown' for e in groups[part]))
+      for key in ('gender', 'age', *short_columns(audit))
     }
-    for part in sorted(groups, key=_place)
+    for part in sorted(filter(None, groups), key=_place)
   }
 
 
-def _value_text(builder, example, key):
-  value = example.extras[key]
-  if value == schema.UNKNOWN:
-    return ''
-  return str(builder.VALUE_NAMES.get(key, {}).get(value, value))
+def _place(part):
+  return _MAIN_PARTS.index(part) if part in _MAIN_PARTS else len(_MAIN_PARTS), part
 
 
 def short_columns(audit: Audit, most: int = 12) -> list[str]:
@@ -447,8 +353,3 @@ def short_columns(audit: Audit, most: int = 12) -> list[str]:
     for key, value in example.extras.items():
       values[key].add(value)
   return [key for key, found in values.items() if 1 < len(found) <= most]
-
-
-def _place(part):
-  order = ('train', 'validation', 'test')
-  return order.index(part) if part in order else len(order), part

@@ -24,6 +24,10 @@ _FOUND = {
                               'than {years} years',
   'straddling_pairs': 'of those pairs lie in different parts',
 }  # fmt: skip
+_PIXELS = 112  # Height and width of an image on a sheet.
+_MOST_SHOWN = 40  # Groups or pairs on a sheet.
+_MOST_ROWS = 500  # Of a table; audit.csv has them all.
+_MOST_VALUES = 12  # Of a label, the commonest.
 
 
 def render(audit: audit_lib.Audit, source: str, command: str, bits: int) -> str:
@@ -38,9 +42,8 @@ def render(audit: audit_lib.Audit, source: str, command: str, bits: int) -> str:
   Returns:
     HTML that holds all it needs.
   """
-  counts = audit_lib.numbers(audit)['counts']
-  is_drawn = audit.builder.name == 'synthetic'
-  default = 'drawn' if is_drawn else "TFDS's own folder"
+  default = 'drawn' if audit.builder.name == 'synthetic' else "TFDS's own folder"
+  worst = 'other genders first, then the most years'
   return page.render(
     title=f'Audit of {audit.builder.name}',
     lead=[
@@ -50,202 +53,164 @@ def render(audit: audit_lib.Audit, source: str, command: str, bits: int) -> str:
       ('Terms', audit.builder.LICENCE),
     ],
     found=[
-      _summary(audit, counts, bits),
+      _summary(audit, bits),
       _labels(audit),
-      _contradicting(audit),
-      _near_contradicting(audit),
-      _straddling(audit, counts, bits),
+      blocks.section(
+        'contradicting',
+        'Identical images, other labels',
+        'Images that are there more than once, byte by byte, with labels that cannot '
+        f'all be right: {len(audit.contradicting):,}.',
+        *_duplicates(audit, audit.contradicting, worst, shown_each=1),
+      ),
+      blocks.section(
+        'near',
+        'Near-duplicates, other labels',
+        'The same image in other bytes, with another gender or more than '
+        f'{audit_lib.FAR_YEARS} years apart: {len(audit.near_contradicting):,}.',
+        *_duplicates(audit, audit.near_contradicting, worst),
+      ),
+      _straddling(audit, bits),
       _odd(audit),
       blocks.section('again', 'Audit it again', blocks.code(command)),
     ],
   )
 
 
-def _summary(audit, counts, bits):
-  texts = {
-    key: text for key, text in audit.builder.REASONS.items()
-    if key not in _FOUND and key in counts
-  }  # fmt: skip
-  return blocks.section(
-    'found',
-    'What was found',
-    blocks.table(
-      'audit.csv names the images',
-      ['What', 'Number'],
-      [
-        [
-          blocks.cell(text.format(bits=bits, years=audit_lib.FAR_YEARS)),
-          blocks.cell(f'{counts[key]:,}', counts[key]),
-        ]
-        for key, text in (texts | _FOUND).items()
-      ],
-    ),
-  )
+def _summary(audit, bits):
+  counts = audit_lib.numbers(audit)['counts']
+  reasons = audit.builder.REASONS.items()
+  texts = {key: text for key, text in reasons if key in counts} | _FOUND
+  rows = [
+    [text.format(bits=bits, years=audit_lib.FAR_YEARS), counts[key]]
+    for key, text in texts.items()
+  ]
+  table = blocks.table('audit.csv names the images', ['What', 'Number'], rows)
+  return blocks.section('found', 'What was found', table)
 
 
 def _labels(audit):
+  """Shows how many images of each label every part has."""
   found = audit_lib.count_labels(audit)
   tables = []
-  for key in ('gender', *audit_lib.short_columns(audit)):
-    values = sorted({value for part in found.values() for value in part[key]})
-    tables.append(
-      blocks.table(
-        f'Images by {key}',
-        ['Part', 'Images', *values],
-        [
-          [
-            blocks.cell(part),
-            blocks.cell(f'{counts["images"]:,}', counts['images']),
-            *(
-              blocks.cell(f'{number:,}', number)
-              for number in (counts[key].get(value, 0) for value in values)
-            ),
-          ]
-          for part, counts in found.items()
-        ],
-      )
+  for key in ('gender', 'age', *audit_lib.short_columns(audit)):
+    total = collections.Counter()
+    for counts in found.values():
+      total.update(counts[key])
+    if key == 'age':  # Years are in the figures.
+      total = collections.Counter({k: n for k, n in total.items() if '-' in k})
+    values = sorted(value for value, _ in total.most_common(_MOST_VALUES))
+    rows = [
+      [part, counts['images'], *(counts[key].get(value, 0) for value in values)]
+      for part, counts in found.items()
+    ]
+    if values:
+      header = ['Part', 'Images', *values]
+      tables.append(blocks.table(f'Images by {key}', header, rows))
+  names = (*schema.GENDERS, 'unknown')
+  shares = {k: [n['gender'].get(name, 0) for name in names] for k, n in found.items()}
+  rows = list(zip(audit.examples, audit.parts, strict=True))
+  by_part = {part: [e for e, at in rows if at == part] for part in found}
+  by_gender = {
+    name: [
+      e for e, at in rows if at and (audit_lib.gender_text(e) or names[-1]) == name
+    ]
+    for name in names
+  }
+  figures = [
+    plots.ages(title, ages)
+    for title, groups in (
+      ('Ages in each part', by_part),
+      ('Ages of each gender', by_gender),
     )
-  return blocks.section(
-    'labels',
-    'Labels',
-    blocks.figures(_label_figures(audit, found)),
-    _heaping(audit),
-    *tables,
-  )
-
-
-def _heaping(audit):
-  years = _years_of(audit.examples)
-  years = years[years >= 10]
-  if not len(years):
-    return None
-  share = np.mean(years % 5 == 0)
-  return blocks.note(
-    f'{100 * share:.0f} % of the ages from ten on end in 0 or 5; where '
+    if (ages := _ages(groups))
+  ]
+  years = _years(audit.examples)
+  old = years[years >= 10]
+  rounding = len(old) and (
+    f'{100 * np.mean(old % 5 == 0):.0f} % of the ages from ten on end in 0 or 5; where '
     'ages are not rounded it is 20 %.'
   )
+  figures.append(plots.shares('Genders in each part', shares, names))
+  return blocks.section('labels', 'Labels', figures, rounding, *tables)
 
 
-def _odd(audit):
-  rows = [
-    (name, audit.builder.reason_text(reason)) for name, reason in audit.odd_rows
-  ] + [(e.name, f'unreadable: {e.error}') for e in audit.unreadable]
-  if not rows:
+def _years(examples):
+  """Returns the ages that are given in years, float64 [N]."""
+  return np.array(
+    [e.years[0] for e in examples if e.years and e.years[0] == e.years[1]]
+  )
+
+
+def _ages(groups):
+  """Returns name -> (years, a weight of 1 for each), of the names that have any."""
+  years = {name: _years(examples) for name, examples in groups.items()}
+  return {
+    name: (found, np.ones(len(found))) for name, found in years.items() if len(found)
+  }
+
+
+def _straddling(audit, bits):
+  """Shows identical and near images in different parts of the data set."""
+  numbers = audit_lib.numbers(audit)
+  by_hash = numbers['counts']['straddling_pairs_by_hash']
+  if not by_hash and not audit.straddling:
     return {}
   return blocks.section(
-    'rows',
-    'Repaired, skipped and unreadable',
-    blocks.table(
-      _caption(len(rows)),
-      ['Name', 'What'],
-      [[blocks.cell(text) for text in row] for row in rows[:_MOST_ROWS]],
-    ),
-  )
-
-
-_PIXELS = 112  # Height and width of an image on a sheet.
-_MOST_SHOWN = 40  # Groups or pairs on a sheet.
-_MOST_ROWS = 500  # Of a table; audit.csv has them all.
-
-
-def _contradicting(audit):
-  """Returns identical images with labels that cannot all be right."""
-  found = audit.contradicting
-  if not found:
-    return blocks.section(
-      'contradicting',
-      'Identical images, other labels',
-      blocks.note('No two byte-identical images contradict each other.'),
-    )
-  sheet = _sheet(audit, found, images=1)
-  return blocks.section(
-    'contradicting',
-    'Identical images, other labels',
-    blocks.note(
-      'Each image is there more than once, byte by byte, with labels that '
-      'cannot all be right. '
-      + _shown(sheet, found, 'other genders first, then the most years')
-    ),
-    sheet,
-    _table(audit, found),
-  )
-
-
-def _near_contradicting(audit):
-  """Returns near-duplicates whose labels are too far apart."""
-  found = audit.near_contradicting
-  if not found:
-    return {}
-  sheet = _sheet(audit, found, images=2)
-  return blocks.section(
-    'near',
-    'Near-duplicates, other labels',
-    blocks.note(
-      'The same image in other bytes, with another gender or more than '
-      f'{audit_lib.FAR_YEARS} years apart. '
-      + _shown(sheet, found, 'other genders first, then the most years')
-    ),
-    sheet,
-    _table(audit, found),
-  )
-
-
-def _straddling(audit, counts, bits):
-  """Returns identical and near images in different parts of the data set."""
-  title = 'In different parts of the data'
-  by_hash = counts['straddling_pairs_by_hash']
-  note = blocks.note(
+    'straddling',
+    'In different parts of the data',
+    blocks.facts([(name, f'{n:,}') for name, n in numbers['straddling'].items()]),
     f'{by_hash:,} pairs of images in any two different parts have hashes at '
     f'most {bits} bits apart. The hash is coarse: of aligned faces many pairs '
     'are other people. Counted here are those whose thumbnails also correlate '
     f'by at least {audit_lib.SAME_IMAGE:g}. '
     'Evaluation leaves out all that the hash finds between train and the '
-    'scored part; audit.csv lists the others as similar_hash.'
+    'scored part; audit.csv lists the others as similar_hash.',
+    *_duplicates(audit, audit.straddling, 'the most alike first'),
   )
-  found = audit.straddling
+
+
+def _odd(audit):
+  rows = [(name, audit.builder.reason_text(why)) for name, why in audit.odd_rows]
+  rows += [(e.name, f'unreadable: {e.error}') for e in audit.unreadable]
+  table = _table(['Name', 'What'], rows)
+  return blocks.section('rows', 'Repaired, skipped and unreadable', table)
+
+
+def _duplicates(audit, found, order, shown_each=2):
+  """Returns a contact sheet of groups or pairs, and a table of their images."""
   if not found:
-    return blocks.section('straddling', title, note) if by_hash else {}
-  parts = audit_lib.numbers(audit)['straddling']
-  sheet = _sheet(audit, found, images=2)
-  return blocks.section(
-    'straddling',
-    title,
-    blocks.facts([(name, f'{number:,}') for name, number in parts.items()]),
-    note,
-    blocks.note(_shown(sheet, found, 'the most alike first')),
-    sheet,
-    _table(audit, found),
-  )
-
-
-def _shown(sheet, found, order):
-  return f'{len(sheet["items"])} of {len(found):,} are shown, {order}.'
-
-
-def _sheet(audit, found, images):
+    return ()
   # Copies make several pairs of two images: one of them is enough to see.
-  items, seen = [], set()
-  for group in found:
+  items, body = {}, []
+  for number, group in enumerate(found, 1):
     shown = [audit.examples[row] for row in group.rows]
     digests = frozenset(example.digest for example in shown)
-    if digests in seen or len(items) == _MOST_SHOWN:
-      continue
-    seen.add(digests)
-    texts = dict.fromkeys(_label(example) for example in shown)
-    note = ' and '.join(group.parts)
-    if images > 1:
-      note += f', {group.bits} bit{"s" * (group.bits != 1)} apart'
-    items.append({
-      'images': [_image(example) for example in shown[:images]],
-      'title': ' / '.join(texts),
-      'note': note,
-    })  # fmt: skip
-  return {'kind': 'sheet', 'items': items, 'single': images == 1}
+    if digests not in items and len(items) < _MOST_SHOWN:
+      near = (
+        f', {group.bits} bit{"s" * (group.bits != 1)} apart' if shown_each > 1 else ''
+      )
+      items[digests] = {
+        'images': [_image(example) for example in shown[:shown_each]],
+        'title': ' / '.join(dict.fromkeys(map(_label, shown))),
+        'note': ' and '.join(group.parts) + near * (shown_each > 1),
+      }
+    for row, example in zip(group.rows, shown, strict=True):
+      likeness = blocks.cell(f'{group.likeness:.3f}', group.likeness)
+      labels = audit_lib.age_text(example), audit_lib.gender_text(example)
+      body.append(
+        [number, example.name, *labels, audit.parts[row], group.bits, likeness]
+      )
+  sheet = {'kind': 'sheet', 'items': list(items.values()), 'single': shown_each == 1}
+  header = ['No.', 'Name', 'Age', 'Gender', 'Part', 'Bits', 'Likeness']
+  return (
+    f'{len(items)} of {len(found):,} are shown, {order}.',
+    sheet,
+    blocks.fold('All of them, by name', _table(header, body)),
+  )
 
 
 def _image(example):
-  image = images.decode(example.read())
-  return blocks.image_uri(images.prepare(image, _PIXELS))
+  return blocks.image_uri(images.prepare(images.decode(example.read()), _PIXELS))
 
 
 def _label(example):
@@ -253,138 +218,8 @@ def _label(example):
   return f'{audit_lib.age_text(example)} {gender}'.strip() or '?'
 
 
-def _table(audit, found):
-  body = []
-  for number, group in enumerate(found, 1):
-    for row in group.rows:
-      example = audit.examples[row]
-      body.append([
-        blocks.cell(f'{number}', number),
-        blocks.cell(example.name),
-        blocks.cell(audit_lib.age_text(example)),
-        blocks.cell(audit_lib.gender_text(example)),
-        blocks.cell(audit.parts[row]),
-        blocks.cell(f'{group.bits}', group.bits),
-        blocks.cell(f'{group.likeness:.3f}', group.likeness),
-      ])  # fmt: skip
-  header = ['No.', 'Name', 'Age', 'Gender', 'Part', 'Bits', 'Likeness']
-  return blocks.fold(
-    'All of them, by name',
-    blocks.table(_caption(len(body)), header, body[:_MOST_ROWS]),
-  )
-
-
-def _caption(count):
-  """Returns a caption for a table that is cut short."""
-  if count <= _MOST_ROWS:
-    return ''
-  return f'The first {_MOST_ROWS} of {count:,} rows; audit.csv has them all'
-
-
-def _years_of(examples) -> np.ndarray:
-  """Returns the ages that are given in years, float64 [N]."""
-  return np.array(
-    [
-      example.years[0]
-      for example in examples
-      if example.years and example.years[0] == example.years[1]
-    ]
-  )
-
-
-def _label_figures(audit, counts: dict) -> list:
-  """Returns ages a part, ages a gender, each year, groups, genders a part.
-
-  Args:
-    audit: of a data set.
-    counts: of audit.count_labels.
-  """
-  by_part = collections.defaultdict(list)
-  by_gender = collections.defaultdict(list)
-  for example, part in zip(audit.examples, audit.parts, strict=True):
-    if part:
-      by_part[part].append(example)
-      by_gender[audit_lib.gender_text(example) or 'unknown'].append(example)
-  parts = {part: by_part[part] for part in counts}
-  genders = {
-    name: by_gender[name] for name in (*schema.GENDERS, 'unknown')
-    if name in by_gender
-  }  # fmt: skip
-  result = []
-  for title, groups in (
-    ('Ages in each part', parts),
-    ('Ages of each gender', genders),
-  ):
-    result += _ages(title, groups) + _groups(title, groups)
-  years = _years_of(audit.examples)
-  if len(years):
-    result.append(_year_bars('Images of each year of age', years))
-  names = (*schema.GENDERS, 'unknown')
-  shares = {
-    part: [counts[part]['gender'].get(name, 0) for name in names] for part in counts
-  }
-  return [*result, plots.shares('Genders in each part', shares, names)]
-
-
-def _ages(title, groups):
-  ages = {name: _years_of(examples) for name, examples in groups.items()}
-  ages = {k: (years, np.ones(len(years))) for k, years in ages.items()
-          if len(years)}  # fmt: skip
-  if not ages:
-    return []
-  return [plots.ages(title, ages)]
-
-
-def _groups(title, groups):
-  """Returns a panel of the ages that are given as groups."""
-  counts = {
-    name: collections.Counter(
-      example.years
-      for example in examples
-      if example.years and example.years[0] < example.years[1]
-    )
-    for name, examples in groups.items()
-  }
-  # The commonest: the owners' files also hold odd ones, a few of each.
-  known = sum(counts.values(), collections.Counter()).most_common(10)
-  if not known:
-    return []
-  found_of = {name: found for name, found in counts.items() if found}
-  groups = sorted(group for group, _ in known)
-  return [_group_steps(f'{title}, groups', found_of, groups)]
-
-
-@plots.figure
-def _year_bars(axes, years):
-  """Draws a bar a year of age; those that end in 0 or 5 stand out."""
-  values, counts = np.unique(np.floor(years), return_counts=True)
-  rounded = values % 5 == 0
-  for chosen, color, label in (
-    (~rounded, plots.BLUE, 'other'),
-    (rounded, plots.ORANGE, 'ends in 0 or 5'),
-  ):
-    axes.bar(values[chosen], counts[chosen], width=1, color=color, alpha=0.8,
-             linewidth=0, label=label)  # fmt: skip
-  axes.set(xlabel='age (years)',
-           ylabel='images')  # fmt: skip
-  axes.legend()
-
-
-@plots.figure
-def _group_steps(axes, counts, groups):
-  """Draws how many images each group has, a line per name.
-
-  Args:
-    axes: where to.
-    counts: name -> Counter of (first, last year).
-    groups: the (first, last year) to draw.
-  """
-  edges = np.arange(len(groups) + 1) - 0.5
-  for color, (name, found) in zip(plots.PALETTE, counts.items(), strict=False):
-    heights = [found[group] for group in groups]
-    axes.stairs(heights, edges, color=color, linewidth=1.6, label=name)
-    axes.stairs(heights, edges, color=color, alpha=0.16, fill=True)
-  names = [f'{low:g}-{high:g}' for low, high in groups]
-  axes.set_xticks(range(len(names)), names, fontsize=7)
-  axes.set(xlabel='age group (years)', ylabel='images')
-  axes.legend()
+def _table(header, rows):
+  """Returns a table of the first rows."""
+  cut = f'The first {_MOST_ROWS} of {len(rows):,} rows; audit.csv has them all'
+  caption = cut if len(rows) > _MOST_ROWS else ''
+  return blocks.table(caption, header, rows[:_MOST_ROWS])
