@@ -15,7 +15,6 @@ from agegender_jax import errors, ops
 from agegender_jax.models import (
   cnn,
   efficientnet,
-  fourier,
   layers,
   levi_hassner,
   multitask,
@@ -59,9 +58,8 @@ BACKBONES = {
   'vgg16_bn': _plain(vgg.VGG16BN),
 }
 
-# direct is what suits the backend, of the other ops.FORMULATIONS; the
-# Levi-Hassner report proposes the Fourier domain.
-CONVS = ('direct', *ops.FORMULATIONS, 'fourier')
+# direct is what suits the backend.
+CONVS = ('direct', *ops.FORMULATIONS)
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
 
@@ -99,12 +97,9 @@ def create_model(
   # Written wrongly, either would be refused later, and less clearly.
   for text in (config.layers, config.branch):
     cnn.parse_layers(text)
-  formulation = config.conv if config.conv in ops.FORMULATIONS else ''
-  conv = fourier.FourierConv
-  if config.conv != 'fourier':
-    conv = functools.partial(layers.Conv, formulation=formulation)
+  formulation = '' if config.conv == 'direct' else config.conv
   kit = layers.Kit(
-    conv=conv,
+    conv=functools.partial(layers.Conv, formulation=formulation),
     norm=functools.partial(layers.BatchNorm, axis_name=axis_name, is_frozen=is_frozen),
     drop=functools.partial(layers.Dropout, axis_name=axis_name),
     max_pool=functools.partial(layers.max_pool, formulation=formulation),

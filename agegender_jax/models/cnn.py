@@ -57,8 +57,9 @@ def parse_layers(text: str) -> list[tuple[str, float | None, str]]:
 
 def _conv(module, x, features, name, train):
   del train
-  conv = module.kit.conv(features, (3, 3), dtype=module.dtype,
-                     kernel_init=KERNEL_INIT, name=name)  # fmt: skip
+  conv = module.kit.conv(
+    features, (3, 3), dtype=module.dtype, kernel_init=KERNEL_INIT, name=name
+  )
   return layers.Relu(name=f'{name}_relu')(conv(_as_map(x, name)))
 
 
@@ -66,8 +67,7 @@ def _dense(module, x, features, name, train):
   del train
   if x.ndim != 2:
     raise errors.UserError(f'layer "{name}" needs "flatten" or "gap" before it')
-  dense = nn.Dense(features, dtype=module.dtype, kernel_init=KERNEL_INIT,
-                   name=name)  # fmt: skip
+  dense = nn.Dense(features, dtype=module.dtype, kernel_init=KERNEL_INIT, name=name)
   return layers.relu(dense(x))
 
 

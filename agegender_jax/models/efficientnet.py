@@ -12,7 +12,6 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
-from agegender_jax import errors
 from agegender_jax.models import layers
 
 _kernel_init = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
@@ -95,12 +94,7 @@ class EfficientNetLite0(nn.Module):
     Raises:
       errors.UserError: the image is too small.
     """
-    if min(image.shape[1:3]) < self.least_image_size:
-      raise errors.UserError(
-        f'image_size {min(image.shape[1:3])} is too small for EfficientNet-Lite0: '
-        f'set data.image_size to {self.least_image_size} or more'
-      )
-
+    layers.check_size(image, self.least_image_size, 'EfficientNet-Lite0')
     unit = functools.partial(_conv_norm, self, train)
     x = nn.relu6(unit(image, 32, 3, ('conv_stem', 'bn1'), stride=2))
     for stage, (size, side, stride, expansion, features) in enumerate(_STAGES):

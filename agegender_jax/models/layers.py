@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from agegender_jax import ops
+from agegender_jax import errors, ops
 from agegender_jax.runtime import devices
 
 
@@ -36,6 +36,16 @@ class Conv(nn.Conv):
         ops.conv_general_dilated, formulation=self.formulation
       )
     super().__post_init__()
+
+
+def check_size(image, least: int, net: str) -> None:
+  """Raises errors.UserError if images [B, H, W, C] are too small for a net."""
+  side = min(image.shape[1:3])
+  if side < least:
+    raise errors.UserError(
+      f'image_size {side} is too small for {net}: set data.image_size to {least} or '
+      'more'
+    )
 
 
 def max_pool(x, window, strides=None, padding='VALID', formulation=''):

@@ -81,12 +81,7 @@ class LeviHassner(nn.Module):
         f'model.lrn_after = {self.lrn_after} names a convolution that the '
         f'Levi-Hassner net has not: choose from {", ".join(map(str, rows))}'
       )
-    if min(image.shape[1:3]) < self.least_image_size:
-      raise errors.UserError(
-        f'image_size {min(image.shape[1:3])} is too small for the '
-        f'Levi-Hassner net: set data.image_size to {self.least_image_size} '
-        'or more'
-      )
+    layers.check_size(image, self.least_image_size, 'the Levi-Hassner net')
     x = image
     for row, (features, side, stride, pad) in enumerate(_CONVOLUTIONS, 1):
       x = self.kit.conv(

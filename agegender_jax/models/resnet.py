@@ -11,7 +11,6 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
-from agegender_jax import errors
 from agegender_jax.models import layers
 
 # torchvision's: Gaussian, variance 2 / fan_out.
@@ -145,11 +144,7 @@ class ResNet(nn.Module):
     Raises:
       errors.UserError: the image is too small.
     """
-    if min(image.shape[1:3]) < self.least_image_size:
-      raise errors.UserError(
-        f'image_size {min(image.shape[1:3])} is too small for a ResNet: set '
-        f'data.image_size to {self.least_image_size} or more'
-      )
+    layers.check_size(image, self.least_image_size, 'a ResNet')
     conv, norm = _bind(self, train)
     first = round(64 * self.width)
     x = image

@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from agegender_jax import errors
 from agegender_jax.models import layers
 
 _kernel_init = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
@@ -54,11 +53,7 @@ class VGG(nn.Module):
     Raises:
       errors.UserError: the image is too small.
     """
-    if min(image.shape[1:3]) < self.least_image_size:
-      raise errors.UserError(
-        f'image_size {min(image.shape[1:3])} is too small for a VGG: set '
-        f'data.image_size to {self.least_image_size} or more'
-      )
+    layers.check_size(image, self.least_image_size, 'a VGG')
     x, index = image, 0  # torchvision's index within `features`.
     for stage, size in enumerate(self.stage_sizes):
       for _ in range(size):

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from agegender_jax.ops import convolution, few_channels, pooling
+from agegender_jax.ops import convolution, few_channels, fourier, pooling
 
-# XLA's own operations; those made for CPUs; those made for GPUs.
-FORMULATIONS = ('plain', 'fast', 'gpu')
+# XLA's own operations; those made for CPUs; those made for GPUs; the Levi-Hassner
+# report's proposal, with the backend's pools.
+FORMULATIONS = ('plain', 'fast', 'gpu', 'fourier')
 _OF_BACKEND = {'cpu': 'fast', 'gpu': 'gpu'}
 
 # One program per shape: outside of jit each operation would be one of its own,
@@ -45,17 +46,19 @@ def conv_general_dilated(
 
   That is for 2-D, undilated, ungrouped convolutions in the default precision;
   Args are lax's, and `formulation`, one of FORMULATIONS or '' for the backend's.
+
+  Raises:
+    ValueError: a dilated or grouped convolution is asked of `fourier`.
   """
   strides = tuple(window_strides)
   is_usual = feature_group_count == 1 and lhs.ndim == 4 and precision is None
   dilated = {*(lhs_dilation or ()), *(rhs_dilation or ())} - {1}
   form = choose(formulation)
-  plain = bool(dilated) or not is_usual
-  if plain or (
-    form == 'gpu' and not few_channels.pays_on_gpu(lhs.shape, rhs.shape, strides)
-  ):
+  if form == 'fourier' and (dilated or not is_usual):
+    raise ValueError('model.conv=fourier is 2-D, without dilation and groups')
+  if form == 'gpu' and not few_channels.pays_on_gpu(lhs.shape, rhs.shape, strides):
     form = 'plain'
-  if form == 'plain':
+  if form == 'plain' or dilated or not is_usual:
     return lax.conv_general_dilated(
       lhs,
       rhs,
@@ -68,8 +71,8 @@ def conv_general_dilated(
       precision=precision,
     )
   pads = _explicit_padding(lhs.shape, rhs.shape[:2], strides, padding)
-  conv = few_channels.conv_on_gpu if form == 'gpu' else _fast_conv
-  return conv(lhs, rhs, strides, pads)
+  conv = {'gpu': few_channels.conv_on_gpu, 'fourier': fourier.conv}.get(form)
+  return (conv or _fast_conv)(lhs, rhs, strides, pads)
 
 
 def max_pool(x, window, strides, padding, formulation=''):
@@ -85,7 +88,7 @@ def max_pool(x, window, strides, padding, formulation=''):
   Returns:
     [B, H', W', C].
   """
-  form = choose(formulation)
+  form = choose('' if formulation == 'fourier' else formulation)
   if form == 'plain' or x.ndim != 4 or not jnp.issubdtype(x.dtype, jnp.floating):
     return nn.max_pool(x, window, strides, padding)
   pads = _explicit_padding(x.shape, window, strides, padding)

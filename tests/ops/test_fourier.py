@@ -1,4 +1,6 @@
-"""Tests of models/fourier.py: the values and gradients of the plain layer."""
+"""Convolution in the Fourier domain: values and gradients of the plain layer."""
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +9,8 @@ import pytest
 from flax import linen as nn
 from jax import lax
 
-from agegender_jax.models import fourier, layers, vgg
+from agegender_jax import ops
+from agegender_jax.models import layers, vgg
 
 CASES = [
   ((3, 3), (1, 1), 'SAME'),
@@ -27,11 +30,11 @@ def test_fourier_conv_equals_lax(sides, strides, padding):
       x, kernel, strides, padding, dimension_numbers=('NHWC', 'HWIO', 'NHWC')
     )
 
-  def ours(x, kernel):
-    return fourier.fourier_conv(x, kernel, strides, padding)
+  def fourier(x, kernel):
+    return ops.conv_general_dilated(x, kernel, strides, padding, formulation='fourier')
 
   expected, pull_expected = jax.vjp(reference, x, kernel)
-  value, pull = jax.vjp(ours, x, kernel)
+  value, pull = jax.vjp(fourier, x, kernel)
   np.testing.assert_allclose(value, expected, atol=2e-5)
   cotangent = jax.random.normal(keys[2], expected.shape)
   for a, b in zip(pull(cotangent), pull_expected(cotangent), strict=True):
@@ -42,7 +45,9 @@ def test_fourier_conv_layer_is_a_drop_in_for_conv():
   image = jax.random.normal(jax.random.key(1), (1, 32, 32, 3))
   net = vgg.VGG(stage_sizes=(1, 1))
   variables = net.init(jax.random.key(0), image, train=False)
-  other = net.copy(kit=layers.Kit(conv=fourier.FourierConv))
+  other = net.copy(
+    kit=layers.Kit(conv=functools.partial(layers.Conv, formulation='fourier'))
+  )
   again = other.init(jax.random.key(0), image, train=False)
   jax.tree.map(np.testing.assert_array_equal, variables, again)
   np.testing.assert_allclose(
@@ -54,12 +59,13 @@ def test_fourier_conv_layer_is_a_drop_in_for_conv():
 
 def test_fourier_conv_keeps_bfloat16():
   x = jnp.ones((1, 8, 8, 2), jnp.bfloat16)
-  y = fourier.fourier_conv(x, jnp.ones((3, 3, 2, 1), jnp.bfloat16))
+  kernel = jnp.ones((3, 3, 2, 1), jnp.bfloat16)
+  y = ops.conv_general_dilated(x, kernel, (1, 1), 'SAME', formulation='fourier')
   assert y.dtype == jnp.bfloat16
   np.testing.assert_array_equal(y[0, 4, 4].astype(np.float32), [18])
 
 
 def test_fourier_conv_refuses_groups():
-  layer = fourier.FourierConv(4, feature_group_count=2)
+  layer = layers.Conv(4, feature_group_count=2, formulation='fourier')
   with pytest.raises(ValueError, match='without dilation and groups'):
     layer.init(jax.random.key(0), jnp.zeros((1, 8, 8, 2)))
