@@ -1,5 +1,7 @@
 import os
+import pathlib
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -269,3 +271,53 @@ def test_killed_preparation_is_cleared_away(data, tmp_path):
     'utkface', 'all', **data | {'data_dir': str(tmp_path)}
   )
   assert len(source) == 60 and not leftover.exists()
+
+
+@pytest.fixture
+def copied(data, tmp_path):
+  """Options of a copy of raw and prepared data, which has other times."""
+  source_lib.open_source('utkface', 'all', **data)
+  for name in ('source_dir', 'data_dir'):
+    shutil.copytree(data[name], tmp_path / name)
+  return data | {name: str(tmp_path / name) for name in ('source_dir', 'data_dir')}
+
+
+def test_copied_and_touched_data_are_not_prepared_again(copied, monkeypatch):
+  monkeypatch.setattr(images, 'load', lambda *_: pytest.fail('decoded again'))
+  for _ in range(2):
+    source = source_lib.open_source('utkface', 'all', **copied)
+    assert len(source) == 60
+    for folder, _, names in os.walk(os.path.dirname(copied['data_dir'])):
+      for name in names:
+        os.utime(os.path.join(folder, name))
+
+
+@pytest.mark.parametrize('pattern', ['*.array_record*', '*.npy', '*.json'])
+@pytest.mark.parametrize('damage', ['flip', 'cut', 'delete'])
+def test_damaged_prepared_data_are_made_again(copied, data, pattern, damage):
+  root = pathlib.Path(copied['data_dir'])
+  paths = [p for p in root.glob(f'utkface/*/1.2.0/**/{pattern}') if p.is_file()]
+  assert paths
+  for path in paths:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    if damage == 'delete':
+      path.unlink()
+    else:
+      path.write_bytes(content if damage == 'flip' else content[: len(content) // 2])
+  found = source_lib.open_source('utkface', 'all', **copied)
+  whole = source_lib.open_source('utkface', 'all', **data)
+  assert found.names == whole.names
+  np.testing.assert_array_equal(found.labels['age'], whole.labels['age'])
+  rows = np.arange(60)
+  np.testing.assert_array_equal(found.gather(rows), whole.gather(rows))
+
+
+def test_other_pixels_of_the_same_size_are_other_data(copied):
+  first = source_lib.open_source('utkface', 'all', **copied)
+  path = pathlib.Path(copied['source_dir']) / first.names[0]
+  content = bytearray(path.read_bytes())
+  content[-3] ^= 1
+  path.write_bytes(content)
+  second = source_lib.open_source('utkface', 'all', **copied)
+  assert second.fingerprint != first.fingerprint
