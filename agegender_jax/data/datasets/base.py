@@ -8,6 +8,7 @@ import itertools
 import os
 import pathlib
 import re
+import shutil
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -16,7 +17,7 @@ import tqdm
 from absl import logging
 
 from agegender_jax import errors, schema
-from agegender_jax.data import images, raw, splits
+from agegender_jax.data import decoded_cache, images, raw, splits
 from agegender_jax.data import labels as labels_lib
 
 # TFDS spills a split over 1 GB to disk through TensorFlow, which is absent.
@@ -188,7 +189,19 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       allow_unread_labels=allow_unread_labels,
       max_megapixels=max_megapixels,
     )
-    return cls(data_dir=folder, config=config, file_format='array_record')
+    options = {'data_dir': folder, 'config': config, 'file_format': 'array_record'}
+    try:
+      return cls(**options)
+    except errors.UserError:
+      raise
+    except Exception:  # TFDS and protobuf read what was prepared before.
+      path = folder / cls.name / name / str(cls.VERSION)
+      if not path.exists():
+        raise
+    with decoded_cache.exclusive(path):
+      if not decoded_cache.is_whole(path):
+        shutil.rmtree(path)
+    return cls(**options)
 
   @classmethod
   def find_source(
