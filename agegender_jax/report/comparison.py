@@ -137,6 +137,7 @@ def runs_table(runs) -> dict:
   rows = []
   for name, run, entry in zip(labels(runs), runs, facts, strict=True):
     trained = f'{run.data_name}, {run.config["data"].get("train_split", "")}'
+    trained = '' if run.predictions_file else trained
     recipe = run.recipe_name if run.recipe else blocks.MISSING
     cells = [name, recipe, trained, *(entry.get(key, '') for key in keys)]
     rows.append([blocks.cell(text or blocks.MISSING) for text in cells])

@@ -14,6 +14,11 @@ SECTIONS = (
   record.network, record.cost, record.limits, record.reproduce,
 )  # fmt: skip
 
+# What somebody else's predictions have nothing to show for.
+_OF_TRAINING = (
+  sections.curves, faces.saliency, record.network, record.limits, record.reproduce
+)  # fmt: skip
+
 
 def write_report(workdir) -> str:
   """Writes report.html and figures/*.png of one run into its workdir.
@@ -37,7 +42,11 @@ def write_report(workdir) -> str:
   page = render(
     title=f'{run.data_name}: {run.recipe_name}',
     lead=_lead(run),
-    found=[make(run) for make in SECTIONS],
+    found=[
+      make(run)
+      for make in SECTIONS
+      if not (run.predictions_file and make in _OF_TRAINING)
+    ],
     folder=folder,
   )
   path = run.workdir / 'report.html'
@@ -115,6 +124,11 @@ def _lead(run):
   model = [run.config.get('model', {}).get('backbone', '')]
   model += [f'{record.count_text(parameters)} parameters'] if parameters else []
   trained = epochs[-1:] + ([record.duration(seconds)] if seconds else [])
+  if run.predictions_file:
+    return [
+      ('Predictions', run.predictions_file),
+      ('Test split', f'{run.test_split} ({tested:,})'),
+    ]
   pairs = [
     ('Trained on', f'{run.data_name}, {train}' + (f' ({size:,})' if size else '')),
     ('Test split', run.test_split + (f' ({tested:,})' if tested else '')),

@@ -197,7 +197,8 @@ def fact(key: str, value) -> tuple[str, str]:
 
 def cost(run) -> dict:
   """Returns time, speed, size and device: what run.json has."""
-  pairs = [('Backbone', run.config.get('model', {}).get('backbone', ''))]
+  network = run.config.get('model', {}).get('backbone', '')
+  pairs = [] if run.predictions_file else [('Backbone', network)]
   for key, value in run.info.items():
     if isinstance(value, dict):
       for inner, number in value.items():

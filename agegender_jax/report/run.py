@@ -88,6 +88,11 @@ class Run:
     return bool(self.info.get('finished')) and bool(self.scores)
 
   @property
+  def predictions_file(self) -> str:
+    """The file that --mode=score scored: nothing here was trained; '' of a run."""
+    return self.info.get('predictions', '')
+
+  @property
   def group_names(self) -> list:
     return schema.age_group_names(self.config['data']['age_groups'])
 

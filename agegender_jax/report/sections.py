@@ -89,10 +89,13 @@ def _score_note(run):
   parts = [
     f'Scored on {run.test_split}',
     f'{count:,} images' if count else '',
-    f'at step {step:,}' if step is not None else '',
-    f'epoch {epoch:.3g}' if epoch is not None else '',
-    selected.get(run.config.get('train', {}).get('select'), ''),
   ]
+  if not run.predictions_file:
+    parts += [
+      f'at step {step:,}' if step is not None else '',
+      f'epoch {epoch:.3g}' if epoch is not None else '',
+      selected.get(run.config.get('train', {}).get('select'), ''),
+    ]
   text = (
     f'{", ".join(filter(None, parts))}. Ranges are 95 % bootstrap intervals over these '
     'images. The majority baseline always answers the median age, the commonest age '

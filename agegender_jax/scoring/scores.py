@@ -57,7 +57,8 @@ def majority_baseline(train_labels, labels) -> dict[str, float]:
     Scores as `score` gives them, of the median age, the commonest group and
     the share of females as everyone's P(female).
   """
-  table = {key: np.asarray(value) for key, value in labels.items()}
+  # Of a table's columns, age_low and age_high are a predicted interval.
+  table = {key: np.asarray(labels[key]) for key in ('age', 'age_group', 'gender')}
   known = {
     key: train_labels[key][train_labels[key] != schema.UNKNOWN]
     for key in ('age', 'age_group', 'gender')

@@ -109,7 +109,18 @@ def test_scores_predictions_and_report_are_written(tmp_path):
   assert json.loads((workdir / 'scores.json').read_text()) == scores
   with (workdir / 'predictions.csv').open() as file:
     assert len(list(csv.DictReader(file))) == 60
-  assert 'Age error' in pathlib.Path(report.write_report(str(workdir))).read_text()
+  page = pathlib.Path(report.write_report(str(workdir))).read_text()
+  assert 'Age error' in page and 'p.csv' in page and 'Scored on all, 60 images.' in page
+  for word in (
+    'Trained on',
+    'How to reproduce',
+    'at step',
+    'Learning curves',
+    'Backbone',
+  ):
+    assert word not in page
+  data = json.loads((workdir / 'data.json').read_text())
+  assert 'age_mae' in data['majority'] and 'age_coverage90' not in data['majority']
   (workdir / 'checkpoints').mkdir()
   with pytest.raises(errors.UserError, match='holds a training run'):
     score_file.score_file(config, str(workdir), path)
