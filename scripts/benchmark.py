@@ -1,17 +1,16 @@
-r"""Times a recipe: its step, whole run, prediction or start; or profiles a step.
+r"""Times a recipe: its step, its whole run or its prediction.
 
 python scripts/benchmark.py --measure=step --peer=torch \
   --config=configs/utk_multibranch.py --output=runs/benchmark/multibranch
 
 What is compared runs in processes of its own, alternating round by round; a
-ratio is taken within each round. Images are noise, but for `run` and `startup`,
-which take the recipe's data. Prints Markdown; --output also keeps it, with the
+ratio is taken within each round. Images are noise, but for `run`, which takes the
+recipe's data. Prints Markdown; --output also keeps it, with the
 numbers as JSON. Use an idle machine: a load misleads, and so do single rounds.
 docs/performance.md has the tables.
 """
 
 import pathlib
-import statistics
 import sys
 import tempfile
 
@@ -29,10 +28,12 @@ _PEER = flags.DEFINE_enum(
   'peer', '', ['', 'torch'], 'For step and predict: time it too.'
 )
 _MALLOC = flags.DEFINE_list(
-  'malloc', ['tuned', 'stock'], 'Allocators: glibc\'s, tuned or stock, or '
+  'malloc',
+  ['tuned', 'stock'],
+  "Allocators: glibc's, tuned or stock, or "
   'jemalloc, where it is installed. `step` compares them on a CPU; all else '
   'takes the first.',
-)  # fmt: skip
+)
 _ROUNDS = flags.DEFINE_integer('rounds', 5, 'Turns of each.', lower_bound=1)
 _STEPS = flags.DEFINE_integer('steps', 5, 'Calls per turn.', lower_bound=1)
 _WARMUP = flags.DEFINE_integer(
@@ -127,25 +128,14 @@ class Bench:
     if pairs[0][0].facts['platform'] == 'cpu':  # The allocator is the host's.
       pairs += [self.start_with_peer('step', config, m) for m in _MALLOC.value[1:]]
     workers = [worker for pair in pairs for worker in pair]
-    peak = self.start('jax', 'peak', config)
-    self.alternate([*workers, peak])
+    self.alternate(workers)
     # Both with an allocator; and the first beside all others as they come.
     ratios = [pair for pair in pairs if len(pair) == 2]
     ratios += [[pairs[0][0], other] for pair in pairs[1:] for other in pair]
-    limit = statistics.median(peak.seconds)
     return {
-      'rows': [tables.create_row(worker, config, limit) for worker in workers],
+      'rows': [tables.create_row(worker, config) for worker in workers],
       'ratios': [tables.create_ratio(*pair) for pair in ratios],
-      'matmul_peak': limit,
     }
-
-  def profile(self) -> dict:
-    """Measures the step's time per operation and per layer."""
-    config = without_augmentation(self.config)
-    job = self.start('jax', 'profile', config)
-    self.alternate([job])
-    parts = {name: job.facts.pop(name) for name in ('operations', 'layers')}
-    return {'rows': [tables.create_row(job, config)], 'profile': parts}
 
   def run(self) -> dict:
     """Times training from the command line beside its step alone."""
@@ -157,12 +147,6 @@ class Bench:
       'rows': [tables.create_row(worker, self.config) for worker in (whole, step)],
       'ratios': [tables.create_ratio(whole, step)],
     }
-
-  def startup(self) -> dict:
-    """Times starts up to the second step, the first with nothing compiled."""
-    count, malloc = _ROUNDS.value, _MALLOC.value[0]
-    starts, self.device = runs.time_starts(self.config, count, malloc)
-    return {'starts': starts}
 
   def predict(self) -> dict:
     """Times prediction at several batch sizes."""
@@ -180,8 +164,6 @@ _MEASURES = {
   'step': Bench.step,
   'run': Bench.run,
   'predict': Bench.predict,
-  'startup': Bench.startup,
-  'profile': Bench.profile,
 }
 _MEASURE = flags.DEFINE_enum('measure', 'step', list(_MEASURES), 'What to time.')
 

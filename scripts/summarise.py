@@ -16,7 +16,6 @@ compilation nor evaluation counts; seconds per epoch follow from them.
 
 import csv
 import functools
-import math
 import pathlib
 import statistics
 import textwrap
@@ -79,18 +78,16 @@ def draw(axes, settings: list[repeats.Setting], key: str, scored: str) -> None:
 
 def write_csv(path: pathlib.Path, settings: list[repeats.Setting]) -> None:
   """Writes a row per setting: mean, deviation and runs of every column."""
+  keys = list(repeats.columns())
+  names = [f'{key}_{what}' for key in keys for what in ('mean', 'std')]
   with path.open('w', newline='', encoding='utf-8') as file:
     writer = csv.writer(file)
-    names = [f'{key}_{what}' for key in repeats.columns() for what in ('mean', 'std')]
     writer.writerow(['protocol', 'setting', 'runs', *names])
     for setting in settings:
       cells = []
-      for key in repeats.columns():
-        values = setting.values(key)
-        mean = statistics.mean(values) if values else math.nan
-        cells += [
-          '' if math.isnan(x) else f'{x:.6g}' for x in (mean, repeats.spread(values))
-        ]
+      for values in map(setting.values, keys):
+        cells.append(f'{statistics.mean(values):.6g}' if values else '')
+        cells.append(f'{repeats.spread(values):.6g}' if len(values) > 1 else '')
       writer.writerow([setting.protocol, setting.name, len(setting.runs), *cells])
 
 
@@ -127,9 +124,9 @@ def summarise(folders: list[pathlib.Path], output: pathlib.Path, reference: str)
     if first := [s for s in chosen if s.name == reference]:
       others = [s for s in chosen if s.name != reference]
       parts.append(paired_table(first[0], others))
-  devices = sorted({
-    run.info.get('device', '') for s in settings for run in s.runs.values()
-  })  # fmt: skip
+  devices = sorted(
+    {run.info.get('device', '') for s in settings for run in s.runs.values()}
+  )
   place = '; '.join(filter(None, devices)) or 'an unnamed device'
   parts.append(
     f'± is the standard deviation over the runs. Times were taken on {place}.'

@@ -20,6 +20,7 @@ import os
 import pathlib
 import re
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -32,49 +33,6 @@ from agegender_jax.studies import sweeps
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SECONDS_TO_STOP = 20  # That a run gets before it is killed.
 SECONDS_BETWEEN_LINES = 30  # Of progress.
-
-
-class Progress:
-  """Shows how far a sweep is and how long the rest takes."""
-
-  def __init__(self, runs: int):
-    """Starts the clock for so many runs."""
-    self._left, self._start = runs, time.monotonic()
-    # Of the runs that ended: how much of them was trained here, in seconds.
-    self._done, self._seconds = 0.0, 0.0
-    self._shown, self._resumed = time.monotonic(), 0.0
-
-  def time_left(self, fraction: float = 0.0) -> str:
-    """Returns the time left, `fraction` of the current run being done."""
-    done = self._done + fraction - self._resumed
-    if done <= 0:
-      return 'unknown'
-    seconds = self._seconds + time.monotonic() - self._start
-    left = seconds / done * (self._left - fraction)
-    return str(datetime.timedelta(seconds=round(left)))
-
-  def show(self, title: str, log: str) -> None:
-    """Shows the last line of progress in a run's output."""
-    steps = re.findall(r'step (\d+)/(\d+).*', log)
-    if not steps:
-      return
-    if resumed := re.search(r'resumed at step (\d+) of (\d+)', log):
-      self._resumed = int(resumed[1]) / int(resumed[2])
-    left = self.time_left(int(steps[-1][0]) / int(steps[-1][1]))
-    if time.monotonic() - self._shown > SECONDS_BETWEEN_LINES:
-      print(f'{title}  step {"/".join(steps[-1])}  sweep left {left}', flush=True)
-      self._shown = time.monotonic()
-
-  def end(self, text: str, failed: bool = False) -> None:
-    """Ends a run with a line about it; a failed one tells no run's time."""
-    now = time.monotonic()
-    if not failed:
-      self._done += 1 - self._resumed
-      self._seconds += now - self._start
-    self._left, self._resumed, self._start = self._left - 1, 0.0, now
-    if self._left:
-      text += f'  sweep left {self.time_left()}'
-    print(text, flush=True)
 
 
 @contextlib.contextmanager
@@ -91,14 +49,13 @@ def _uninterrupted():
     raise KeyboardInterrupt
 
 
-def train(run: sweeps.Run, folder: pathlib.Path, title: str, progress) -> str:
+def train(run: sweeps.Run, folder: pathlib.Path, title: str) -> str:
   """Trains a run in a process of its own.
 
   Args:
     run: what to train.
     folder: of the run.
     title: of its progress.
-    progress: see Progress.
 
   Returns:
     '' or, if it failed, the last line of its output.
@@ -106,7 +63,7 @@ def train(run: sweeps.Run, folder: pathlib.Path, title: str, progress) -> str:
   folder.mkdir(parents=True, exist_ok=True)
   log = folder / 'log.txt'
   start = log.stat().st_size if log.exists() else 0
-  process = None
+  process, shown = None, time.monotonic()
 
   def output():
     with log.open('rb') as stream:
@@ -127,7 +84,10 @@ def train(run: sweeps.Run, folder: pathlib.Path, title: str, progress) -> str:
       try:
         process.wait(timeout=1)
       except subprocess.TimeoutExpired:
-        progress.show(title, output())
+        if time.monotonic() - shown > SECONDS_BETWEEN_LINES:
+          steps = re.findall(r'step \d+/\d+', output())
+          print('  '.join([title, *steps[-1:]]), flush=True)
+          shown = time.monotonic()
   except BaseException:
     if process:
       process.terminate()
@@ -180,20 +140,24 @@ def run_all(
     for run, place, new in zip(runs, places, is_new, strict=True)
   ]
   sweeps.write_record(folder, head, runs)
-  progress = Progress(sum(is_new))
+  seconds: list[float] = []  # Of the runs that were trained to their end.
   for row, place in enumerate(places):
     title = f'[{row + 1}/{len(runs)}] {runs[row].folder}'
     if is_new[row]:
       print(title, flush=True)
-      error = train(runs[row], place, title, progress)
+      start = time.monotonic()
+      error = train(runs[row], place, title)
+      seconds += [] if error else [time.monotonic() - start]
       runs[row] = dataclasses.replace(runs[row], error=error)
       sweeps.write_record(folder, head, runs)
-    error = runs[row].error
-    ending = f'failed: {error}' if error else describe(place)
-    if is_new[row]:
-      progress.end(f'{title}  {ending}', failed=bool(error))
     else:
-      print(f'{title}  finished before  {ending}', flush=True)
+      title += '  finished before'
+    error, left = runs[row].error, sum(is_new[row + 1 :])
+    ending = f'failed: {error}' if error else describe(place)
+    if left and seconds:
+      rest = datetime.timedelta(seconds=round(left * statistics.fmean(seconds)))
+      ending += f'  sweep left about {rest}'
+    print(f'{title}  {ending}', flush=True)
   return runs
 
 

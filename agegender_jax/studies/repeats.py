@@ -47,20 +47,14 @@ def columns() -> dict[str, metrics.Metric | Time]:
 
 @dataclasses.dataclass
 class Setting:
-  """The runs of one setting on one protocol.
-
-  Attributes:
-    name: of the setting.
-    protocol: what was scored, and by which groups; settings of different ones
-      share no table.
-    runs: (fold or None, seed) -> the run, finished ones only.
-    planned: how many runs the sweeps list.
-  """
+  """The runs of one setting on one protocol."""
 
   name: str
+  # What was scored, and by which groups; those of others share no table.
   protocol: str
+  # (fold or None, seed) -> the run, finished ones only.
   runs: dict[tuple, run_lib.Run]
-  planned: int = 0
+  planned: int = 0  # How many runs the sweeps list.
 
   def values(self, column: str) -> list[float]:
     """Returns a column of the runs that have it, in its table's unit."""
@@ -83,12 +77,8 @@ class Setting:
 def measure(run: run_lib.Run) -> dict[str, float]:
   """Returns a run's scores and times."""
   result = {key: run.scores.get(key) for key in scores()}
-  rates = [
-    row['train/images_per_second']
-    for row in run.metrics
-    if row.get('train/images_per_second')
-  ]
-  if rates:
+  logged = [row.get('train/images_per_second') for row in run.metrics]
+  if rates := [rate for rate in logged if rate]:
     seconds = run.config['train']['batch_size'] / statistics.median(rates)
     result['batch_ms'] = 1000 * seconds
     last = run.metrics[-1]

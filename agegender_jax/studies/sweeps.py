@@ -28,23 +28,14 @@ Settings = list[tuple[str, dict]]
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """One training of a sweep.
+  """One training of a sweep."""
 
-  Attributes:
-    setting: what distinguishes it; the repeats of a setting share it.
-    fold: of the recipe's argument, or None.
-    seed: `config.seed`.
-    folder: below the sweep's.
-    flags: of `main`, but for --workdir.
-    error: why it failed, the last line of its output; '' if it did not.
-  """
-
-  setting: str
-  fold: int | None
-  seed: int
-  folder: str
-  flags: tuple[str, ...]
-  error: str = ''
+  setting: str  # What distinguishes it; the repeats of a setting share it.
+  fold: int | None  # Of the recipe's argument.
+  seed: int  # `config.seed`.
+  folder: str  # Below the sweep's.
+  flags: tuple[str, ...]  # Of `main`, but for --workdir.
+  error: str = ''  # Why it failed, the last line of its output.
 
 
 def list_sweeps(module) -> dict[str, Settings]:
@@ -152,16 +143,14 @@ def write_record(folder: pathlib.Path, head: dict, runs: Iterable[Run]) -> None:
     errors.UserError: the folder holds another sweep, or one with other flags.
   """
   path = folder / RECORD
-  earlier: list[Run] = []
-  if path.exists():
-    before, earlier = read_record(folder)
-    if before != head and all(run.error for run in earlier):
-      earlier = []  # Nothing was trained with the other flags.
-    elif before != head:
+  before, earlier = read_record(folder) if path.exists() else (head, [])
+  if before != head:
+    if not all(run.error for run in earlier):
       raise errors.UserError(
         f'{folder} holds {_describe(before)}, not {_describe(head)}: '
         'choose another --workdir'
       )
+    earlier = []  # Nothing was trained with the other flags.
   rows = {run.folder: dataclasses.asdict(run) for run in [*earlier, *runs]}
   folder.mkdir(parents=True, exist_ok=True)
   content = {**head, 'runs': list(rows.values())}

@@ -1,4 +1,4 @@
-"""The jobs of a worker that run this package: step, profile, prediction."""
+"""The jobs of a worker that run this package: step and prediction."""
 
 import collections
 import time
@@ -13,10 +13,9 @@ from agegender_jax.inference import predictor
 from agegender_jax.models import flops
 from agegender_jax.runtime import devices, process
 from agegender_jax.training import logging, trainer
-from benchmarking import noise, profiles
+from benchmarking import noise
 
 _EXAMPLES = 4000  # Per epoch, for schedules that count in epochs.
-_PROFILED_STEPS = 3
 
 
 class _Job:
@@ -84,18 +83,6 @@ class Step(_Job):
     return (time.perf_counter() - start) / (calls * self.steps)
 
 
-class Profile(Step):
-  """The train step; its facts have the time per operation and per layer."""
-
-  def __init__(self, config):
-    super().__init__(config)
-    self.run(_PROFILED_STEPS)  # The first ones fetch memory.
-    start = time.process_time()
-    seconds = self.run(_PROFILED_STEPS) * _PROFILED_STEPS
-    self.facts['busy_cores'] = (time.process_time() - start) / seconds
-    self.facts |= profiles.record(self.run, _PROFILED_STEPS, self.compiled.as_text())
-
-
 class Predict(_Job):
   """The predictor; logits and decoded values are brought to the host."""
 
@@ -121,13 +108,4 @@ class Predict(_Job):
     return (time.perf_counter() - start) / count
 
 
-class Peak(_Job):
-  """Large matrix products: the speed that shares of the peak refer to."""
-
-  def run(self, count: int) -> float:
-    """Returns FLOP/s on all devices, whatever the count."""
-    del count
-    return flops.matmul_peak(self.config.model.dtype)
-
-
-JOBS = {'step': Step, 'profile': Profile, 'predict': Predict, 'peak': Peak}
+JOBS = {'step': Step, 'predict': Predict}

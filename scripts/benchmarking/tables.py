@@ -13,7 +13,6 @@ import sys
 from agegender_jax.runtime import process
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
-_LONGEST_PARTS = 12  # Rows of a profile.
 
 # Title, key of a row, format, unit. A column without any value is left out.
 _COLUMNS = (
@@ -26,10 +25,8 @@ _COLUMNS = (
   ('ms', 'ms', '{:.2f}', 1),
   ('GFLOP per image', 'flops_per_image', '{:.3f}', 1e9),
   ('TFLOP/s', 'tflops', '{:.3f}', 1),
-  ('of matmul peak', 'matmul_share', '{:.0%}', 1),
   ('peak RSS, GiB', 'peak_rss', '{:.2f}', 1),
   ('device, GiB', 'peak_device', '{:.2f}', 1),
-  ('busy cores', 'busy_cores', '{:.2f}', 1),
   ('compile, s', 'compile_seconds', '{:.1f}', 1),
 )
 
@@ -39,13 +36,12 @@ def spread(values: list[float]) -> dict[str, float]:
   return {'median': statistics.median(values), 'low': min(values), 'high': max(values)}
 
 
-def create_row(worker, config, matmul_peak: float | None = None) -> dict:
+def create_row(worker, config) -> dict:
   """Creates a worker's row.
 
   Args:
     worker: has `name`, `facts`, `memory` and `seconds`, of at least one round.
     config: the one that it ran.
-    matmul_peak: FLOP/s.
 
   Returns:
     A dict, JSON throughout: what _COLUMNS names and the numbers behind it.
@@ -66,8 +62,6 @@ def create_row(worker, config, matmul_peak: float | None = None) -> dict:
   if facts.get('flops_per_image'):
     speed = row['images_per_second']['median']
     row['tflops'] = facts['flops_per_image'] * speed / 1e12
-    if matmul_peak:
-      row['matmul_share'] = 1e12 * row['tflops'] / matmul_peak
   return row
 
 
@@ -91,7 +85,7 @@ def create_ratio(upper, lower) -> dict:
 
 
 def to_markdown(result: dict) -> str:
-  """Writes `rows`, `ratios`, `starts` and `profile`, as far as there are any."""
+  """Writes `rows` and, if there are any, `ratios`."""
   parts = []
   if rows := result.get('rows'):
     columns = [c for c in _COLUMNS if any(row.get(c[1]) is not None for row in rows)]
@@ -100,19 +94,6 @@ def to_markdown(result: dict) -> str:
   if ratios := result.get('ratios'):
     cells = [[row['name'], _cell(row, '{:.2f}', 1)] for row in ratios]
     parts.append(_table(['ratio of speeds', 'median [range]'], cells))
-  if starts := result.get('starts'):
-    cells = [
-      [stage, f'{seconds:.2f}',
-       _cell(spread([start[stage] for start in starts[1:]]), '{:.2f}', 1)]
-      for stage, seconds in starts[0].items()
-    ]  # fmt: skip
-    titles = ['seconds until', 'nothing compiled', 'second start']
-    parts.append(_table(titles, cells))
-  for title, times in result.get('profile', {}).items():
-    total = sum(times.values())
-    rows = [*list(times.items())[:_LONGEST_PARTS], ('all', total)]
-    cells = [[name, f'{ms:.1f}', f'{ms / total:.0%}'] for name, ms in rows]
-    parts.append(_table([title, 'ms per step, over all threads', 'share'], cells))
   return '\n\n'.join(parts)
 
 

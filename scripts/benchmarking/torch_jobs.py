@@ -191,7 +191,7 @@ class Step(_Job):
     return loss.detach()
 
   def run(self, count: int) -> float:
-    """Returns seconds a step, over `count` steps."""
+    """Returns seconds per step, over `count` steps."""
     start = time.perf_counter()
     for _ in range(count):
       self.step()
@@ -210,7 +210,7 @@ class Predict(_Job):
 
   @torch.inference_mode()
   def run(self, count: int) -> float:
-    """Returns seconds a batch, over `count` batches."""
+    """Returns seconds per batch, over `count` batches."""
     start = time.perf_counter()
     for _ in range(count):
       for logits in self.forward(self.batch['image']).values():

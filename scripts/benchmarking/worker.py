@@ -150,7 +150,7 @@ def alternate(workers: list, rounds: int, calls: int) -> None:
 
 
 def peak_memory() -> float | None:
-  """Returns the most memory that this process has held, GiB, if Linux says."""
+  """Returns the most memory that this process has held, GiB, None outside of Linux."""
   status = pathlib.Path('/proc/self/status')
   if not status.exists():
     return None

@@ -113,36 +113,23 @@ def test_a_folder_without_a_sweep_is_named(tmp_path):
     sweeps.read_record(tmp_path / 'none')
 
 
-def test_time_left_is_in_proportion(monkeypatch):
-  now = [100.0]
-  monkeypatch.setattr(sweep.time, 'monotonic', lambda: now[0])
-  progress = sweep.Progress(3)
-  assert progress.time_left() == 'unknown'
-  now[0] = 130.0  # A quarter of the first run took 30 s: 11 quarters to go.
-  assert progress.time_left(0.25) == '0:05:30'
-  progress.end('first')
-  now[0] = 220.0  # The first and half of the second: 80 s a run.
-  assert progress.time_left(0.5) == '0:02:00'
-  progress.end('second')
-  # The last one goes on from a half: what was done before took no time now.
-  progress.show('third', 'resumed at step 5 of 10\n  step 6/10  loss 1')
-  now[0] = 310.0
-  assert progress.time_left(0.6) == '0:00:40'
+def test_time_left_is_that_of_runs_that_ended(path, tmp_path, capsys, monkeypatch):
+  now, errors = [0.0], iter(['refused', '', ''])
 
+  def train(run, folder, title):
+    error = next(errors)
+    now[0] += 1 if error else 100
+    return error
 
-def test_a_failed_run_tells_no_runs_time(monkeypatch):
-  now = [0.0]
   monkeypatch.setattr(sweep.time, 'monotonic', lambda: now[0])
-  progress = sweep.Progress(5)
-  for now[0] in (5.0, 10.0):
-    progress.end('refused at once', failed=True)
-    assert progress.time_left() == 'unknown'
-  now[0] = 110.0
-  progress.end('took 100 s')
-  assert progress.time_left() == '0:03:20'
-  now[0] = 115.0
-  progress.end('refused at once', failed=True)
-  assert progress.time_left() == '0:01:40'
+  monkeypatch.setattr(sweep, 'train', train)
+  monkeypatch.setattr(sweep, 'describe', lambda folder: 'done')
+  head = sweeps.create_head(path, '', 'widths', ())
+  sweep.run_all(runs_of(path, 'widths'), tmp_path, head)
+  ends = [line for line in capsys.readouterr().out.splitlines() if '  ' in line]
+  assert ends[0].endswith('failed: refused')
+  assert ends[1].endswith('done  sweep left about 0:01:40')
+  assert ends[2].endswith('done')
 
 
 def test_a_finished_run_on_other_data_is_refused(path, tmp_path, capsys, monkeypatch):
