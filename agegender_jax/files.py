@@ -104,7 +104,8 @@ def whole(path: str | os.PathLike) -> Iterator[pathlib.Path]:
       error.filename, error.filename2 = str(path), None
     raise
   finally:
-    temporary.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # Gone, or the disk is read-only.
+      temporary.unlink()
   sync(path.parent)
 
 

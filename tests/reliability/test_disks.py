@@ -66,14 +66,15 @@ def test_a_full_disk_keeps_files_and_grants_the_lock(disk):
 
 def test_a_read_only_disk_is_named(disk):
   assert not mount('-o', 'remount,ro', disk).returncode
-  for write in (
-    lambda: files.write_whole(disk / 'a', 'text'),
-    lambda: lock.hold(str(disk)).__enter__(),
-    lambda: lock.hold(str(disk / 'new')).__enter__(),
+  for name, write in (
+    ('a', lambda: files.write_whole(disk / 'a', 'text')),
+    ('.lock', lambda: lock.hold(str(disk)).__enter__()),
+    ('new', lambda: lock.hold(str(disk / 'new')).__enter__()),
   ):
     with pytest.raises(OSError) as raised:
       write()
-    assert files.fixable_error(raised.value).endswith(': Read-only file system')
+    expected = f'{disk / name}: Read-only file system'
+    assert files.fixable_error(raised.value) == expected
 
 
 def test_a_name_that_is_too_long_is_named(tmp_path):
