@@ -166,9 +166,9 @@ def draw(means: dict, path: str) -> None:
         panel.plot(places, curve, color=color, marker=marker, label=title)
         panel.set_xticks(places, [f'{value:g}' for value in values])
       panel.set_xlabel(name)
-      panel.set_ylim(bottom=0)
       panel.grid(alpha=0.3)
-  axes[0].legend(fontsize='small')
+  axes[0].set_ylim(0)
+  axes[-1].legend(fontsize='small')
   drawn.savefig(path, dpi=110)
 
 

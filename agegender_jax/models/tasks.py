@@ -101,7 +101,7 @@ def decode_distribution(distribution: jax.Array, groups: str) -> dict[str, jax.A
     being of the nearest group; `age_distribution`.
   """
   below = jnp.cumsum(distribution, axis=1)
-  year = jnp.argmax(below >= 0.5, axis=1)
+  year = jnp.sum(below < 0.5, axis=1)
   is_year = jax.nn.one_hot(year, below.shape[1], dtype=below.dtype)
   missing = (is_year * below).sum(1) - 0.5
   age = year + 0.5 - missing / jnp.maximum((is_year * distribution).sum(1), 1e-9)

@@ -83,6 +83,7 @@ def test_a_program_asks_the_page_and_nothing_is_left(tmp_path):
   finally:
     timer.cancel()
     process.terminate()
+    process.stdout.close()
     assert process.wait(30) == 128 + signal.SIGTERM
   assert list((tmp_path / 'tmp').glob('agegender_demo_*')) == []
 

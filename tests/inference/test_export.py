@@ -76,6 +76,18 @@ def test_onnx_stores_weights_in_half(tmp_path):
   assert sizes['float16'] < 0.55 * sizes['']
 
 
+def test_onnx_stores_weights_once_for_all_views(tmp_path):
+  pytest.importorskip('onnx')
+  pytest.importorskip('onnxruntime')
+  sizes = []
+  for name in ('cnn', 'cnn_views'):
+    network = network_of(tmp_path / name, **NETS[name])
+    export.export(network, tmp_path / f'{name}.onnx')
+    weights_size = 4 * network.info['num_parameters']
+    sizes.append((tmp_path / f'{name}.onnx').stat().st_size - weights_size)
+  assert sizes[1] < sizes[0] + 60_000
+
+
 def test_onnx_refuses_what_it_lacks_and_keeps_nothing(tmp_path):
   onnx_writer = pytest.importorskip('agegender_jax.inference.export.onnx_writer')
   with pytest.raises(errors.UserError, match='the operation sort is not supported'):

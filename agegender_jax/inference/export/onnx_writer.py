@@ -102,6 +102,7 @@ class _Writer:
     self.nodes: list[onnx.NodeProto] = []
     self.arrays: list[onnx.TensorProto] = []
     self.values: dict[Any, Any] = {}
+    self.names: dict[Any, str] = {}  # Of arrays, by what they hold.
 
   def node(self, kind: str, inputs: Sequence[str], name: str = '', **attributes) -> str:
     """Adds a node with one output and returns the output's name."""
@@ -110,8 +111,14 @@ class _Writer:
     return name
 
   def constant(self, array: np.ndarray) -> str:
-    """Adds an array and returns its name."""
+    """Adds an array, once however often it is used, and returns its name."""
     array = np.ascontiguousarray(array)
+    key = array.dtype.str, array.shape, array.tobytes()
+    if key not in self.names:
+      self.names[key] = self._add(array)
+    return self.names[key]
+
+  def _add(self, array: np.ndarray) -> str:
     name = f'c{len(self.arrays)}'
     if self.half and array.dtype == np.float32 and array.size > 64:
       self.arrays.append(numpy_helper.from_array(array.astype(np.float16), name))
