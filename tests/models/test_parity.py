@@ -167,7 +167,8 @@ def _stages(net, state, image):
   _, captured = net.apply(variables, image, train=False, capture_intermediates=True)
   flat = traverse_util.flatten_dict(captured['intermediates'])
   stages = {p[0]: np.asarray(v[0]) for p, v in flat.items() if len(p) == 2}
-  return {k: v for k, v in stages.items() if k != '__call__'}
+  # torchvision's ReLUs are stages of their own numbers.
+  return {k: v for k, v in stages.items() if k != '__call__' and 'relu' not in k}
 
 
 def _differences(name, size):
