@@ -1,10 +1,10 @@
-r"""ResNet-18 on FairFace at 96 px, age as a distribution: the most accurate one here.
+r"""ResNet-18 on FairFace at 96 px, age as a distribution: a candidate, not trained yet.
 
 python -m agegender_jax.main --config=configs/fairface_best.py \
   --workdir=runs/fairface_best --config.data.source_dir=PATH_TO_FAIRFACE
 
-fairface_small.py at full width, for longer, against poorer photos, with the
-weights averaged. Not trained to the end yet.
+fairface_small.py at full width, for longer, against poorer photos, with the weights
+averaged. What these gain is not measured; fairface_small.py is.
 
 Argument: `runlocal`.
 """
