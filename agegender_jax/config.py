@@ -153,7 +153,8 @@ def default_config() -> config_dict.ConfigDict:
   train.eval_every_epochs = 1.0
   train.log_every_steps = 50
   train.steps_per_call = 1  # Steps in one dispatch: more pay on fast devices.
-  # Devices that JAX takes a CPU for; 0 = chosen by cores, network and batch.
+  # Devices that JAX takes a CPU for, of all processes together; 0 = chosen by
+  # cores, network and batch.
   train.cpu_devices = 0
   # Best checkpoint by validation: '' = age_mae, else age_group_accuracy, else
   # gender_accuracy.
@@ -176,6 +177,15 @@ def default_config() -> config_dict.ConfigDict:
   train.on_nonfinite = 'stop'
   train.max_skipped_steps = 10  # How many in a row; one more stops the run.
   train.num_faces = 20  # Test faces kept for the report.
+
+  distributed = config.distributed = config_dict.ConfigDict()
+  # Many processes as one run, see docs/scaling.md: HOST:PORT of process 0, or `auto`
+  # where JAX knows (SLURM, Open MPI, TPUs); '' = JAX_COORDINATOR_ADDRESS.
+  distributed.coordinator = ''
+  distributed.num_processes = 0  # 0 = JAX_NUM_PROCESSES.
+  distributed.process_id = 0  # Read where num_processes is set.
+  distributed.initialization_timeout_seconds = 300
+  distributed.heartbeat_timeout_seconds = 30  # Then a silent process is dead.
   return config.lock()
 
 
@@ -186,6 +196,9 @@ _FREE_FIELDS = (
   'data.source_dir', 'data.data_dir', 'data.cache', 'data.num_workers',
   'data.eval_split', 'data.calibration_split', 'train.eval_batch_size',
   'train.restore_step', 'train.cpu_devices', 'photos.detector',
+  'distributed.coordinator', 'distributed.num_processes', 'distributed.process_id',
+  'distributed.initialization_timeout_seconds',
+  'distributed.heartbeat_timeout_seconds',
 )  # fmt: skip
 # Fields that extend a run or change what it prints: a resumed run takes the new
 # values and says so. None of them changes the numbers of the steps before.
@@ -384,7 +397,8 @@ def save_config(
       versions[name] = 'not installed'
   content = {
     'recipe': recipe,
-    'config': config.to_dict(),
+    # Where it runs is a matter of each start.
+    'config': {k: v for k, v in config.to_dict().items() if k != 'distributed'},
     'cpu_devices': cpu_devices,
     'versions': versions,
   }

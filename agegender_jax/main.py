@@ -10,7 +10,7 @@ from ml_collections import config_flags
 
 from agegender_jax import cli, errors, files, recipes
 from agegender_jax import config as config_lib
-from agegender_jax.runtime import process, stop
+from agegender_jax.runtime import cluster, process, stop
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'Recipe, configs/NAME.py[:key=value,...]; outside training '
@@ -125,6 +125,7 @@ def _check_fields(recipe: str, arguments) -> None:
 
 def main(argv) -> None:
   """Runs the mode that the flags name."""
+  processes = None
   mode, output = _MODE.value, _OUTPUT.value and os.path.expanduser(_OUTPUT.value)
   try:
     if argv[1:] and mode not in ('predict', 'install-detector'):
@@ -161,8 +162,16 @@ def main(argv) -> None:
         print(report.write_comparison(workdirs, output or 'compare.html'))
       return
     config_lib.check_values(config)
+    processes = cluster.find(config.distributed)
+    if processes:
+      if mode not in ('train', 'evaluate'):
+        raise errors.UserError(
+          f'--mode={mode} is for one process: unset config.distributed and '
+          f'{", ".join(cluster.VARIABLES)}'
+        )
+      cluster.enter_child()
     process.set_up_logging()
-    process.set_up(config, workdir if mode == 'train' else '')
+    process.set_up(config, workdir if mode == 'train' else '', processes)
     # Imported late: --help and a typing error should answer at once.
     if mode == 'train':
       from agegender_jax.training import trainer
@@ -181,9 +190,17 @@ def main(argv) -> None:
     else:
       _use_network(mode, config, workdir, argv[1:], output)
     process.flush_stdout()
+    if processes:
+      from agegender_jax.runtime import hosts
+
+      hosts.shut_down()
+      os._exit(0)  # Past what the libraries' threads do at the end.
   except errors.UserError as error:
     _fail(error)
   except Exception as error:
+    lost = processes and cluster.lost_line(error)
+    if lost:
+      process.leave(cluster.LOST, lost)
     line = files.fixable_error(error)  # Such as a full disk.
     if line is None:
       raise

@@ -182,18 +182,16 @@ class _TrainCalls(grain.MapDataset):
 class _EvalSteps(grain.MapDataset):
   """Random access by step to the batches of one pass, the tail padded."""
 
-  def __init__(self, source, batch_size, local):
+  def __init__(self, source, batch_size):
     super().__init__()
     self._source = source
     self._batch_size = batch_size
-    self._local = local
 
   def __len__(self):
     return -(-len(self._source) // self._batch_size)
 
   def __getitem__(self, step):
     rows = step * self._batch_size + np.arange(self._batch_size)
-    rows = rows[self._local]
     return make_batch(
       self._source, np.where(rows < len(self._source), rows, schema.UNKNOWN)
     )
@@ -229,24 +227,19 @@ def eval_batches(
   *,
   batch_size: int,
   num_workers: int = 0,
-  process_index: int = 0,
-  process_count: int = 1,
 ) -> Batches:
   """Iterates once over every example, in order; padding has mask 0.
 
   Args:
     source: the split.
-    batch_size: over all processes.
+    batch_size: of each, B.
     num_workers: processes that gather; 0 = a thread.
-    process_index: which contiguous part of each batch to return.
-    process_count: into how many parts each batch is cut.
 
   Returns:
-    Batches with the keys of schema.BATCH_KEYS, [B / process_count, ...];
-    padding is black, with labels and row UNKNOWN.
+    Batches with the keys of schema.BATCH_KEYS, [B, ...]; padding is black, with
+    labels and row UNKNOWN.
   """
-  local = _local_part(batch_size, process_index, process_count)
-  return _read_ahead(_EvalSteps(source, batch_size, local), num_workers)
+  return _read_ahead(_EvalSteps(source, batch_size), num_workers)
 
 
 def make_batch(source: source_lib.Source, rows: np.ndarray) -> dict[str, np.ndarray]:

@@ -4,6 +4,7 @@ import json
 import pathlib
 from collections.abc import Callable, Iterable
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -13,6 +14,7 @@ from agegender_jax.data import duplicates, pipeline
 from agegender_jax.data import source as source_lib
 from agegender_jax.evaluation import artifacts, grad_cam, summary
 from agegender_jax.inference import predictor
+from agegender_jax.runtime import hosts
 from agegender_jax.scoring import calibration
 
 
@@ -23,7 +25,7 @@ def predict_split(
   age_groups: str,
   before_batch: Callable[[], None] | None = None,
 ) -> dict[str, np.ndarray]:
-  """Predicts every example of a split, once.
+  """Predicts every example of a split, once; each process its share.
 
   Args:
     network: see predictor.
@@ -37,11 +39,17 @@ def predict_split(
     and last year, [N, 2]); those of
     `predictions`; `<task>_loss`, NaN where the label is unknown.
   """
-  batch_size = network.batch_size_for(len(source))
-  batches: Iterable[dict] = pipeline.eval_batches(source, batch_size=batch_size)
+  share = source
+  if hosts.count() > 1:  # Of equal sizes: the last row is repeated.
+    size = -(-len(source) // hosts.count())
+    rows = jax.process_index() * size + np.arange(size)
+    share = source.take(np.minimum(rows, len(source) - 1))
+  batch_size = network.batch_size_for(len(share))
+  batches: Iterable[dict] = pipeline.eval_batches(share, batch_size=batch_size)
   if before_batch:
     batches = (batch for batch in batches if not before_batch())
-  output = network.predict_all(variables, batches)
+  output = hosts.gather(network.predict_all(variables, batches))
+  output = jax.tree.map(lambda values: values[: len(source)], output)
   # Of a table's columns, age_low and age_high are the predicted interval.
   labels = {key: source.labels[key] for key in ('age', 'age_group', 'gender')}
   labels['age_span'] = np.stack(
@@ -220,7 +228,7 @@ def calibrate(config, workdir: str, network, variables, step: int, source, split
     **calibration.fit(table),
   }
   print(calibration.describe(fitted, table))
-  if not config.train.restore_step:
+  if not config.train.restore_step and hosts.is_first():
     files.write_json(calibration.path(config, workdir), fitted)
   return fitted
 
@@ -285,7 +293,8 @@ def evaluate(config, workdir: str) -> dict:
   network, variables, step = predictor.restore(config, workdir)
   split = config.data.eval_split
   open_split = source_lib.create_opener(config.data)
-  source = open_split(split)
+  with hosts.first_alone():  # It prepares and decodes.
+    source = open_split(split)
   own, train = config, None
   if summary.fingerprint(workdir) == source.fingerprint:
     # UTKFace's images may be read as a `folder` now: the same images, but
@@ -313,6 +322,8 @@ def evaluate(config, workdir: str) -> dict:
   )
   if trained_on:
     scores['num_trained_on'] = trained_on
+  if not hosts.is_first():
+    return scores
   name = f'{config.data.name}_{split}_{step}{calibration.variant(config, workdir)}'
   folder = pathlib.Path(workdir) / 'eval' / name
   artifacts.write_results(folder, scores, table, source, config, fitted)

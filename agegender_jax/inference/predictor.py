@@ -44,7 +44,7 @@ class Network:
       raise errors.UserError(
         f'train.select is "best" or "last", not "{config.train.select}"'
       )
-    self.batch_size = config.train.eval_batch_size
+    self.batch_size = config.train.eval_batch_size // jax.process_count()
     self.tasks = tasks.create_tasks(config.tasks, config.data.age_groups)
     outputs = {task.name: task.num_outputs for task in self.tasks}
     ordinal = tuple(task.name for task in self.tasks if task.shares_weights)
@@ -85,7 +85,7 @@ class Network:
     size = self.batch_size
     is_cpu = jax.default_backend() == 'cpu'
     while size >= 2 * count or (is_cpu and size > CPU_BATCH):
-      if size % (2 * jax.device_count()):
+      if size % (2 * jax.local_device_count()):
         break
       size //= 2
     return size

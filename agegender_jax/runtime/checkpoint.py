@@ -132,7 +132,13 @@ class Checkpoints:
     items[RECORD] = ocp.args.JsonSave({**record, 'digest': _digest_json(record)})
     _ignore_late_results()
     if self._writer is None:
-      self._writer = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
+      alone = _this_process_alone()
+      handler = ocp.CompositeCheckpointHandler(
+        **{name: ocp.StandardCheckpointHandler(**alone) for name in trees},
+        **{RECORD: ocp.JsonCheckpointHandler(**alone)},
+        composite_options=ocp.CompositeOptions(**alone),
+      )
+      self._writer = ocp.AsyncCheckpointer(handler, **alone)
     self._is_saving = True
     if record['step'] in self.steps():  # Not there meanwhile, and not missed.
       self._list(set(self.steps()) - {record['step']})
@@ -224,7 +230,9 @@ class Checkpoints:
       target = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), target)
     _ignore_late_results()
     try:
-      with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
+      alone = _this_process_alone()
+      handler = ocp.StandardCheckpointHandler(**alone)
+      with ocp.Checkpointer(handler, **alone) as reader:
         args = ocp.args.StandardRestore(target)
         tree = reader.restore(self._folder / str(step) / item, args=args)
     except Exception as error:  # Whatever Orbax and TensorStore make of it.
@@ -290,6 +298,15 @@ class Checkpoints:
     self.wait()
     if self._writer is not None:
       self._writer.close()
+
+
+def _this_process_alone() -> dict[str, Any]:
+  """Returns the options with which Orbax waits for no other process."""
+  own = jax.process_index()
+  options = ocp.options.MultiprocessingOptions(
+    primary_host=own, active_processes={own}, barrier_sync_key_prefix=str(own)
+  )
+  return {'multiprocessing_options': options}
 
 
 def list_files(workdir: str) -> list[str]:

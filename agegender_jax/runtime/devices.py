@@ -122,8 +122,22 @@ def pmap_train_steps(train_steps: Callable) -> Callable:
 
 
 def pmap_predict_step(step: Callable) -> Callable:
-  """Compiles `step(variables, image)` over the devices, variables replicated."""
-  return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0))
+  """Compiles `step(variables, image)` over this process's devices.
+
+  The variables are replicated.
+  """
+  devices = jax.local_devices()
+  return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), devices=devices)
+
+
+def largest(value: int) -> jax.Array:
+  """Begins to find the largest of the processes' values, and does not wait for it."""
+  return _pmap_largest()(np.full(jax.local_device_count(), value, np.int32))
+
+
+@functools.cache
+def _pmap_largest():
+  return jax.pmap(lambda value: jax.lax.pmax(value, AXIS), AXIS, out_axes=None)
 
 
 def _sharding(*axes, devices: Sequence[jax.Device] | None = None):

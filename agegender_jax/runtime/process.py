@@ -27,27 +27,43 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 _TEMPORARY: set[str] = set()  # Folders that `leave` removes.
 
 
-def set_up(config, workdir: str = '') -> None:
+def set_up(config, workdir: str = '', processes=None) -> None:
   """Does all that goes before a network: see the functions it calls.
 
   Args:
     config: the run's configuration.
     workdir: of a run that trains, which has one line of what was chosen; a
       resumed run takes the number of CPU devices that it began with.
+    processes: see cluster.find.
   """
+  number = 1
+  if processes:
+    from agegender_jax.runtime import hosts
+
+    number = hosts.join(config.distributed, processes)
   train = config.train
-  count = train.cpu_devices or (workdir and config_lib.saved_cpu_devices(workdir))
+  count = train.cpu_devices or (workdir and config_lib.saved_cpu_devices(workdir)) or 0
+  if count % number:
+    raise errors.UserError(
+      f'{count} CPU devices (train.cpu_devices, or those that the run began with) are '
+      f'not a multiple of the {number} processes'
+    )
+  count //= number
   if not count:
     batch_sizes = [train.eval_batch_size] + [train.batch_size] * bool(workdir)
+    batch_sizes = [size // number for size in batch_sizes]
     count = choose_cpu_devices(config.model.backbone, batch_sizes, num_cores())
   divide_cpu(count)
   exclude_nondeterminism()
   set_up_compilation_cache()
   check_platform()
+  if processes:
+    hosts.check_devices()
   if workdir:
     import jax
 
     devices = f'{jax.device_count()} x {jax.devices()[0].device_kind}'
+    devices += f' in {number} processes' if processes else ''
     print(f'devices: {devices}, {num_cores()} CPU cores', flush=True)
 
 

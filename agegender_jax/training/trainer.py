@@ -2,11 +2,13 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import math
 import pathlib
 import time
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -24,7 +26,7 @@ from agegender_jax.evaluation import (
 )
 from agegender_jax.inference import crops, predictor, weights
 from agegender_jax.models import flops, parameter_groups
-from agegender_jax.runtime import checkpoint, devices, lock, stop
+from agegender_jax.runtime import checkpoint, devices, hosts, lock, stop
 from agegender_jax.training import (
   augment,
   distillation,
@@ -40,6 +42,11 @@ ON_NONFINITE = ('stop', 'skip')
 LARGE_LOSS = 1000
 # Of a device's memory, what the images may take; the rest is for training.
 _LARGEST_SHARE = 0.7
+# Fields in which the processes of a run may differ.
+_OWN_FIELDS = (
+  'data.source_dir', 'data.data_dir', 'data.num_workers', 'distributed.coordinator',
+  'distributed.num_processes', 'distributed.process_id',
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -238,6 +245,16 @@ class Trainer:
       )
     if config.train.restore_step:
       raise errors.UserError('train.restore_step is for --mode=evaluate')
+    with hosts.first_alone():  # It prepares and decodes.
+      self._open_data()
+    hosts.check_same(self._what_is_shared())
+    epoch_size = pipeline.create_order(config, self.splits['train']).epoch_size
+    self.run = create_run(config, self.network, epoch_size)
+    self.baseline_loss = majority_loss(self.network.tasks, self.splits['train'].labels)
+
+  def _open_data(self) -> None:
+    """Opens the splits and the calibration set, and checks the labels."""
+    config = self.config
     open_split = source_lib.create_opener(config.data)
     self.splits = {
       key: open_split(config.data[f'{key}_split'])
@@ -253,9 +270,15 @@ class Trainer:
     self.calibration_set = evaluate.open_calibration_set(
       config, open_split, self.splits['train'], self.splits['test']
     )
-    epoch_size = pipeline.create_order(config, self.splits['train']).epoch_size
-    self.run = create_run(config, self.network, epoch_size)
-    self.baseline_loss = majority_loss(self.network.tasks, self.splits['train'].labels)
+
+  def _what_is_shared(self) -> dict[str, object]:
+    """Returns what has to be the same in all processes of a run."""
+    values = config_lib.flatten(self.config) | {'jax': jax.__version__}
+    values = {name: v for name, v in values.items() if name not in _OWN_FIELDS}
+    for key, source in self.splits.items():
+      names = hashlib.sha256('\n'.join(source.names).encode()).hexdigest()[:16]
+      values |= {f'the {key} split': [source.fingerprint, len(source), names]}
+    return values
 
   def train(
     self, state, checkpoints: checkpoint.Checkpoints, flops_per_image: int
@@ -271,19 +294,23 @@ class Trainer:
       errors.UserError: the loss is no longer finite.
     """
     config, durations = self.config, self.run.durations
-    start = checkpoints.latest_step() or 0
+    start = hosts.ask_first(checkpoints.latest_step) or 0
+    pending: dict[str, Any] = {}  # What a run that was stopped by a signal leaves.
     if start:
-      state = checkpoints.restore(start, state)
+      if hosts.is_first():
+        state = checkpoints.restore(start, state)
+      pending = hosts.ask_first(lambda: checkpoints.record(start)['pending']) or {}
       print(f'resumed at step {start} of {durations.total}', flush=True)
-    state = devices.replicate(state)
+    state = devices.replicate(hosts.broadcast(state))
     key = devices.share(jax.random.key(config.seed))
     calls = durations.calls(start, config.train.steps_per_call)
     images, batches = self._open_batches(calls)
-    log = logging.Logger(self.workdir, start, durations.total)
+    log: Any = hosts.Silent()
+    if hosts.is_first():
+      log = logging.Logger(self.workdir, start, durations.total)
+    vote = hosts.Vote(logging.CALLS_IN_FLIGHT)
     log_every, is_warned = config.train.log_every_steps, False
     compiled, since_evaluation, skipped = set(), [], 0
-    # What a run that was stopped by a signal leaves.
-    pending = (start and checkpoints.record(start)['pending']) or {}
     if 'sums' in pending:
       sums = pending['sums']
       kept = {'skipped': sums.pop('skipped', [0.0, 0.0])}
@@ -294,7 +321,7 @@ class Trainer:
       deferral.enter_context(stop.STOP.deferred())
       if 'scalars' in pending:  # It was about to validate.
         self._evaluate(start, state, pending['scalars'], checkpoints, log)
-      if self._is_patience_spent(start):
+      if hosts.ask_first(self._is_patience_spent, start):
         return
       meter = logging.Meter(start)
       for call in calls:
@@ -311,10 +338,10 @@ class Trainer:
         compiling = time.monotonic() - clock if is_new else 0.0
         meter.add(report, waited, compiling)
         step, evaluates = call.stop, call.stop in durations.evaluations
-        is_stopped = bool(stop.STOP.requested)
+        stopped = vote.largest(stop.STOP.requested, report)
         # The same steps wherever a run was stopped.
         is_due = step // log_every > call.start // log_every
-        if not (evaluates or is_stopped or is_due):
+        if not (evaluates or stopped or is_due):
           continue
         reports, times = meter.end(step)
         losses = [float(loss) for report in reports for loss in report['loss'][:, 0]]
@@ -325,8 +352,9 @@ class Trainer:
           limit = config.train.max_skipped_steps
           skipped = count_skipped(skipped, flags, limit, step)
         since_evaluation += reports
-        if is_stopped and not evaluates:
-          self._leave(state, {'sums': _sums(since_evaluation)}, checkpoints, log)
+        if stopped and not evaluates:
+          pending = {'sums': _sums(since_evaluation)}
+          self._leave(stopped, state, pending, checkpoints, log)
         scalars = self._scalars(
           step, since_evaluation if evaluates else reports, times, flops_per_image
         )
@@ -335,7 +363,7 @@ class Trainer:
           continue
         self._evaluate(step, state, scalars, checkpoints, log)
         since_evaluation.clear()
-        if self._is_patience_spent(step):
+        if hosts.ask_first(self._is_patience_spent, step):
           print(f'early stopping after step {step}')
           break
         meter.restart(step)
@@ -350,24 +378,27 @@ class Trainer:
     try:
       scalars = scalars | self._validate(state)
     except stop.StopError:
-      self._leave(state, {'scalars': scalars}, checkpoints, log)
+      pending = {'scalars': scalars}
+      self._leave(stop.STOP.requested, state, pending, checkpoints, log)
     loss = [scalars.get('validation/loss', 0.0)]
     check_finite('validation loss', loss, step, checkpoints)
     # Recorded before it is saved: a resumed run drops what is ahead.
     log.write(step, step / self.run.durations.per_epoch, scalars)
     checkpoints.save(devices.unreplicate(state), scalars)
-    if stop.STOP.requested:
-      self._leave(None, None, checkpoints, log)
+    stopped = max(hosts.gather_json(stop.STOP.requested))
+    if stopped:
+      self._leave(stopped, None, None, checkpoints, log)
 
-  def _leave(self, state, pending, checkpoints, log) -> None:
+  def _leave(self, number, state, pending, checkpoints, log) -> None:
     """Saves a state, unless it is None, and ends the process, as a signal asks."""
     with stop.STOP.saving():
       if state is not None:
         checkpoints.save(devices.unreplicate(state), {}, pending)
       checkpoints.wait()
       log.close()
-      step = checkpoints.latest_step()
-    stop.STOP.leave(stop.STOP.requested, f' at step {step}, which is saved')
+      step = hosts.ask_first(checkpoints.latest_step)
+      hosts.shut_down()
+    stop.STOP.leave(number, f' at step {step}, which is saved')
 
   def _open_batches(self, calls):
     """Returns the images that stay on the devices, or None, and the batches."""
@@ -421,7 +452,7 @@ class Trainer:
     for name, sign in self.ranking:
       scores = [sign * row[name] for row in rows if row['step'] <= step and name in row]
       if scores:
-        return len(scores) - 1 - np.argmax(scores) >= patience
+        return bool(len(scores) - 1 - np.argmax(scores) >= patience)
     return False
 
   def finish(self, variables, step: int) -> None:
@@ -434,7 +465,8 @@ class Trainer:
     config, workdir, network = self.config, self.workdir, self.network
     num_parameters = sum(leaf.size for leaf in jax.tree.leaves(variables['params']))
     recipe = crops.recipe_of(config.data.name)
-    weights.write(pathlib.Path(workdir) / weights.RUN_FILE, variables, step, recipe)
+    if hosts.is_first():
+      weights.write(pathlib.Path(workdir) / weights.RUN_FILE, variables, step, recipe)
     variables = devices.replicate(variables)
     test = self.splits['test']
     fitted = evaluate.calibrate(
@@ -450,6 +482,8 @@ class Trainer:
       self.splits['train'].hashes,
       fitted,
     )
+    if not hosts.is_first():
+      return
     artifacts.write_results(workdir, scores, table, test, config, fitted)
     grad_cam.write_saliency(network, variables, test, workdir)
     speed = summary.run_summary(workdir, config, num_parameters)
@@ -483,59 +517,86 @@ def train_and_evaluate(config, workdir: str, recipe: str = '') -> None:
     errors.UserError: anything that the user can fix, in one line.
   """
   stop.STOP.advice = 'run the same command again to go on'
-  with lock.hold(workdir):
+  with lock.hold(workdir) if hosts.is_first() else contextlib.nullcontext():
     _train_and_evaluate(config, workdir, recipe)
 
 
 def _train_and_evaluate(config, workdir, recipe):
-  changed = config_lib.check_resume(config, workdir)
-  is_finished = artifacts.is_finished(pathlib.Path(workdir))
-  if is_finished and 'predictions' in files.read_json(f'{workdir}/run.json'):
+  is_first = hosts.is_first()
+  changed = hosts.ask_first(config_lib.check_resume, config, workdir)
+  is_finished = hosts.ask_first(artifacts.is_finished, pathlib.Path(workdir))
+  if (
+    is_finished and is_first and 'predictions' in files.read_json(f'{workdir}/run.json')
+  ):
     raise errors.UserError(
       f'workdir "{workdir}" holds the scores of a file (--mode=score), no run: choose '
       'another --workdir'
     )
   extends = any(name.split()[0] in config_lib.LENGTH_FIELDS for name in changed or [])
   if is_finished and not extends:
-    summary.check_finished_data(config, workdir)
+    if is_first:
+      summary.check_finished_data(config, workdir)
     print(f'workdir "{workdir}" holds this run, finished: nothing to do')
     return
-  own = config_lib.load_config(workdir) if changed else config
-  if changed is None:
+  if is_first and changed is None:
     config_lib.save_config(config, workdir, recipe, devices.cpu_count())
-  else:
+  elif is_first:
     config_lib.check_cpu_devices(workdir, devices.cpu_count())
   trainer = Trainer(config, workdir)
-  state = trainer.run.state
-  checkpoints = checkpoint.Checkpoints(workdir, trainer.ranking)
+  state, flops_per_image = trainer.run.state, 0
+  checkpoints: Any = hosts.Silent()
   try:
-    checkpoints.set_damaged_aside()
-    latest = checkpoints.latest_step()
-    _check_begun(workdir, latest, is_finished)
-    if changed:
-      _extend(trainer, own, latest or 0, changed)
-      if is_finished:
-        kept = artifacts.keep_scores(workdir, own)
-        print(f'the scores so far are kept in {kept}')
-      config_lib.save_config(config, workdir, recipe, devices.cpu_count())
-    if latest:
-      summary.check_same_data(workdir, trainer.splits['train'])
-    else:
-      summary.write_data_summary(config, workdir, trainer.splits)
-      if config.model.init_from:
-        state = initialise.initialise(config, state, workdir)
+    if is_first:
+      checkpoints = checkpoint.Checkpoints(workdir, trainer.ranking)
+      state = _begin(trainer, checkpoints, recipe, changed, is_finished)
+      flops_per_image = summary.write_layers(workdir, trainer.network)
+      summary.print_overview(state.params, trainer.network.is_frozen)
     if config.train.teachers:
       targets = distillation.predict_targets(config, trainer.network.tasks)
       trainer.splits['train'].labels.update(targets)
-    flops_per_image = summary.write_layers(workdir, trainer.network)
-    summary.print_overview(state.params, trainer.network.is_frozen)
     trainer.train(state, checkpoints, flops_per_image)
-    step = predictor.selected_step(config, checkpoints)
+    step = hosts.ask_first(predictor.selected_step, config, checkpoints)
     assert step is not None  # Training ends with a checkpoint.
-    variables = checkpoints.restore_variables(step, state.variables)
+    variables = state.variables
+    if is_first:
+      variables = checkpoints.restore_variables(step, variables)
+    variables = hosts.broadcast(variables)
   finally:
     checkpoints.close()
   trainer.finish(variables, step)
+
+
+def _begin(trainer: Trainer, checkpoints, recipe, changed, is_finished):
+  """Checks the workdir and writes what goes before the first step.
+
+  Args:
+    trainer: of the run.
+    checkpoints: of the workdir.
+    recipe: see `train_and_evaluate`.
+    changed: see config.check_resume.
+    is_finished: whether the run had ended before.
+
+  Returns:
+    The state from which a fresh run starts.
+  """
+  config, workdir, state = trainer.config, trainer.workdir, trainer.run.state
+  checkpoints.set_damaged_aside()
+  latest = checkpoints.latest_step()
+  _check_begun(workdir, latest, is_finished)
+  if changed:
+    own = config_lib.load_config(workdir)
+    _extend(trainer, own, latest or 0, changed)
+    if is_finished:
+      kept = artifacts.keep_scores(workdir, own)
+      print(f'the scores so far are kept in {kept}')
+    config_lib.save_config(config, workdir, recipe, devices.cpu_count())
+  if latest:
+    summary.check_same_data(workdir, trainer.splits['train'])
+  else:
+    summary.write_data_summary(config, workdir, trainer.splits)
+    if config.model.init_from:
+      state = initialise.initialise(config, state, workdir)
+  return state
 
 
 def _check_begun(workdir: str, latest: int | None, is_finished: bool) -> None:

@@ -173,16 +173,6 @@ def test_eval_batches_score_every_example_once(size):
   assert not image[mask == 0].any()
 
 
-def test_eval_batches_are_shared_by_processes():
-  rows = []
-  for index in range(2):
-    with pipeline.eval_batches(
-      Numbered(), batch_size=8, process_index=index, process_count=2
-    ) as it:
-      rows += [b['row'][b['mask'] == 1] for b in it]
-  np.testing.assert_array_equal(np.sort(np.concatenate(rows)), np.arange(N))
-
-
 def open_faces(folder, kind):
   faces_on_disk.write_utkface(folder / 'raw', N)
   return source_lib.open_source(
