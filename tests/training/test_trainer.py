@@ -253,7 +253,7 @@ def test_predict_reads_images_and_reports_broken_ones(finished, tmp_path):
     '0.png', '1.png', '2.png', '3.png', '4.png', '5.jpg', '6.jpg', 'broken.jpg'
   ]  # fmt: skip
   assert rows[-1]['error'] and not rows[-1]['age_pred']
-  assert '1 of them unreadable' in result.stdout
+  assert '1 of them with an error' in result.stdout
   # The same image gets the same answer as in training's evaluation.
   rows_of_faces = np.load(finished / 'faces.npz')['row']
   with (finished / 'predictions.csv').open() as file:
