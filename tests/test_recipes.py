@@ -22,11 +22,11 @@ ROOT = pathlib.Path(__file__).parent.parent
 CONFIGS = ROOT / 'configs'
 stand_in_folds = recipes.load(ROOT / 'scripts/stand_in_folds.py')
 # Recipe, argument, parameters that train. Compiling is most of their time, so
-# most of them take minutes: among these all ResNets, and the CNN without branches.
+# one of each kind of network runs every time.
 RUNS = [
   pytest.param('utk_multibranch', 'runlocal', None, marks=pytest.mark.nightly),
   ('utk_multibranch', 'runlocal,protocol=full', None),
-  ('utk_cnn', 'runlocal', None),
+  pytest.param('utk_cnn', 'runlocal', None, marks=pytest.mark.nightly),
   pytest.param('utk_fourconv', 'runlocal', None, marks=pytest.mark.nightly),
   pytest.param('utk_resnet', 'runlocal,scratch,backbone=resnet18', None,
                marks=pytest.mark.nightly),
@@ -38,7 +38,7 @@ RUNS = [
                marks=pytest.mark.nightly),
   pytest.param('fairface_resnet', 'runlocal', None, marks=pytest.mark.nightly),
   ('fairface_small', 'runlocal', None),
-  ('utk_best', 'runlocal', None),
+  pytest.param('utk_best', 'runlocal', None, marks=pytest.mark.nightly),
   pytest.param('fairface_best', 'runlocal', None, marks=pytest.mark.nightly),
 ]  # fmt: skip
 

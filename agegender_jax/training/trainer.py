@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import math
 import pathlib
 import time
 from collections.abc import Callable
@@ -15,7 +14,7 @@ import numpy as np
 import optax
 
 from agegender_jax import config as config_lib
-from agegender_jax import errors, files, report, schema
+from agegender_jax import errors, files, report
 from agegender_jax.data import pipeline
 from agegender_jax.data import source as source_lib
 from agegender_jax.evaluation import (
@@ -30,6 +29,7 @@ from agegender_jax.runtime import checkpoint, devices, hosts, lock, stop
 from agegender_jax.training import (
   augment,
   distillation,
+  divergence,
   initialise,
   logging,
   optimizers,
@@ -37,9 +37,6 @@ from agegender_jax.training import (
   steps,
 )
 
-ON_NONFINITE = ('stop', 'skip')
-# A loss that has grown so many times over the majority baseline's is a warning.
-LARGE_LOSS = 1000
 # Of a device's memory, what the images may take; the rest is for training.
 _LARGEST_SHARE = 0.7
 # Fields in which the processes of a run may differ.
@@ -108,96 +105,6 @@ def create_run(config, network: predictor.Network, num_examples: int) -> Run:
   return Run(durations, schedule, state, train_steps)
 
 
-def check_finite(
-  name: str, losses: list[float], last_step: int, checkpoints: checkpoint.Checkpoints
-) -> None:
-  """Raises errors.UserError at the first step whose loss is not finite.
-
-  Args:
-    name: what the losses are called.
-    losses: of consecutive steps.
-    last_step: the step of the last one.
-    checkpoints: of the run.
-  """
-  for offset, loss in enumerate(losses):
-    if not math.isfinite(loss):
-      step = last_step - len(losses) + 1 + offset
-      checkpoints.wait()
-      latest = checkpoints.latest_step()
-      kept = f'the checkpoint of step {latest} is' if latest else 'nothing is'
-      raise errors.UserError(
-        f'the {name} is {loss} at step {step}; {kept} kept; lower '
-        'optimizer.learning_rate or set optimizer.clip_norm'
-      )
-
-
-def count_skipped(in_a_row: int, is_skipped, limit: int, last_step: int) -> int:
-  """Counts the steps that were skipped one after the other.
-
-  Args:
-    in_a_row: those that end before the first of these steps.
-    is_skipped: [steps], 1 where the update was left out.
-    limit: how many are allowed.
-    last_step: the step of the last one.
-
-  Returns:
-    Those that end with the last step.
-
-  Raises:
-    errors.UserError: there are more than `limit`.
-  """
-  for offset, flag in enumerate(is_skipped):
-    in_a_row = in_a_row + 1 if flag else 0
-    if in_a_row > limit:
-      step = last_step - len(is_skipped) + 1 + offset
-      raise errors.UserError(
-        f'loss or gradients were not finite in {in_a_row} steps in a row, up to step '
-        f'{step}: lower optimizer.learning_rate or set optimizer.clip_norm'
-      )
-  return in_a_row
-
-
-def majority_loss(run_tasks, labels: dict[str, np.ndarray]) -> float:
-  """Computes the loss of one guess for all, of up to a thousand examples.
-
-  Args:
-    run_tasks: the tasks.
-    labels: of the training split, see schema.
-
-  Returns:
-    The weighted sum over the tasks; of each the better of the median with the
-    variance, in years, and of even odds.
-  """
-  total = 0.0
-  for task in run_tasks:
-    known = np.flatnonzero(labels[task.label] != schema.UNKNOWN)
-    known = known[:: -(-len(known) // 1000)]
-    values = [labels[key][known] for key in task.labels]
-    even = np.zeros((len(known), task.num_outputs), np.float32)
-    guess = even + np.float32(np.log(np.var(values[0]) + 1e-6))
-    guess[:, 0] = np.median(values[0])
-    found = [float(task.loss(logits, *values).mean()) for logits in (even, guess)]
-    total += task.weight * min(found)
-  return total
-
-
-def warn_large(loss: float, step: int, baseline: float) -> bool:
-  """Prints a warning if a loss is far above the majority baseline's.
-
-  Returns:
-    True if it is.
-  """
-  is_large = loss > LARGE_LOSS * baseline > 0
-  if is_large:
-    print(
-      f'warning: the loss is {loss:.3g} up to step {step}, {loss / baseline:.0f} times '
-      f"the majority baseline's: lower optimizer.learning_rate or set "
-      'optimizer.clip_norm',
-      flush=True,
-    )
-  return is_large
-
-
 def load_images(source: source_lib.Source) -> jax.Array:
   """Copies the images of a split to every device, for `data.cache=device`.
 
@@ -239,9 +146,9 @@ class Trainer:
       )
     self.network = predictor.Network(config)
     self.ranking = predictor.create_ranking(config, self.network.tasks)
-    if config.train.on_nonfinite not in ON_NONFINITE:
+    if config.train.on_nonfinite not in divergence.ON_NONFINITE:
       raise errors.unknown(
-        'train.on_nonfinite', config.train.on_nonfinite, ON_NONFINITE
+        'train.on_nonfinite', config.train.on_nonfinite, divergence.ON_NONFINITE
       )
     if config.train.restore_step:
       raise errors.UserError('train.restore_step is for --mode=evaluate')
@@ -250,7 +157,9 @@ class Trainer:
     hosts.check_same(self._what_is_shared())
     epoch_size = pipeline.create_order(config, self.splits['train']).epoch_size
     self.run = create_run(config, self.network, epoch_size)
-    self.baseline_loss = majority_loss(self.network.tasks, self.splits['train'].labels)
+    self.baseline_loss = divergence.majority_loss(
+      self.network.tasks, self.splits['train'].labels
+    )
 
   def _open_data(self) -> None:
     """Opens the splits and the calibration set, and checks the labels."""
@@ -345,12 +254,14 @@ class Trainer:
           continue
         reports, times = meter.end(step)
         losses = [float(loss) for report in reports for loss in report['loss'][:, 0]]
-        check_finite('loss', losses, step, checkpoints)
-        is_warned = is_warned or warn_large(max(losses), step, self.baseline_loss)
+        divergence.check_finite('loss', losses, step, checkpoints)
+        is_warned = is_warned or divergence.warn_large(
+          max(losses), step, self.baseline_loss
+        )
         if 'skipped' in reports[0]:
           flags = [flag for report in reports for flag in report['skipped'][:, 0]]
           limit = config.train.max_skipped_steps
-          skipped = count_skipped(skipped, flags, limit, step)
+          skipped = divergence.count_skipped(skipped, flags, limit, step)
         since_evaluation += reports
         if stopped and not evaluates:
           pending = {'sums': _sums(since_evaluation)}
@@ -381,7 +292,7 @@ class Trainer:
       pending = {'scalars': scalars}
       self._leave(stop.STOP.requested, state, pending, checkpoints, log)
     loss = [scalars.get('validation/loss', 0.0)]
-    check_finite('validation loss', loss, step, checkpoints)
+    divergence.check_finite('validation loss', loss, step, checkpoints)
     # Recorded before it is saved: a resumed run drops what is ahead.
     log.write(step, step / self.run.durations.per_epoch, scalars)
     checkpoints.save(devices.unreplicate(state), scalars)

@@ -16,7 +16,7 @@ from agegender_jax import errors, schema
 from agegender_jax.inference import predictor
 from agegender_jax.models import tasks
 from agegender_jax.runtime import checkpoint
-from agegender_jax.training import steps, trainer
+from agegender_jax.training import divergence, steps
 
 
 def train_state(step):
@@ -159,9 +159,9 @@ def test_a_damaged_index_and_a_file_in_place_of_the_folder(workdir):
 
 
 def test_skipped_steps_in_a_row_end_a_run():
-  assert trainer.count_skipped(1, [1, 0, 1, 1], 2, 10) == 2
+  assert divergence.count_skipped(1, [1, 0, 1, 1], 2, 10) == 2
   with pytest.raises(errors.UserError, match='3 steps in a row, up to step 8'):
-    trainer.count_skipped(1, [1, 1, 0, 0], 2, 10)
+    divergence.count_skipped(1, [1, 1, 0, 0], 2, 10)
 
 
 def test_a_step_that_a_training_deletes_meanwhile_is_read_again(workdir, monkeypatch):
@@ -196,12 +196,12 @@ def test_a_loss_of_a_thousand_baselines_is_a_warning(capsys):
     'gender': np.array([0, 1, schema.UNKNOWN, schema.UNKNOWN], np.int32),
   }
   run_tasks = tasks.create_tasks(config.tasks, 'adience')
-  baseline = trainer.majority_loss(run_tasks, labels)
+  baseline = divergence.majority_loss(run_tasks, labels)
   expected = 2 * (100 + 0 + 1600) / 3 + 10 * np.log(2)
   assert baseline == pytest.approx(expected, rel=1e-5)
-  assert not trainer.warn_large(999 * baseline, 7, baseline)
+  assert not divergence.warn_large(999 * baseline, 7, baseline)
   assert not capsys.readouterr().out
-  assert trainer.warn_large(2000 * baseline, 7, baseline)
+  assert divergence.warn_large(2000 * baseline, 7, baseline)
   assert 'up to step 7, 2000 times' in capsys.readouterr().out
 
 
@@ -213,4 +213,4 @@ def test_every_kind_of_age_has_a_majority_baseline(kind):
   years = np.random.default_rng(0).integers(0, 100, 3000)
   labels = {key: years for key in task.labels}
   labels |= {'age_group': years % 8} if kind == 'group' else {}
-  assert 0 < trainer.majority_loss([task], labels) < 1200
+  assert 0 < divergence.majority_loss([task], labels) < 1200

@@ -112,6 +112,7 @@ def children(process):
   return sorted(int(child) for text in found for child in text.split())
 
 
+@pytest.mark.nightly
 def test_a_lost_process_ends_all_and_a_restart_gives_the_same_bits(
   undisturbed, tmp_path, data
 ):

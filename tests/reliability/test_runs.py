@@ -98,6 +98,7 @@ main.run()
 """
 
 
+@pytest.mark.nightly
 def test_a_run_stopped_while_it_validates_is_saved_and_validates_next(
   finished, tmp_path, data
 ):
@@ -126,7 +127,9 @@ def assert_same_ends(workdir, other):
   assert scores[0] == scores[1]
 
 
-@pytest.mark.parametrize('limit', [2_000, 200_000])
+@pytest.mark.parametrize(
+  'limit', [pytest.param(2_000, marks=pytest.mark.nightly), 200_000]
+)
 def test_a_full_disk_is_one_line(tmp_path, data, finished, limit):
   status, _, lines = end(start(tmp_path, data, limit=limit))
   assert status == 2 and len(lines) == 1, lines

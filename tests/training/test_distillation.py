@@ -47,6 +47,7 @@ def test_half_of_the_loss_is_the_divergence_from_the_teacher():
   assert float(found['gender']) == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.nightly
 def test_a_run_learns_from_the_mean_of_its_teachers(tmp_path, monkeypatch, no_figures):
   monkeypatch.setattr(grad_cam, 'write_saliency', lambda *args: None)
   folder = {'data_dir': str(tmp_path / 'data')}
