@@ -22,10 +22,11 @@ ROOT = pathlib.Path(__file__).parent.parent
 CONFIGS = ROOT / 'configs'
 stand_in_folds = recipes.load(ROOT / 'scripts/stand_in_folds.py')
 # Recipe, argument, parameters that train. Compiling is most of their time, so
-# one of each kind of network runs every time.
+# most are nightly; other tests train the multi-branch net and a ResNet.
 RUNS = [
   pytest.param('utk_multibranch', 'runlocal', None, marks=pytest.mark.nightly),
-  ('utk_multibranch', 'runlocal,protocol=full', None),
+  pytest.param('utk_multibranch', 'runlocal,protocol=full', None,
+               marks=pytest.mark.nightly),
   pytest.param('utk_cnn', 'runlocal', None, marks=pytest.mark.nightly),
   pytest.param('utk_fourconv', 'runlocal', None, marks=pytest.mark.nightly),
   pytest.param('utk_resnet', 'runlocal,scratch,backbone=resnet18', None,
@@ -37,7 +38,7 @@ RUNS = [
   pytest.param('adience_resnet', 'runlocal,scratch,fold=4', None,
                marks=pytest.mark.nightly),
   pytest.param('fairface_resnet', 'runlocal', None, marks=pytest.mark.nightly),
-  ('fairface_small', 'runlocal', None),
+  pytest.param('fairface_small', 'runlocal', None, marks=pytest.mark.nightly),
   pytest.param('utk_best', 'runlocal', None, marks=pytest.mark.nightly),
   pytest.param('fairface_best', 'runlocal', None, marks=pytest.mark.nightly),
 ]  # fmt: skip

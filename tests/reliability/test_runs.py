@@ -127,9 +127,8 @@ def assert_same_ends(workdir, other):
   assert scores[0] == scores[1]
 
 
-@pytest.mark.parametrize(
-  'limit', [pytest.param(2_000, marks=pytest.mark.nightly), 200_000]
-)
+@pytest.mark.nightly  # test_disks has real full disks.
+@pytest.mark.parametrize('limit', [2_000, 200_000])
 def test_a_full_disk_is_one_line(tmp_path, data, finished, limit):
   status, _, lines = end(start(tmp_path, data, limit=limit))
   assert status == 2 and len(lines) == 1, lines
