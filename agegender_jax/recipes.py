@@ -117,6 +117,34 @@ def set_adience_protocol(config, fold: int) -> None:
   data.test_split = data.eval_split = f'fold{fold}'
 
 
+def set_age_distribution(config, kind: str) -> None:
+  """Sets what the recipes share that learn a distribution of age with a ResNet-18.
+
+  Args:
+    config: changed in place; images of 96 px, augmentation, head and optimizer.
+    kind: of the age, one of tasks.DISTRIBUTIONS.
+  """
+  data = config.data
+  data.image_size = 96
+  data.normalize = 'imagenet'
+  data.flip = True
+  data.rotation = 10.0
+  data.zoom = 0.15
+  data.shift = 0.05
+  data.brightness = data.contrast = 0.2
+  data.erase = 0.25
+  data.oversample = True  # Mirror images: better on validation.
+  config.model.backbone = 'resnet18'
+  config.model.branch = 'gap drop:0.2'
+  config.tasks.age.kind = kind
+  config.optimizer.name = 'adamw'
+  config.optimizer.learning_rate = 2e-3
+  config.optimizer.weight_decay = 0.05
+  config.optimizer.schedule = 'cosine'
+  config.optimizer.warmup_epochs = 1.0
+  config.train.batch_size = 128
+
+
 def set_run_local(config) -> None:
   """Shrinks a recipe to a check: 3 steps of 4 examples at 64 pixels."""
   config.data.image_size, config.data.crop_size = 64, 0

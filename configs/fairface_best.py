@@ -17,29 +17,14 @@ def get_config(arg=''):
   """Returns the configuration of FairFace's best network."""
   arg = recipes.parse_arg(arg, runlocal=False)
   config = config_lib.default_config()
+  recipes.set_age_distribution(config, 'interval')
   data = config.data
   data.name = data.age_groups = 'fairface'
-  data.image_size = 96
-  data.normalize = 'imagenet'
-  data.flip = True
-  data.rotation = 10.0
-  data.zoom = 0.15
-  data.shift = 0.05
-  data.brightness = data.contrast = data.saturation = 0.2
+  data.saturation = 0.2
   data.downscale = data.jpeg = 0.1
-  data.erase = 0.25
-  data.oversample = True
-  config.model.backbone = 'resnet18'
-  config.model.branch = 'gap drop:0.2'
   config.model.drop_path = 0.1
-  config.tasks.age.kind = 'interval'
   config.tasks.gender.label_smoothing = 0.1
-  config.optimizer.name = 'adamw'
-  config.optimizer.learning_rate = 2e-3
-  config.optimizer.weight_decay = 0.05
-  config.optimizer.schedule = 'cosine'
   config.optimizer.warmup_epochs = 2.0
-  config.train.batch_size = 128
   config.train.num_epochs = 40.0
   config.train.ema_decay = 0.999
   config.train.best_metric = 'age_group_accuracy'

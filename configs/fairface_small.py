@@ -18,28 +18,9 @@ def get_config(arg=''):
   """Returns the configuration of the small network."""
   arg = recipes.parse_arg(arg, runlocal=False)
   config = config_lib.default_config()
-  data = config.data
-  data.name = data.age_groups = 'fairface'
-  data.image_size = 96
-  data.normalize = 'imagenet'
-  data.flip = True
-  data.rotation = 10.0
-  data.zoom = 0.15
-  data.shift = 0.05
-  data.brightness = 0.2
-  data.contrast = 0.2
-  data.erase = 0.25
-  data.oversample = True  # Mirror images: better on validation.
-  config.model.backbone = 'resnet18'
+  recipes.set_age_distribution(config, 'interval')
+  config.data.name = config.data.age_groups = 'fairface'
   config.model.width = 0.5
-  config.model.branch = 'gap drop:0.2'
-  config.tasks.age.kind = 'interval'
-  config.optimizer.name = 'adamw'
-  config.optimizer.learning_rate = 2e-3
-  config.optimizer.weight_decay = 0.05
-  config.optimizer.schedule = 'cosine'
-  config.optimizer.warmup_epochs = 1.0
-  config.train.batch_size = 128
   config.train.num_epochs = 16.0
   # FairFace has no years, so its validation ranks by groups.
   config.train.best_metric = 'age_group_accuracy'
