@@ -38,7 +38,7 @@ def find(config) -> tuple[str, int, int] | None:
   address = config.coordinator or address
   if config.num_processes:
     number, index = str(config.num_processes), str(config.process_id)
-  if not address and not number:
+  if not (address or number or index):
     return None
   is_whole = re.fullmatch(r'.+:\d+', address) and number.isdecimal()
   if not (is_whole and index.isdecimal() and int(index) < int(number)):

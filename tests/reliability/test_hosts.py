@@ -182,7 +182,8 @@ def test_processes_are_found_in_the_configuration_then_in_jaxs_variables(monkeyp
 
 
 @pytest.mark.parametrize('values', [('a:1', '', ''), ('', '2', '0'), ('a', '2', '0'),
-                                    ('a:1', '2', '2'), ('a:1', '2', '')])  # fmt: skip
+                                    ('a:1', '2', '2'), ('a:1', '2', ''),
+                                    ('', '', '1')])  # fmt: skip
 def test_half_a_cluster_is_refused(monkeypatch, values):
   for name, value in zip(cluster.VARIABLES, values, strict=True):
     monkeypatch.setenv(name, value)
