@@ -25,9 +25,13 @@ _WINOGRAD_CHANNELS = 32
 _WINOGRAD_CHANNELS_OF_GRADIENT = 16
 _WINOGRAD_TILES = 16
 _WINOGRAD_KERNELS = ((3, 3), (5, 5))
-# Where a device has one thread, XLA's convolution of an image is as fast as
-# blocks from so many features on.
+# Blocks of pixels are for small kernels; where a device has one thread, XLA's
+# convolution of an image is as fast from so many features on.
+_TAPS_OF_BLOCKS = 9
 _FEATURES_OF_ONE_THREAD = 24
+# XLA convolves three channels to so many features at a third of the speed, or
+# less, that it has with four.
+_SLOW_FEATURES = range(17, 33)
 # XLA convolves to few channels on one thread, but pieces of a batch side by
 # side: so many for each thread, from so many multiplications on.
 _PIECES_OF_A_THREAD = 4
@@ -89,8 +93,9 @@ def _pays_winograd(shape, strides, batch, size, dtype, least_channels):
 
 def _pays_blocks(shape):
   """Returns True if a kernel [kh, kw, C, D] is for blocks of pixels."""
+  is_small = shape[0] * shape[1] <= _TAPS_OF_BLOCKS
   is_faster = devices.threads() > 1 or shape[3] < _FEATURES_OF_ONE_THREAD
-  return shape[2] <= few_channels.FEW_CHANNELS and is_faster
+  return is_small and shape[2] <= few_channels.FEW_CHANNELS and is_faster
 
 
 def _is_small(size, window):
@@ -150,9 +155,8 @@ def conv(x, kernel, strides, padding):
     return _sum_of_taps(x, kernel, strides, padding)
   if _pays_blocks(kernel.shape):
     return few_channels.conv(x, kernel, strides, padding, size)
-  # XLA convolves fewer than four channels in a slow loop.
   missing = few_channels.FEW_CHANNELS - x.shape[-1]
-  if missing > 0 and kernel.shape[0] * kernel.shape[1] <= 9:
+  if missing > 0 and kernel.shape[3] in _SLOW_FEATURES:
     x = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, missing)))
     kernel = jnp.pad(kernel, ((0, 0), (0, 0), (0, missing), (0, 0)))
   return _conv_in_pieces(x, kernel, strides, padding)
