@@ -5,7 +5,8 @@ python -m agegender_jax.main --config=configs/fairface_small.py \
 
 One head learns the distribution of the age over the years 0 to 116 from
 FairFace's groups, each by the probability of its years. The owners' val is
-scored; the best epoch is chosen on a tenth of their train.
+scored, and near-duplicates of it are not trained on; the best epoch is chosen on a
+tenth of their train.
 
 Argument: `runlocal`.
 """
@@ -20,6 +21,7 @@ def get_config(arg=''):
   config = config_lib.default_config()
   recipes.set_age_distribution(config, 'interval')
   config.data.name = config.data.age_groups = 'fairface'
+  config.data.hold_out = 'fairface:test'  # Other scored sets, where at hand, by flag.
   config.model.width = 0.5
   config.train.num_epochs = 16.0
   # FairFace has no years, so its validation ranks by groups.

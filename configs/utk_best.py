@@ -5,8 +5,9 @@ python -m agegender_jax.main --config=configs/utk_best.py \
 python -m agegender_jax.main --config=configs/utk_best.py:init=WORKDIR \
   --workdir=runs/utk_best_fine --config.data.source_dir=PATH_TO_UTKFACE
 
-WORKDIR is a run of fairface_small.py; train it with --config.data.hold_out that names
-UTKFace's test part, or near-duplicates of what is scored here are learned there.
+WORKDIR is a run of fairface_small.py; train it with
+--config.data.hold_out='fairface:test utkface:test', or near-duplicates of what is
+scored here are learned there.
 The first trains 13,275 images for 30 epochs, the second for 16 at a lower rate. A
 network of the full protocol is scored on the reports' 1,008 images by
 --mode=evaluate --config.data.eval_split=seed5k_test: they lie in its test part.
