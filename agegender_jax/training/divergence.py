@@ -36,32 +36,6 @@ def check_finite(
       )
 
 
-def count_skipped(in_a_row: int, is_skipped, limit: int, last_step: int) -> int:
-  """Counts the steps that were skipped one after the other.
-
-  Args:
-    in_a_row: those that end before the first of these steps.
-    is_skipped: [steps], 1 where the update was left out.
-    limit: how many are allowed.
-    last_step: the step of the last one.
-
-  Returns:
-    Those that end with the last step.
-
-  Raises:
-    errors.UserError: there are more than `limit`.
-  """
-  for offset, flag in enumerate(is_skipped):
-    in_a_row = in_a_row + 1 if flag else 0
-    if in_a_row > limit:
-      step = last_step - len(is_skipped) + 1 + offset
-      raise errors.UserError(
-        f'loss or gradients were not finite in {in_a_row} steps in a row, up to step '
-        f'{step}: lower optimizer.learning_rate or set optimizer.clip_norm'
-      )
-  return in_a_row
-
-
 def majority_loss(run_tasks, labels: dict[str, np.ndarray]) -> float:
   """Computes the loss of one guess for all, of up to a thousand examples.
 
@@ -87,18 +61,64 @@ def majority_loss(run_tasks, labels: dict[str, np.ndarray]) -> float:
   return total
 
 
-def warn_large(loss: float, step: int, baseline: float) -> bool:
-  """Prints a warning if a loss is far above the majority baseline's.
+class Watch:
+  """Follows the losses of a run, and stops it or warns."""
 
-  Returns:
-    True if it is.
-  """
-  is_large = loss > LARGE_LOSS * baseline > 0
-  if is_large:
+  def __init__(
+    self,
+    baseline_loss: float,
+    max_skipped: int,
+    checkpoints: checkpoint.Checkpoints,
+  ):
+    """Begins with nothing skipped and nothing said.
+
+    Args:
+      baseline_loss: see majority_loss.
+      max_skipped: updates in a row that may be skipped.
+      checkpoints: of the run.
+    """
+    self._baseline, self._max_skipped = baseline_loss, max_skipped
+    self._checkpoints = checkpoints
+    self._skipped, self._is_warned = 0, False
+
+  def check(self, reports: list[dict[str, np.ndarray]], step: int) -> None:
+    """Checks the steps up to `step`.
+
+    Args:
+      reports: name -> float32 [steps, 2] each, see steps.create_train_steps.
+      step: the last one.
+
+    Raises:
+      errors.UserError: a loss is not finite, or too many updates were skipped.
+    """
+    columns = {
+      name: np.concatenate([report[name][:, 0] for report in reports])
+      for name in ('loss', 'skipped')
+      if name in reports[0]
+    }
+    check_finite('loss', columns['loss'].tolist(), step, self._checkpoints)
+    self._warn_large(float(columns['loss'].max()), step)
+    self._count_skipped(columns.get('skipped', ()), step)
+
+  def _count_skipped(self, flags, step: int) -> None:
+    """Counts the steps, 1 where the update was left out, that follow each other."""
+    for offset, flag in enumerate(flags):
+      self._skipped = self._skipped + 1 if flag else 0
+      if self._skipped > self._max_skipped:
+        raise errors.UserError(
+          f'loss or gradients were not finite in {self._skipped} steps in a row, up to '
+          f'step {step - len(flags) + 1 + offset}: lower optimizer.learning_rate or '
+          'set optimizer.clip_norm'
+        )
+
+  def _warn_large(self, loss: float, step: int) -> None:
+    """Prints a warning, once, if a loss is far above the majority baseline's."""
+    if self._is_warned or not loss > LARGE_LOSS * self._baseline > 0:
+      return
+    self._is_warned = True
     print(
-      f'warning: the loss is {loss:.3g} up to step {step}, {loss / baseline:.0f} times '
-      f"the majority baseline's: lower optimizer.learning_rate or set "
+      f'warning: the loss is {loss:.3g} up to step {step}, {loss / self._baseline:.0f} '
+      "times the majority baseline's: lower optimizer.learning_rate or set "
       'optimizer.clip_norm',
       flush=True,
     )
-  return is_large

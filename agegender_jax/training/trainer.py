@@ -218,8 +218,11 @@ class Trainer:
     if hosts.is_first():
       log = logging.Logger(self.workdir, start, durations.total)
     vote = hosts.Vote(logging.CALLS_IN_FLIGHT)
-    log_every, is_warned = config.train.log_every_steps, False
-    compiled, since_evaluation, skipped = set(), [], 0
+    watch = divergence.Watch(
+      self.baseline_loss, config.train.max_skipped_steps, checkpoints
+    )
+    log_every = config.train.log_every_steps
+    compiled, since_evaluation = set(), []
     if 'sums' in pending:
       sums = pending['sums']
       kept = {'skipped': sums.pop('skipped', [0.0, 0.0])}
@@ -234,18 +237,11 @@ class Trainer:
         return
       meter = logging.Meter(start)
       for call in calls:
-        clock = time.monotonic()
-        batch = devices.shard_steps(next(batches), len(call))
-        waited = time.monotonic() - clock
-        is_new = len(call) not in compiled
-        if is_new:  # Nothing else runs meanwhile: its time is known apart.
-          compiled.add(len(call))
-          jax.block_until_ready(state)
-          clock = time.monotonic()
-        with stop.STOP.at_once() if is_new else contextlib.nullcontext():
-          state, report = self.run.train_steps(state, images, batch, key)
-        compiling = time.monotonic() - clock if is_new else 0.0
-        meter.add(report, waited, compiling)
+        state, report, *seconds = self._dispatch(
+          call, state, images, batches, key, is_new=len(call) not in compiled
+        )
+        compiled.add(len(call))
+        meter.add(report, *seconds)
         step, evaluates = call.stop, call.stop in durations.evaluations
         stopped = vote.largest(stop.STOP.requested, report)
         # The same steps wherever a run was stopped.
@@ -253,15 +249,7 @@ class Trainer:
         if not (evaluates or stopped or is_due):
           continue
         reports, times = meter.end(step)
-        losses = [float(loss) for report in reports for loss in report['loss'][:, 0]]
-        divergence.check_finite('loss', losses, step, checkpoints)
-        is_warned = is_warned or divergence.warn_large(
-          max(losses), step, self.baseline_loss
-        )
-        if 'skipped' in reports[0]:
-          flags = [flag for report in reports for flag in report['skipped'][:, 0]]
-          limit = config.train.max_skipped_steps
-          skipped = divergence.count_skipped(skipped, flags, limit, step)
+        watch.check(reports, step)
         since_evaluation += reports
         if stopped and not evaluates:
           pending = {'sums': _sums(since_evaluation)}
@@ -283,6 +271,32 @@ class Trainer:
       batches.close()
       log.close()
       checkpoints.wait()
+
+  def _dispatch(self, call, state, images, batches, key, is_new):
+    """Asks for the steps of a call.
+
+    Args:
+      call: the steps.
+      state: before them.
+      images: see _open_batches.
+      batches: see _open_batches.
+      key: of the run.
+      is_new: whether so many steps in a call have to be compiled.
+
+    Returns:
+      The state after them, their report, seconds for the batch, and until it
+      was compiled; neither state nor report is waited for.
+    """
+    clock = time.monotonic()
+    batch = devices.shard_steps(next(batches), len(call))
+    waited = time.monotonic() - clock
+    if not is_new:
+      return *self.run.train_steps(state, images, batch, key), waited, 0.0
+    jax.block_until_ready(state)  # Nothing else runs meanwhile: its time is known.
+    clock = time.monotonic()
+    with stop.STOP.at_once():
+      state, report = self.run.train_steps(state, images, batch, key)
+    return state, report, waited, time.monotonic() - clock
 
   def _evaluate(self, step, state, scalars, checkpoints, log) -> None:
     """Validates, logs and saves a step; a signal leaves that to the next run."""

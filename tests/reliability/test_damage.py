@@ -159,9 +159,15 @@ def test_a_damaged_index_and_a_file_in_place_of_the_folder(workdir):
 
 
 def test_skipped_steps_in_a_row_end_a_run():
-  assert divergence.count_skipped(1, [1, 0, 1, 1], 2, 10) == 2
-  with pytest.raises(errors.UserError, match='3 steps in a row, up to step 8'):
-    divergence.count_skipped(1, [1, 1, 0, 0], 2, 10)
+  def reports(*flags):
+    columns = {'loss': np.zeros(len(flags)), 'skipped': np.array(flags)}
+    return [{name: np.c_[values, values] for name, values in columns.items()}]
+
+  watch = divergence.Watch(1.0, 2, None)
+  watch.check(reports(1), 6)
+  watch.check(reports(1, 0, 1, 1), 10)
+  with pytest.raises(errors.UserError, match='3 steps in a row, up to step 11'):
+    watch.check(reports(1, 1, 0, 0), 14)
 
 
 def test_a_step_that_a_training_deletes_meanwhile_is_read_again(workdir, monkeypatch):
@@ -199,10 +205,11 @@ def test_a_loss_of_a_thousand_baselines_is_a_warning(capsys):
   baseline = divergence.majority_loss(run_tasks, labels)
   expected = 2 * (100 + 0 + 1600) / 3 + 10 * np.log(2)
   assert baseline == pytest.approx(expected, rel=1e-5)
-  assert not divergence.warn_large(999 * baseline, 7, baseline)
-  assert not capsys.readouterr().out
-  assert divergence.warn_large(2000 * baseline, 7, baseline)
-  assert 'up to step 7, 2000 times' in capsys.readouterr().out
+  watch = divergence.Watch(baseline, 0, None)
+  for growth, expected in ((999, ''), (2000, 'up to step 7, 2000 times'), (3000, '')):
+    watch.check([{'loss': np.array([[growth * baseline, 1]])}], 7)
+    printed = capsys.readouterr().out
+    assert expected in printed and bool(expected) == bool(printed)
 
 
 @pytest.mark.parametrize('kind', tasks.TASKS['age'])
