@@ -336,18 +336,30 @@ def saved_cpu_devices(workdir: str) -> int:
     return 0  # No run yet, or load_config says what is wrong with it.
 
 
-def check_cpu_devices(workdir: str, count: int) -> None:
-  """Raises errors.UserError if a resumed run has another number of CPU devices.
+def check_cpu(workdir: str, count: int, threads: int) -> None:
+  """Compares the CPU of a resumed run with that on which it began.
+
+  Another number of threads is printed: it rounds sums in another order.
 
   Args:
     workdir: of the run.
-    count: the number now, 0 where it does not run on a CPU.
+    count: of CPU devices now, 0 where it does not run on a CPU.
+    threads: of each device now.
+
+  Raises:
+    errors.UserError: it has another number of devices.
   """
   saved = saved_cpu_devices(workdir)
   if saved and count and saved != count:
     raise errors.UserError(
       f'the run in "{workdir}" takes the CPU for {saved} devices, not {count}: leave '
       'out --config.train.cpu_devices (and the device count in XLA_FLAGS)'
+    )
+  began = files.read_json(config_path(workdir)).get('threads', 0)
+  if count and began and began != threads:
+    print(
+      f'note: the run began with {began} CPU threads per device and goes on with '
+      f'{threads}: its last bits are not those of a run that was never stopped'
     )
 
 
@@ -379,7 +391,11 @@ def check_resume(config: config_dict.ConfigDict, workdir: str) -> list[str] | No
 
 
 def save_config(
-  config: config_dict.ConfigDict, workdir: str, recipe: str = '', cpu_devices: int = 0
+  config: config_dict.ConfigDict,
+  workdir: str,
+  recipe: str = '',
+  cpu_devices: int = 0,
+  threads: int = 0,
 ) -> None:
   """Saves the configuration and the versions of the libraries.
 
@@ -388,6 +404,7 @@ def save_config(
     workdir: output folder.
     recipe: the recipe's path and argument, for the record.
     cpu_devices: for how many devices the run takes the CPU, for a resumed one.
+    threads: of each of them.
   """
   versions = {}
   for name in _VERSIONED:
@@ -400,6 +417,7 @@ def save_config(
     # Where it runs is a matter of each start.
     'config': {k: v for k, v in config.to_dict().items() if k != 'distributed'},
     'cpu_devices': cpu_devices,
+    'threads': threads,
     'versions': versions,
   }
   path = config_path(workdir)

@@ -121,15 +121,21 @@ def test_only_a_network_of_groups_keeps_its_groups(tmp_path, kind, is_refused):
     config_lib.check_network(config, str(tmp_path))
 
 
-def test_a_resumed_run_keeps_its_number_of_cpu_devices(tmp_path):
+def test_a_resumed_run_keeps_its_number_of_cpu_devices(tmp_path, capsys):
   config = config_lib.default_config()
   assert config_lib.saved_cpu_devices(str(tmp_path)) == 0
-  config_lib.save_config(config, str(tmp_path), cpu_devices=2)
+  config_lib.save_config(config, str(tmp_path), cpu_devices=2, threads=4)
   assert config_lib.saved_cpu_devices(str(tmp_path)) == 2
   for count in (2, 0):  # None on a GPU.
-    config_lib.check_cpu_devices(str(tmp_path), count)
+    config_lib.check_cpu(str(tmp_path), count, 4)
+  config_lib.check_cpu(str(tmp_path), 0, 1)
+  assert not capsys.readouterr().out
+  config_lib.check_cpu(str(tmp_path), 2, 1)
+  assert 'began with 4 CPU threads per device and goes on with 1' in (
+    capsys.readouterr().out
+  )
   with pytest.raises(errors.UserError, match='for 2 devices, not 1: leave out'):
-    config_lib.check_cpu_devices(str(tmp_path), 1)
+    config_lib.check_cpu(str(tmp_path), 1, 4)
   # It is no part of the experiment.
   (tmp_path / 'checkpoints' / '1').mkdir(parents=True)
   config = config_lib.default_config()

@@ -43,6 +43,11 @@ def set_up(config, workdir: str = '', processes=None) -> None:
     number = hosts.join(config.distributed, processes)
   train = config.train
   count = train.cpu_devices or (workdir and config_lib.saved_cpu_devices(workdir)) or 0
+  if count > train.eval_batch_size:
+    raise errors.UserError(
+      f'train.cpu_devices = {count} is more than train.eval_batch_size = '
+      f'{train.eval_batch_size}: 0 chooses'
+    )
   if count % number:
     raise errors.UserError(
       f'{count} CPU devices (train.cpu_devices, or those that the run began with) are '

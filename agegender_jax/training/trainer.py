@@ -464,9 +464,9 @@ def _train_and_evaluate(config, workdir, recipe):
     print(f'workdir "{workdir}" holds this run, finished: nothing to do')
     return
   if is_first and changed is None:
-    config_lib.save_config(config, workdir, recipe, devices.cpu_count())
+    _save_config(config, workdir, recipe)
   elif is_first:
-    config_lib.check_cpu_devices(workdir, devices.cpu_count())
+    config_lib.check_cpu(workdir, devices.cpu_count(), devices.threads())
   trainer = Trainer(config, workdir)
   state, flops_per_image = trainer.run.state, 0
   checkpoints: Any = hosts.Silent()
@@ -489,6 +489,11 @@ def _train_and_evaluate(config, workdir, recipe):
   finally:
     checkpoints.close()
   trainer.finish(variables, step)
+
+
+def _save_config(config, workdir, recipe):
+  cpu = devices.cpu_count(), devices.threads()
+  config_lib.save_config(config, workdir, recipe, *cpu)
 
 
 def _begin(trainer: Trainer, checkpoints, recipe, changed, is_finished):
@@ -514,7 +519,7 @@ def _begin(trainer: Trainer, checkpoints, recipe, changed, is_finished):
     if is_finished:
       kept = artifacts.keep_scores(workdir, own)
       print(f'the scores so far are kept in {kept}')
-    config_lib.save_config(config, workdir, recipe, devices.cpu_count())
+    _save_config(config, workdir, recipe)
   if latest:
     summary.check_same_data(workdir, trainer.splits['train'])
   else:
