@@ -314,6 +314,35 @@ def check_values(config: config_dict.ConfigDict) -> None:
       raise errors.UserError(f'{name} = {values[name]} must be below 1')
 
 
+def parse_factors(field: str, text: str) -> dict[str, float]:
+  """Parses a field such as `optimizer.lr_multipliers`.
+
+  Args:
+    field: its name, for a message.
+    text: words NAME=FACTOR, apart by blanks.
+
+  Raises:
+    errors.UserError: another word, a factor that is not above 0, or a name twice.
+  """
+  result: dict[str, float] = {}
+  for word in text.split():
+    name, _, factor = word.partition('=')
+    if name in result:
+      raise errors.UserError(
+        f'{field}: "{name}" is given twice, as {result[name]:g} and {factor}: leave one'
+      )
+    try:
+      result[name] = float(factor)
+    except ValueError:
+      result[name] = -1.0
+    if not 0 < result[name] < float('inf'):
+      raise errors.UserError(
+        f'{field}: "{word}" should read NAME=FACTOR with a positive number, such as '
+        f'{name}=0.5'
+      )
+  return result
+
+
 def check_network(config: config_dict.ConfigDict, workdir: str) -> None:
   """Raises errors.UserError unless `config` has the run's own network."""
   own, fields = load_config(workdir), list(_NETWORK_FIELDS)

@@ -1,6 +1,7 @@
 """What the user can fix: one line that says what is wrong and what to do."""
 
 import difflib
+import importlib
 from collections.abc import Iterable
 
 
@@ -44,3 +45,27 @@ def unknown(what: str, key: str, known: Iterable[str]) -> UserError:
   return UserError(
     f'unknown {what} "{key}"{nearest(key, known)}; known: {", ".join(known) or "none"}'
   )
+
+
+def import_extra(package: str, extra: str, user: str, otherwise: str = ''):
+  """Imports a package that one of the extras installs.
+
+  Args:
+    package: its name.
+    extra: the name of the extra.
+    user: what needs it, such as `the demo`.
+    otherwise: what else can be done.
+
+  Raises:
+    UserError: the package is absent.
+  """
+  try:
+    return importlib.import_module(package)
+  except ImportError:
+    text = f"{user} needs {package}: pip install 'agegender_jax[{extra}]'"
+    raise UserError(text + otherwise) from None
+
+
+def one_line(error: BaseException, most: int = 200) -> str:
+  """Returns an exception's type and text in one line of at most so many characters."""
+  return ' '.join(f'{type(error).__name__}: {error}'.split())[:most]

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import pathlib
@@ -40,6 +41,13 @@ def read(path: str | os.PathLike) -> bytes:
   """Reads a regular file; raises OSError if it cannot be read or is none."""
   check_regular(path)
   return pathlib.Path(path).read_bytes()
+
+
+def sha256(path: str | os.PathLike) -> str:
+  """Returns the SHA-256 of a regular file, hexadecimal; raises OSError as `read`."""
+  check_regular(path)
+  with open(path, 'rb') as stream:
+    return hashlib.file_digest(stream, 'sha256').hexdigest()
 
 
 def read_json(path: str | os.PathLike, default: Any = None) -> Any:

@@ -24,8 +24,36 @@ _CHUNK = 64  # Images that a thread takes at once.
 _ALIGNMENT = 64  # Bytes; what begins at a multiple JAX takes as it is on a CPU.
 
 
-class MemmapPixels:
-  """Rows of several memory-mapped arrays, one after the other."""
+class Pixels:
+  """Rows of several parts, one after the other.
+
+  Attributes:
+    parts: files or records.
+    options: how they are read.
+  """
+
+  def __init__(self, parts: list, lengths: list[int], options: tuple = ()):
+    """Keeps the parts, of so many rows each."""
+    self.parts, self.options = parts, options
+    self._ends = np.cumsum(lengths)
+    self._starts = (self._ends - lengths).tolist()
+
+  def __len__(self) -> int:
+    return int(self._ends[-1])
+
+  def __reduce__(self):
+    # A worker process opens the parts again: pickling would copy the pixels.
+    return type(self), (self.parts, *self.options)
+
+  @classmethod
+  def join(cls, others: 'list[Pixels]') -> 'Pixels':
+    """Returns the rows of all others, one after the other."""
+    parts = [part for other in others for part in other.parts]
+    return cls(parts, *others[0].options)
+
+
+class MemmapPixels(Pixels):
+  """Rows of several memory-mapped arrays."""
 
   def __init__(self, paths: list[pathlib.Path]):
     """Opens the arrays.
@@ -33,23 +61,11 @@ class MemmapPixels:
     Args:
       paths: .npy files, each uint8 [N_i, S, S, 3].
     """
-    self.paths = paths
     # A plain view: slicing np.memmap itself costs more than the copy.
     self._arrays = [np.load(path, mmap_mode='r').view(np.ndarray) for path in paths]
-    self._starts, self._ends = _bounds(self._arrays)
-    self._largest = int(np.argmax([len(array) for array in self._arrays]))
-
-  def __len__(self) -> int:
-    return int(self._ends[-1])
-
-  def __reduce__(self):
-    # A worker process maps the files again: pickling would copy the pixels.
-    return MemmapPixels, (self.paths,)
-
-  @classmethod
-  def join(cls, parts: 'list[MemmapPixels]') -> 'MemmapPixels':
-    """Returns the rows of all parts, one after the other."""
-    return cls([path for part in parts for path in part.paths])
+    lengths = [len(array) for array in self._arrays]
+    super().__init__(paths, lengths)
+    self._largest = int(np.argmax(lengths))
 
   def gather(self, rows: np.ndarray) -> np.ndarray:
     """Copies rows, int [B], into a fresh uint8 [B, S, S, 3]."""
@@ -66,7 +82,7 @@ class MemmapPixels:
     return result
 
 
-class RecordPixels:
+class RecordPixels(Pixels):
   """Rows of several record files, decoded when asked for."""
 
   def __init__(self, records: list, size: int, crop: float, filter_name: str = ''):
@@ -78,28 +94,15 @@ class RecordPixels:
       crop: fraction of the side cut from each edge.
       filter_name: key of images.FILTERS.
     """
-    self._records = records
-    self._options = size, crop, filter_name
-    self._starts, self._ends = _bounds(records)
+    lengths = [len(record) for record in records]
+    super().__init__(records, lengths, (size, crop, filter_name))
     self._pool = None
-
-  def __len__(self) -> int:
-    return int(self._ends[-1])
-
-  def __reduce__(self):
-    return RecordPixels, (self._records, *self._options)
-
-  @classmethod
-  def join(cls, parts: 'list[RecordPixels]') -> 'RecordPixels':
-    """Returns the rows of all parts, one after the other."""
-    records = [record for part in parts for record in part._records]
-    return cls(records, *parts[0]._options)
 
   def gather(self, rows: np.ndarray) -> np.ndarray:
     """Decodes rows, int [B], into a fresh uint8 [B, S, S, 3]."""
     if self._pool is None:
       self._pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
-    result = _empty_pixels(len(rows), self._options[0])
+    result = _empty_pixels(len(rows), self.options[0])
     for place, pixels in enumerate(self._pool.map(self._decode, rows)):
       result[place] = pixels
     return result
@@ -107,14 +110,7 @@ class RecordPixels:
   def _decode(self, row):
     part = int(np.searchsorted(self._ends, row, side='right'))
     local = int(row) - self._starts[part]
-    return _decode_record(self._records[part], local, *self._options)
-
-
-def _bounds(parts):
-  """Returns the first row of each part, ints, and the one after its last."""
-  lengths = [len(part) for part in parts]
-  ends = np.cumsum(lengths)
-  return (ends - lengths).tolist(), ends
+    return _decode_record(self.parts[part], local, *self.options)
 
 
 def _empty_pixels(count, size):

@@ -1,7 +1,4 @@
-"""Finds images that are there more than once: byte by byte, or nearly."""
-
-import collections
-from collections.abc import Sequence
+"""Finds images that are nearly the same."""
 
 import numpy as np
 from PIL import Image
@@ -12,22 +9,6 @@ THUMBNAIL = 20  # Pixels, height and width.
 MARGIN = 0.1875  # Fraction of the side that it leaves out at each edge.
 # Rows compared at once with all others: the block stays in the cache.
 _BLOCK = 32
-
-
-def identical_groups(digests: Sequence[bytes]) -> list[list[int]]:
-  """Groups rows by what identifies their bytes.
-
-  Args:
-    digests: of N files.
-
-  Returns:
-    A list of rows per digest, also of those that are there once; ascending, in
-    the order of the first rows.
-  """
-  groups = collections.defaultdict(list)
-  for row, digest in enumerate(digests):
-    groups[digest].append(row)
-  return list(groups.values())
 
 
 def has_duplicate(hashes: np.ndarray, others: np.ndarray, bits: int = 3) -> np.ndarray:

@@ -5,49 +5,21 @@ costs ten times as much. `MapDataset.source` around what we have would keep
 statistics of each element, a tenth of a millisecond.
 """
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 
 import grain
 import numpy as np
 from absl import flags
 
+from agegender_jax import config as config_lib
 from agegender_jax import errors, schema
 from agegender_jax.data import source as source_lib
 
 _READ_AHEAD = 2  # Batches.
-
-
-class Batches:
-  """An iterator over batches; close it to end its threads and workers."""
-
-  def __init__(self, iterator):
-    self._iterator = iterator
-
-  def __iter__(self):
-    return self
-
-  def __next__(self):
-    if self._iterator is None:
-      raise StopIteration
-    try:
-      return next(self._iterator)
-    except StopIteration:
-      self.close()
-      raise
-
-  def __enter__(self):
-    return self
-
-  def __exit__(self, *unused):
-    self.close()
-
-  def close(self) -> None:
-    """Ends reading ahead; further batches there are none."""
-    if self._iterator is not None:
-      self._iterator.close()
-      self._iterator = None
+Batches = Generator[dict[str, np.ndarray], None, None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +51,11 @@ class Order:
   weights: tuple[float, ...] = ()
 
   def __post_init__(self):
-    self._local()  # Raises errors.UserError where processes cannot share.
+    if self.batch_size % self.process_count:
+      raise errors.UserError(
+        f'the batch size {self.batch_size} is not divisible by the '
+        f'{self.process_count} processes'
+      )
 
   @property
   def epoch_size(self) -> int:
@@ -90,17 +66,15 @@ class Order:
     pairs = zip(self.sizes, self.weights, strict=True)
     return [round(size * weight) for size, weight in pairs]
 
-  def _local(self):
-    return _local_part(self.batch_size, self.process_index, self.process_count)
-
   def rows(self, steps: range) -> np.ndarray:
     """Returns int64 [steps * B / process_count], step after step.
 
     Position p of the stream is row permutation(seed, p // N)[p % N], with N
     the epoch's size; of a mixture it is what `_mixed` has at that place.
     """
-    positions = np.array(steps)[:, None] * self.batch_size
-    positions = positions + np.arange(self.batch_size)[self._local()]
+    size = self.batch_size // self.process_count
+    local = self.process_index * size + np.arange(size)
+    positions = np.array(steps)[:, None] * self.batch_size + local
     epochs, places = np.divmod(positions.reshape(-1), self.epoch_size)
     rows = np.empty(len(epochs), np.int64)
     for epoch in range(epochs[0], epochs[-1] + 1):
@@ -112,10 +86,10 @@ class Order:
   def _mixed(self, epoch):
     """Returns the rows of an epoch, int64 [epoch_size], by data set."""
     starts = np.cumsum([0, *self.sizes[:-1]])
-    return np.concatenate([
-      start + np.resize(_permutation(self.seed, epoch, size), taken)
-      for start, size, taken in zip(starts, self.sizes, self._taken(), strict=True)
-    ])  # fmt: skip
+    parts = zip(starts, self.sizes, self._taken(), strict=True)
+    return np.concatenate(
+      [start + np.resize(_permutation(self.seed, epoch, n), m) for start, n, m in parts]
+    )
 
 
 def create_order(
@@ -134,18 +108,11 @@ def create_order(
   """
   names = config.data.name.split('+') if source.sizes else []
   weights = dict.fromkeys(names, 1.0)
-  for item in config.data.mix_weights.split():
-    name, _, text = item.partition('=')
+  given = config_lib.parse_factors('data.mix_weights', config.data.mix_weights)
+  for name, weight in given.items():
     if name not in weights:
       raise errors.unknown('data set in data.mix_weights', name, names)
-    try:
-      weights[name] = float(text)
-    except ValueError:
-      weights[name] = -1.0
-    if not 0 < weights[name] < 1000:
-      raise errors.UserError(
-        f'data.mix_weights has "{item}"; give a number above 0, such as {name}=0.5'
-      )
+    weights[name] = weight
   return Order(
     len(source),
     config.train.batch_size,
@@ -216,30 +183,24 @@ def train_batches(
 
   Returns:
     Per call a fresh batch, see schema, [steps * B / process_count, ...] each,
-    and `known`, see count_known.
+    and `known`, see count_known. Closing it ends threads and workers.
   """
   make = make_batch if with_images else make_labels
   return _read_ahead(_TrainCalls(source, order, calls, make), num_workers)
 
 
-def eval_batches(
-  source: source_lib.Source,
-  *,
-  batch_size: int,
-  num_workers: int = 0,
-) -> Batches:
+def eval_batches(source: source_lib.Source, batch_size: int) -> Batches:
   """Iterates once over every example, in order; padding has mask 0.
 
   Args:
     source: the split.
     batch_size: of each, B.
-    num_workers: processes that gather; 0 = a thread.
 
   Returns:
     Batches with the keys of schema.BATCH_KEYS, [B, ...]; padding is black, with
     labels and row UNKNOWN.
   """
-  return _read_ahead(_EvalSteps(source, batch_size), num_workers)
+  return _read_ahead(_EvalSteps(source, batch_size))
 
 
 def make_batch(source: source_lib.Source, rows: np.ndarray) -> dict[str, np.ndarray]:
@@ -292,18 +253,10 @@ def _permutation(seed, epoch, size):
   return np.random.Generator(bits).permutation(size)
 
 
-def _local_part(batch_size, process_index, process_count):
-  if batch_size % process_count:
-    raise errors.UserError(
-      f'the batch size {batch_size} is not divisible by the {process_count} processes'
-    )
-  size = batch_size // process_count
-  return slice(process_index * size, (process_index + 1) * size)
-
-
-def _read_ahead(batches, num_workers):
+def _read_ahead(batches, num_workers=0):
+  """Yields batches, the next ones being made; closing it ends threads and workers."""
   if not len(batches):
-    return Batches(None)
+    return
   # Grain's default, 16 threads and 500 elements, is many times slower.
   data = batches.to_iter_dataset(
     grain.ReadOptions(num_threads=1, prefetch_buffer_size=_READ_AHEAD)
@@ -312,4 +265,5 @@ def _read_ahead(batches, num_workers):
     if not flags.FLAGS.is_parsed():  # Grain's workers ask for absl flags.
       flags.FLAGS.mark_as_parsed()
     data = data.mp_prefetch(grain.MultiprocessingOptions(num_workers, _READ_AHEAD))
-  return Batches(iter(data))
+  with contextlib.closing(iter(data)) as iterator:
+    yield from iterator

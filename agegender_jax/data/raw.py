@@ -8,6 +8,7 @@ import concurrent.futures
 import contextlib
 import csv
 import dataclasses
+import functools
 import hashlib
 import io
 import json
@@ -18,7 +19,6 @@ import time
 import unicodedata
 import zlib
 from collections.abc import Iterable
-from typing import BinaryIO
 
 from agegender_jax import errors, files
 
@@ -48,10 +48,7 @@ class RawFile:
     Raises:
       OSError: it cannot be read or is not a regular file.
     """
-    if self.data is not None:
-      return self.data
-    with open_file(self.path) as stream:
-      return stream.read()
+    return files.read(self.path) if self.data is None else self.data
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,16 +109,6 @@ class Source:
     return digest_rows(digest_files(named, cache).items())
 
 
-def open_file(path: str | os.PathLike) -> BinaryIO:
-  """Opens a regular file: a pipe would be waited for, a device never ends.
-
-  Raises:
-    OSError: it cannot be read, is not regular, or its name cannot be one.
-  """
-  files.check_regular(path)
-  return open(path, 'rb')
-
-
 def find(source_dir: str, wanted: str) -> Source:
   """Finds the images that a user means.
 
@@ -157,7 +144,9 @@ def find(source_dir: str, wanted: str) -> Source:
   if len(archives) == 1:
     return Source(archives[0])
   if not found:
-    raise errors.UserError(f'{here} holds no image{_passed(passed_over)}; {wanted}')
+    text = describe_passed_over(passed_over)
+    text = f' ({text})' if text else ''
+    raise errors.UserError(f'{here} holds no image{text}; {wanted}')
   return Source(path, tuple(found), passed_over=passed_over)
 
 
@@ -305,35 +294,8 @@ def lookup_key(name: str) -> str:
   return os.path.normpath(name) if name else ''
 
 
-def look_up(
-  images: dict[str, RawFile], name: str, counts: collections.Counter
-) -> RawFile | None:
-  """Returns the image that a row of labels names, or counts why there is none.
-
-  Args:
-    images: of `Source.by_path`.
-    name: as the row has it.
-    counts: gets one more of `outside_path` or `missing_image`.
-  """
-  if leaves_folder(name):
-    counts['outside_path'] += 1
-    return None
-  found = images.get(lookup_key(name))
-  if found is None:
-    counts['missing_image'] += 1
-  return found
-
-
-def spellings(path: str) -> list[str]:
-  """Returns the path and its other spellings: accents and separators."""
-  found = [path, path.replace('\\', '/')]
-  for form in ('NFC', 'NFD'):
-    found += [unicodedata.normalize(form, each) for each in found[:2]]
-  return list(dict.fromkeys(found))
-
-
 def read_table(
-  path: pathlib.Path, needed: tuple[str, ...], wanted: str
+  path: pathlib.Path, needed: tuple[str, ...], wanted: str, delimiter: str = ','
 ) -> tuple[list[str], list[dict[str, str]], collections.Counter]:
   """Reads a CSV file with a header, whose names are lowered and stripped.
 
@@ -341,6 +303,7 @@ def read_table(
     path: of the file.
     needed: columns that it must have.
     wanted: what to say where it is not such a file.
+    delimiter: between the cells of a row.
 
   Returns:
     The columns, a dict per row, and a Counter of rows that are none.
@@ -352,7 +315,7 @@ def read_table(
     text = path.read_bytes().decode('utf-8-sig')
   except UnicodeDecodeError as error:
     raise errors.UserError(f'"{path}" is not UTF-8 ({error}); {wanted}') from error
-  lines, counts = _read_lines(text)
+  lines, counts = _read_lines(text, delimiter)
   columns = [name.strip().lower() for name in (lines or [[]])[0]]
   missing = [name for name in needed if name not in columns]
   if missing:
@@ -373,17 +336,18 @@ def read_table(
   return columns, rows, counts
 
 
-def _read_lines(text):
+def _read_lines(text, delimiter):
   """Returns the cells of each row, and a Counter of those that are none."""
+  reader = functools.partial(csv.reader, delimiter=delimiter, strict=True)
   try:
-    lines = list(csv.reader(io.StringIO(text, newline=''), strict=True))
+    lines = list(reader(io.StringIO(text, newline='')))
     broken = 0
   except csv.Error:
     # Such as an unclosed quote, which would swallow the rows below it.
     lines, broken = [], 0
     for line in text.splitlines():
       try:
-        lines += csv.reader([line], strict=True)
+        lines += reader([line])
       except csv.Error:
         broken += 1
   kept = [line for line in lines if any(cell.strip() for cell in line)]
@@ -437,8 +401,8 @@ def stamp_and_digest(named: dict, kept: dict) -> dict[str, list]:
   changed = [name for name, value in found.items() if value[0] and not value[3]]
 
   def digest(name):
-    with contextlib.suppress(OSError), open_file(named[name]) as stream:
-      found[name][3] = hashlib.file_digest(stream, 'sha256').hexdigest()
+    with contextlib.suppress(OSError):
+      found[name][3] = files.sha256(named[name])
 
   if changed:
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -457,11 +421,6 @@ def digest_rows(rows: Iterable) -> str:
   text = ''.join('\t'.join(map(str, row)) + '\n' for row in sorted(rows))
   data = text.encode('utf-8', 'surrogateescape')
   return hashlib.sha256(data).hexdigest()[:12]
-
-
-def _passed(passed_over):
-  text = describe_passed_over(passed_over)
-  return f' ({text})' if text else ''
 
 
 def _with_short_names(found):

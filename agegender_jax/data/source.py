@@ -26,6 +26,8 @@ _RAW_FIELDS = (
 )  # fmt: skip
 _VIEW_FIELDS = ('image_size', 'crop', 'filter', 'cache', 'age_groups')
 _INTERVAL = ('age_low', 'age_high')
+# Attributes of a Source, [N] each.
+_ARRAYS = ('hashes', 'intervals', 'conflicts')
 _COMMON_COLUMNS = ('name', 'age', 'gender', 'hash', 'conflict', *_INTERVAL)
 
 
@@ -61,7 +63,7 @@ class Source:
   preparation: dict[str, int]
   fingerprint: str
   licence: str
-  pixels: cache_lib.MemmapPixels | cache_lib.RecordPixels
+  pixels: cache_lib.Pixels
   kept: np.ndarray
   sizes: tuple[int, ...] = ()
 
@@ -79,22 +81,20 @@ class Source:
       self,
       labels={key: values[rows] for key, values in self.labels.items()},
       names=[self.names[row] for row in rows],
-      hashes=self.hashes[rows],
-      intervals=self.intervals[rows],
-      conflicts=self.conflicts[rows],
       extras={k: [values[row] for row in rows] for k, values in self.extras.items()},
+      **{name: getattr(self, name)[rows] for name in _ARRAYS},
       kept=self.kept[rows],
       sizes=tuple(np.diff(np.searchsorted(rows, ends), prepend=0).tolist()),
     )
 
-  def without_duplicates_of(self, others: 'list[Source]', bits: int = 3) -> 'Source':
-    """Leaves out images at most some bits of hash from one of other sources.
+  def without_duplicates_of(self, others: 'list[Source]') -> 'Source':
+    """Leaves out images at most 3 bits of hash from one of other sources.
 
     Other crops of one photo have other hashes and stay. The number that is
     left out is logged and kept in `preparation`.
     """
     hashes = np.concatenate([other.hashes for other in others])
-    near = duplicates.has_duplicate(self.hashes, hashes, bits)
+    near = duplicates.has_duplicate(self.hashes, hashes)
     text = '%d of %d training images are duplicates of scored ones and left out'
     logging.info(text, near.sum(), len(near))
     kept = self.take(np.flatnonzero(~near))
@@ -132,7 +132,7 @@ def create_source(data, split: str, builders: dict | None = None) -> Source:
   )
   if not is_trained:
     return source
-  folders = {name: folder for name, _, folder in _names(data)}
+  folders = {n: at for n, _, at in split_names(data.name, '', data.source_dir)}
   scored = []
   for item in data.hold_out.split():
     name, _, held = item.partition(':')
@@ -234,10 +234,6 @@ def split_names(name: str, split: str, source_dir: str) -> list[tuple[str, str, 
   return list(zip(names, *columns, strict=True))
 
 
-def _names(data):
-  return split_names(data.name, '', data.source_dir)
-
-
 def create_builders(data) -> list[base.FaceBuilder]:
   """Creates the builders of the raw data that `config.data` names.
 
@@ -249,7 +245,7 @@ def create_builders(data) -> list[base.FaceBuilder]:
   options = {key: data[key] for key in _RAW_FIELDS}
   return [
     datasets.create_builder(name, source_dir=source_dir, **options)
-    for name, _, source_dir in _names(data)
+    for name, _, source_dir in split_names(data.name, '', data.source_dir)
   ]
 
 
@@ -370,9 +366,7 @@ def _join(names, parts):
     names=[
       f'{n}/{image}' for n, p in zip(names, parts, strict=True) for image in p.names
     ],
-    hashes=np.concatenate([part.hashes for part in parts]),
-    intervals=np.concatenate([part.intervals for part in parts]),
-    conflicts=np.concatenate([part.conflicts for part in parts]),
+    **{n: np.concatenate([getattr(part, n) for part in parts]) for n in _ARRAYS},
     extras={'data': np.repeat(names, [len(part) for part in parts]).tolist()}
     | {
       key: [v for part in parts for v in part.extras.get(key, [''] * len(part))]

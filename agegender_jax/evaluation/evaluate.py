@@ -45,7 +45,7 @@ def predict_split(
     rows = jax.process_index() * size + np.arange(size)
     share = source.take(np.minimum(rows, len(source) - 1))
   batch_size = network.batch_size_for(len(share))
-  batches: Iterable[dict] = pipeline.eval_batches(share, batch_size=batch_size)
+  batches: Iterable[dict] = pipeline.eval_batches(share, batch_size)
   if before_batch:
     batches = (batch for batch in batches if not before_batch())
   output = hosts.gather(network.predict_all(variables, batches))

@@ -16,6 +16,7 @@ import numpy as np
 from agegender_jax import errors, schema
 from agegender_jax.data import duplicates, images
 from agegender_jax.data.datasets import base
+from agegender_jax.scoring import subgroups
 
 # Correlation of thumbnails from which two images with near hashes are taken
 # for the same one. Set by eye on the 31 pairs of UTKFace and FairFace between
@@ -139,16 +140,23 @@ def identical(examples: list[base.Example], parts: list[str]) -> list[Duplicates
   Returns:
     The groups of two and more, in the order of their first rows.
   """
-  copies = duplicates.identical_groups([example.digest for example in examples])
   return [
-    _duplicates(rows, 0, 1.0, examples, parts) for rows in copies if len(rows) > 1
+    _duplicates(rows, 0, 1.0, examples, parts)
+    for rows in _copies(examples)
+    if len(rows) > 1
   ]
+
+
+def _copies(examples) -> list[list[int]]:
+  """Returns the rows of each content, in the order of the first ones."""
+  rows = range(len(examples))
+  return list(base.group_by(rows, lambda row: examples[row].digest).values())
 
 
 def _near(bits, examples, parts) -> list[Duplicates]:
   """Returns all pairs of images with other bytes but near hashes."""
   # One image of each group is compared; its copies have the same pixels.
-  copies = duplicates.identical_groups([example.digest for example in examples])
+  copies = _copies(examples)
   firsts = [examples[rows[0]] for rows in copies]
   hashes = [int.from_bytes(example.difference, 'big') for example in firsts]
   pairs, distances = duplicates.near_pairs(np.array(hashes, np.uint64), bits)
@@ -346,9 +354,9 @@ def _place(part):
   return _MAIN_PARTS.index(part) if part in _MAIN_PARTS else len(_MAIN_PARTS), part
 
 
-def short_columns(audit: Audit, most: int = 12) -> list[str]:
+def short_columns(audit: Audit) -> list[str]:
   """Names the data's own columns that have between 2 and 12 values."""
-  values = collections.defaultdict(set)
+  values, most = collections.defaultdict(set), subgroups.MAX_VALUES
   for example in audit.examples:
     for key, value in example.extras.items():
       values[key].add(value)

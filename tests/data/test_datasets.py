@@ -10,7 +10,7 @@ import faces_on_disk
 import numpy as np
 import pytest
 
-from agegender_jax import errors, schema
+from agegender_jax import errors, files, schema
 from agegender_jax.data import datasets, images, labels, raw, splits
 from agegender_jax.data import source as source_lib
 from agegender_jax.data.datasets import base, utkface
@@ -366,8 +366,8 @@ def test_a_copy_and_a_touch_keep_the_fingerprint_and_are_read_once(
   now = time.time_ns() + 10**10
   monkeypatch.setattr(raw.time, 'time_ns', lambda: now)
   reads = []
-  real = raw.open_file
-  monkeypatch.setattr(raw, 'open_file', lambda path: reads.append(path) or real(path))
+  real = files.sha256
+  monkeypatch.setattr(files, 'sha256', lambda path: reads.append(path) or real(path))
 
   def fingerprint(name):
     return raw.find(str(tmp_path / name), '').fingerprint(tmp_path / f'of_{name}')

@@ -7,11 +7,6 @@ from PIL import Image
 from agegender_jax.data import duplicates
 
 
-def test_identical_groups_keep_the_order_of_first_rows():
-  groups = duplicates.identical_groups([b'b', b'a', b'b', b'c', b'a', b'b'])
-  assert groups == [[0, 2, 5], [1, 4], [3]]
-
-
 def test_near_pairs_counts_differing_bits():
   hashes = np.array([0, 0b111, 2**63, 0b1111, 0], np.uint64)
   pairs, distances = duplicates.near_pairs(hashes, bits=3)

@@ -1,3 +1,5 @@
+import contextlib
+
 import faces_on_disk
 import jax
 import numpy as np
@@ -43,8 +45,7 @@ def train(source=None, calls=None, num_workers=0, **options):
   options = {'batch_size': 8, 'seed': 3} | options
   order = pipeline.Order(len(source), **options)
   calls = single(12) if calls is None else calls
-  with pipeline.train_batches(source, order, calls, num_workers) as it:
-    batches = list(it)
+  batches = list(pipeline.train_batches(source, order, calls, num_workers))
   for call, batch in zip(calls, batches, strict=True):
     assert batch.pop('known').shape == (len(call), len(schema.LABELS))
   return batches
@@ -123,7 +124,8 @@ def test_a_call_has_the_batches_of_its_steps():
 
 def test_images_are_fresh_arrays():
   order = pipeline.Order(N, batch_size=8, seed=3)
-  with pipeline.train_batches(Numbered(), order, single(12)) as it:
+  it = pipeline.train_batches(Numbered(), order, single(12))
+  with contextlib.closing(it):
     kept = [next(it) for _ in range(6)]
     for batch in kept[:5]:
       batch['image'][...] = 0
@@ -146,7 +148,8 @@ def test_known_labels_are_counted_by_batch():
 
 def test_known_labels_are_those_of_all_processes():
   order = pipeline.Order(N, batch_size=8, seed=3, process_index=1, process_count=2)
-  with pipeline.train_batches(Numbered(), order, single(2), with_images=False) as it:
+  it = pipeline.train_batches(Numbered(), order, single(2), with_images=False)
+  with contextlib.closing(it):
     batch = next(it)
   assert len(batch['row']) == 4 and 'image' not in batch
   np.testing.assert_array_equal(batch['known'], [[8] * 5])
@@ -159,8 +162,7 @@ def test_nothing_to_train_is_no_error():
 
 @pytest.mark.parametrize('size', [1, 7, 8, 9, N])
 def test_eval_batches_score_every_example_once(size):
-  with pipeline.eval_batches(Numbered(size), batch_size=8) as it:
-    batches = list(it)
+  batches = list(pipeline.eval_batches(Numbered(size), batch_size=8))
   assert len(batches) == -(-size // 8)
   rows = np.concatenate([b['row'] for b in batches])
   mask = np.concatenate([b['mask'] for b in batches])

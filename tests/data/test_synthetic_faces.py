@@ -24,7 +24,7 @@ def faces():
   return np.stack(images), np.array([face.gender for face in drawn])
 
 
-def _traits(number: int) -> list[person.Traits]:
+def _traits(number: int) -> list:
   return [
     person.sample_traits(np.random.Generator(np.random.Philox(key=[5, i])))
     for i in range(number)

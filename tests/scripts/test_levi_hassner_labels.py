@@ -17,7 +17,7 @@ def test_counts_what_the_printed_code_mislabels(tmp_path):
   lines = ['user_id\toriginal_image\tface_id\tage\tgender']
   lines += [f'a\tb.jpg\t{face}\t{age}\t{gender}' for face, age, gender in rows]
   for fold in range(5):
-    text = lines + ['cut\tshort'] if fold == 0 else lines[:1]
+    text = lines[:1] + lines[1 + fold :: 5] + ['cut\tshort'] * (fold == 0)
     (tmp_path / f'fold_{fold}_data.txt').write_text('\n'.join(text) + '\n')
   assert script.count(tmp_path) == {
     'rows': 7, 'mislabelled_age': 6, 'mislabelled_gender': 3,

@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -412,7 +413,8 @@ def test_every_step_finds_its_examples(tmp_path, cache, start):
   )
   order = pipeline.Order(len(source), 4, 3)
   found = []
-  with pipeline.train_batches(source, order, calls, with_images=not resident) as it:
+  it = pipeline.train_batches(source, order, calls, with_images=not resident)
+  with contextlib.closing(it):
     for call, batch in zip(calls, it, strict=True):
       shards = devices_lib.shard_steps(batch, len(call))
       state, report = compiled(state, images, shards, jax.random.key(0))

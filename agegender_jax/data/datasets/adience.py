@@ -105,11 +105,10 @@ class Adience(base.FaceBuilder):
     is_known = interval[0] != schema.UNKNOWN
     group = schema.group_of_interval(*interval, 'adience')
     found.counts['ungrouped_age'] += int(is_known and group == schema.UNKNOWN)
-    if file := raw.look_up(images, name, found.counts):
-      found.counts['images'] += 1
-      extras = {key: row[key] for key in ('fold', 'user_id', 'face_id')}
-      example = base.Example(name, file.read, age, gender, extras, interval)
-      found.examples.append(example)
+    extras = {key: row[key] for key in ('fold', 'user_id', 'face_id')}
+    found.add_image(
+      images, name, age=age, gender=gender, extras=extras, interval=interval
+    )
 
   def split_examples(self, examples):
     def part(example):
@@ -131,28 +130,15 @@ def read_rows(paths) -> tuple[list[dict], collections.Counter]:
     errors.UserError: a file is not one of the owners'.
   """
   rows, counts = [], collections.Counter()
+  needed = ('age', 'face_id', 'gender', 'original_image', 'user_id')
   for fold, path in enumerate(paths):
-    lines = path.read_text('utf-8', 'replace').splitlines()
-    columns = lines[0].split('\t') if lines else []
-    missing = {'user_id', 'original_image', 'face_id', 'age', 'gender'}
-    missing -= set(columns)
-    if missing:
-      raise errors.UserError(
-        f'"{path}" has no column {", ".join(sorted(missing))}; {Adience.WANTED}'
-      )
-    for line in lines[1:]:
-      if not line.strip():
-        counts['blank_row'] += 1
-        continue
-      row = dict.fromkeys(columns, '')
-      row |= zip(columns, map(str.strip, line.split('\t')), strict=False)
-      row['fold'] = fold
-      counts['label_rows'] += 1
+    _, found, dirt = raw.read_table(path, needed, Adience.WANTED, '\t')
+    counts += dirt + collections.Counter(label_rows=len(found))
+    for row in found:
+      row = {column: text.strip() for column, text in row.items()}
       counts['short_row'] += not row['face_id']
       if row['face_id']:
-        rows.append(row)
-  if not rows:
-    raise errors.UserError(f'the label files hold no row; {Adience.WANTED}')
+        rows.append(row | {'fold': fold})
   return rows, counts
 
 

@@ -101,6 +101,27 @@ class Collected:
     self.counts['unknown_gender'] += gender == schema.UNKNOWN
     return schema.UNKNOWN if gender is None else gender
 
+  def add_image(
+    self, images: dict[str, raw.RawFile], name: str, **labels
+  ) -> Example | None:
+    """Adds the image that a row of labels names, or counts why there is none.
+
+    Args:
+      images: of raw.Source.by_path.
+      name: as the row has it.
+      **labels: fields of its Example.
+    """
+    if raw.leaves_folder(name):
+      self.counts['outside_path'] += 1
+      return None
+    file = images.get(raw.lookup_key(name))
+    if file is None:
+      self.counts['missing_image'] += 1
+      return None
+    self.counts['images'] += 1
+    self.examples.append(Example(name, file.read, **labels))
+    return self.examples[-1]
+
 
 @dataclasses.dataclass
 class SourceConfig(tfds.core.BuilderConfig):
@@ -342,8 +363,8 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         bar.close()
 
 
-def group_by(examples, key) -> dict[str, list[Example]]:
-  """Groups examples by what `key` returns of each."""
+def group_by(examples, key) -> dict:
+  """Groups examples, or their rows, by what `key` returns of each."""
   groups = collections.defaultdict(list)
   for example in examples:
     groups[key(example)].append(example)

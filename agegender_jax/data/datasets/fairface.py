@@ -58,13 +58,8 @@ class FairFace(base.FaceBuilder):
     if problem:
       found.counts[problem] += 1
     name, race = row['file'].strip(), row.get('race', '').strip()
-    if file := raw.look_up(images, name, found.counts):
-      found.counts['images'] += 1
-      found.examples.append(
-        base.Example(
-          name, file.read, gender=gender, extras={'race': race}, interval=interval
-        )
-      )
+    extras = {'race': race}
+    found.add_image(images, name, gender=gender, extras=extras, interval=interval)
 
   def split_examples(self, examples):
     def part(example):

@@ -1,7 +1,9 @@
 """Own faces: a table of labels, or a folder in UTKFace naming."""
 
+import os
 import pathlib
 import re
+import unicodedata
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -100,11 +102,7 @@ class Folder(base.FaceBuilder):
 def _find_image(folder, name):
   """Returns the image that a row names, in whichever spelling it is there."""
   name = name.strip()
-  for spelling in raw.spellings(name):
-    path = str(folder / spelling)
-    try:
-      raw.stamp_of(path)
-      return raw.RawFile(name, path)
-    except (OSError, ValueError):
-      continue
-  return raw.RawFile(name, str(folder / name))
+  names = [name, name.replace('\\', '/')]  # And with accents of either form.
+  names += [unicodedata.normalize(form, n) for form in ('NFC', 'NFD') for n in names]
+  paths = [str(folder / spelling) for spelling in names]
+  return raw.RawFile(name, next(filter(os.path.exists, paths), paths[0]))

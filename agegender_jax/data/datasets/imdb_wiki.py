@@ -68,8 +68,8 @@ def read_metadata(path) -> dict[str, np.ndarray]:
     columns = {k: v.astype(np.float64) for k, v in columns.items()}
   except Exception as error:  # scipy raises whatever it met.
     raise errors.UserError(
-      f'"{path}" is not the owners\' metadata ({type(error).__name__}: '
-      f'{error}); {ImdbWiki.WANTED}'
+      f'"{path}" is not the owners\' metadata ({errors.one_line(error)}); '
+      f'{ImdbWiki.WANTED}'
     ) from None
   return columns | {'full_path': paths}
 
@@ -104,16 +104,10 @@ def label_rows(
       found.counts[str(reason[row])] += 1
       continue
     place = next((p for p in places if raw.lookup_key(p + path) in images), '')
-    file = raw.look_up(images, place + path, found.counts)
-    if file is None:
-      continue
-    code = float(columns['gender'][row])
-    gender = schema.UNKNOWN if np.isnan(code) else genders.get(code)
-    gender = found.add_gender(code, gender)
-    found.counts['images'] += 1
-    found.examples.append(
-      base.Example(place + path, file.read, float(age[row]), gender)
-    )
+    if example := found.add_image(images, place + path, age=float(age[row])):
+      code = float(columns['gender'][row])
+      gender = schema.UNKNOWN if np.isnan(code) else genders.get(code)
+      example.gender = found.add_gender(code, gender)
 
 
 def ages(birth: np.ndarray, year: np.ndarray) -> np.ndarray:

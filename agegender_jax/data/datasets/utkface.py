@@ -1,6 +1,7 @@
 """UTKFace (Zhang, Song & Qi 2017): the aligned and cropped faces."""
 
 import hashlib
+import os
 import re
 
 import numpy as np
@@ -62,7 +63,7 @@ class UTKFace(base.FaceBuilder):
     found = label_by_name(self.source, self.WANTED)
     first, kept = set(), []
     for example in found.examples:
-      base_name = basename(example.name)
+      base_name = os.path.basename(example.name)
       if base_name in first:
         found.counts['repeated_name'] += 1
         continue
@@ -76,7 +77,7 @@ class UTKFace(base.FaceBuilder):
     return found
 
   def split_examples(self, examples):
-    seed = seed5k_rows([basename(example.name) for example in examples])
+    seed = seed5k_rows([os.path.basename(example.name) for example in examples])
     seed = {id(examples[row]) for row in seed}
     return base.group_by(
       examples, lambda e: f'{"seed5k" if id(e) in seed else "rest"}_{e.part}'
@@ -98,7 +99,7 @@ def label_by_name(source, wanted: str) -> base.Collected:
   found.counts.update(images=len(files), passed_over=passed_over.total())
   named = 0
   for file in files:
-    name = basename(file.name)
+    name = os.path.basename(file.name)
     labels = parse_name(name)
     found.labels.add('name', name if labels is None else 'with labels', labels)
     if labels is None:
@@ -183,11 +184,6 @@ def seed5k_rows(names: list[str]) -> set[int]:
       rows.setdefault(name, row)
   order = sorted(rows, key=lambda name: hashlib.sha1(name.encode()).hexdigest())
   return {rows[name] for name in order[:SEED_EXAMPLES]}
-
-
-def basename(name: str) -> str:
-  """Returns a file name without folders."""
-  return name.rsplit('/', 1)[-1]
 
 
 def _fields(name):

@@ -177,27 +177,20 @@ def draw_face(seed: int, index: int, size: int = 128) -> Face:
   return Face(image, traits.age, traits.gender, quality)
 
 
-def encode_jpeg(face: Face) -> bytes:
-  """Returns the face as a JPEG file of its own quality."""
-  file = io.BytesIO()
-  Image.fromarray(face.image).save(file, 'JPEG', quality=face.quality)
-  return file.getvalue()
-
-
-def draw_example(seed: int, index: int, size: int = 128) -> dict[str, object]:
+def draw_example(seed: int, index: int) -> dict[str, object]:
   """Draws a face as the builders store it.
 
   Args:
     seed: of the set of faces.
     index: of the face in the set.
-    size: height and width in pixels.
 
   Returns:
     dict of image (JPEG bytes), age (float, years), gender (int), name.
   """
-  face = draw_face(seed, index, size)
+  face, file = draw_face(seed, index), io.BytesIO()
+  Image.fromarray(face.image).save(file, 'JPEG', quality=face.quality)
   return {
-    'image': encode_jpeg(face),
+    'image': file.getvalue(),
     'age': face.age,
     'gender': face.gender,
     'name': f'synthetic_{seed}_{index:06d}.jpg',

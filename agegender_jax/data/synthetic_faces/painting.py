@@ -2,15 +2,13 @@
 
 Points are in head units (see person): x to the viewer's right, y down, the
 skull at y = -1 and the chin at y = +1. The functions that draw take a Canvas
-and person.Traits `t`.
+and the traits `t` of a person.
 """
 
 import functools
 
 import numpy as np
 from PIL import Image, ImageDraw
-
-from agegender_jax.data.synthetic_faces import person
 
 NEUTRAL = 128  # Of the shading layers: neither darker nor lighter.
 _SAMPLES = 5  # Points per control point of a smooth curve.
@@ -103,9 +101,9 @@ class Canvas:
     width = width * self._pose['scale'] * self._size * factor
     pen.line(pixels.ravel().tolist(), ink(value), max(1, round(width)), 'curve')
 
-  def tint(self, points, colour, opacity, flat=False):
+  def tint(self, points, colour, opacity):
     """Blends a soft-edged polygon into the image."""
-    pixels = self.project(points, flat) / 2
+    pixels = self.project(points) / 2
     corner = np.floor(pixels.min(axis=0)).astype(int) - 1
     width, height = np.ceil(pixels.max(axis=0)).astype(int) + 2 - corner
     small = Image.new('L', (int(width), int(height)), 0)
@@ -145,7 +143,7 @@ def mirror(right) -> np.ndarray:
 _SIDES = (-1, 1)
 
 
-def head_outline(t: person.Traits) -> np.ndarray:
+def head_outline(t) -> np.ndarray:
   """Returns the skull, cheeks, jaw and chin as a closed curve [N, 2]."""
   w = t.half_width
   cheek = 0.96 + 0.08 * (1 - t.growth)

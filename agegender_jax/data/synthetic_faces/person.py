@@ -6,7 +6,7 @@ one and a half standard deviations each, less in children; age moves growth
 Lengths are in units of half the head's height: skull at y = -1, chin at +1.
 """
 
-import dataclasses
+import types
 
 import numpy as np
 
@@ -27,102 +27,38 @@ FIRST_AGE, LAST_AGE = 1, 90
 # (each 0 to 1, the last -1 to 1 with noise of its own) add; standard
 # deviation of further noise; lower bound.
 _SHAPE = {
-  'half_width': (0.72, 0.2, 0.0, 0.012, 0.02, 0.5),
-  'jaw': (0.79, 0.07, 0.08, 0.05, 0.0, 0.5),
-  'chin': (0.43, 0.06, 0.0, 0.06, 0.0, 0.2),
-  'neck': (0.61, -0.3, 0.0, 0.075, 0.0, 0.25),
-  'ear': (0.19, 0.0, 0.11, 0.0, 0.015, 0.1),
+  'half_width': (0.72, 0.2, 0.0, 0.012, 0.02, 0.5),  # Of the head.
+  'jaw': (0.79, 0.07, 0.08, 0.05, 0.0, 0.5),  # Half-width at the mouth, of half_width.
+  'chin': (0.43, 0.06, 0.0, 0.06, 0.0, 0.2),  # Half-width above it, likewise.
+  'neck': (0.61, -0.3, 0.0, 0.075, 0.0, 0.25),  # Half-width, likewise.
+  'ear': (0.19, 0.0, 0.11, 0.0, 0.015, 0.1),  # Half-length.
   'eye_y': (-0.02, 0.38, -0.03, 0.0, 0.015, -0.2),
   'eye_width': (0.155, 0.07, -0.01, -0.007, 0.006, 0.1),
   'eye_height': (0.07, 0.1, -0.018, -0.01, 0.006, 0.025),
-  'eye_gap': (0.46, 0.01, 0.0, 0.0, 0.015, 0.38),
-  'lash': (0.45, -0.1, 0.0, -0.35, 0.0, 0.1),
-  'brow_width': (0.05, -0.022, -0.01, 0.02, 0.0, 0.014),
-  'brow_lift': (0.135, 0.02, -0.02, -0.028, 0.0, 0.03),
+  'eye_gap': (0.46, 0.01, 0.0, 0.0, 0.015, 0.38),  # Centre to pupil, of half_width.
+  'lash': (0.45, -0.1, 0.0, -0.35, 0.0, 0.1),  # Thickness of the line of lashes.
+  'brow_width': (0.05, -0.022, -0.01, 0.02, 0.0, 0.014),  # Thickness.
+  'brow_lift': (0.135, 0.02, -0.02, -0.028, 0.0, 0.03),  # Distance from the eye.
   'brow_arch': (0.04, 0.0, 0.0, -0.025, 0.0, 0.0),
   'nose_length': (0.42, -0.22, 0.09, 0.018, 0.0, 0.15),
   'nose_width': (0.155, -0.03, 0.035, 0.014, 0.0, 0.08),
-  'mouth_gap': (0.225, -0.06, 0.03, 0.0, 0.012, 0.12),
+  'mouth_gap': (0.225, -0.06, 0.03, 0.0, 0.012, 0.12),  # From the nose.
   'mouth_width': (0.27, -0.07, 0.0, 0.012, 0.02, 0.12),
-  'lip': (0.066, 0.0, -0.042, -0.016, 0.003, 0.018),
+  'lip': (0.066, 0.0, -0.042, -0.016, 0.003, 0.018),  # Fullness.
 }
 # Strength at full wear, and the wear at which the mark sets in.
 _MARKS = {
-  'sag': (1.0, 0.3),
-  'lid': (0.9, 0.2),
-  'forehead': (1.1, 0.05),
-  'frown': (1.0, 0.1),
-  'crow': (1.2, 0.05),
-  'bags': (1.1, 0.0),
-  'folds': (1.2, 0.0),
+  'sag': (1.0, 0.3),  # Jowls.
+  'lid': (0.9, 0.2),  # Drooping of the upper lids.
+  'forehead': (1.1, 0.05),  # Lines across it.
+  'frown': (1.0, 0.1),  # Lines between the brows.
+  'crow': (1.2, 0.05),  # Crow's feet.
+  'bags': (1.1, 0.0),  # Under the eyes.
+  'folds': (1.2, 0.0),  # Nasolabial and marionette lines.
   'spots': (1.0, 0.4),
-  'mottle': (1.0, 0.05),
-  'hollow': (1.0, 0.1),
+  'mottle': (1.0, 0.05),  # Unevenness of the skin.
+  'hollow': (1.0, 0.1),  # Under the cheekbones.
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class Traits:
-  """What is drawn; relative amounts are 0 (none) to about 1 (a lot)."""
-
-  age: float  # Years.
-  gender: int  # schema.MALE or schema.FEMALE.
-  growth: float  # 0 newborn to 1 adult.
-  # Head.
-  half_width: float
-  jaw: float  # Half-width at the mouth, of half_width.
-  chin: float  # Half-width above the chin, of half_width.
-  neck: float  # Half-width, of half_width.
-  ear: float  # Half-length.
-  sag: float  # Jowls.
-  # Features.
-  eye_y: float
-  eye_width: float
-  eye_height: float
-  eye_gap: float  # Centre to pupil, of half_width.
-  lid: float  # Drooping of the upper lids.
-  lash: float  # Thickness of the line of lashes.
-  brow_width: float  # Thickness.
-  brow_lift: float  # Distance from the eye.
-  brow_arch: float
-  nose_length: float
-  nose_width: float
-  mouth_gap: float  # From the nose to the mouth.
-  mouth_width: float
-  lip: float  # Fullness.
-  smile: float  # -0.3 to 1.
-  open_mouth: bool
-  # Marks of age.
-  forehead: float  # Lines across the forehead.
-  frown: float  # Lines between the brows.
-  crow: float  # Crow's feet.
-  bags: float  # Under the eyes.
-  folds: float  # Nasolabial and marionette lines.
-  spots: float
-  mottle: float  # Unevenness of the skin.
-  hollow: float  # Under the cheekbones.
-  # Hair.
-  hair_end: float  # Where it ends, y; -1 for hair that ends at the ears.
-  hair_volume: float
-  hairline: float  # y of its middle.
-  recession: float  # Of the temples.
-  bald: bool  # No hair on the top.
-  fringe: bool
-  parting: float  # x of the parting.
-  curl: float
-  grey: float  # Share of grey hair.
-  beard: float  # Opacity; 0 is shaven.
-  moustache_only: bool
-  # Colours, RGB in 0..255.
-  skin: np.ndarray
-  hair: np.ndarray
-  iris: np.ndarray
-  lips: np.ndarray
-  eye_shadow: float
-  blush: float  # Opacity of red cheeks.
-  # Independent of the labels.
-  glasses: bool
-  earrings: bool
 
 
 def sample_age(rng: np.random.Generator) -> int:
@@ -135,14 +71,15 @@ def sample_age(rng: np.random.Generator) -> int:
       return age
 
 
-def sample_traits(rng: np.random.Generator) -> Traits:
+def sample_traits(rng: np.random.Generator) -> types.SimpleNamespace:
   """Draws a person.
 
   Args:
     rng: source of every random choice.
 
   Returns:
-    Traits.
+    The traits, as attributes: those below, of _SHAPE and of _MARKS. Relative amounts
+    are 0 (none) to about 1 (a lot).
   """
   gender = int(rng.integers(2))
   male = gender == schema.MALE
@@ -166,10 +103,10 @@ def sample_traits(rng: np.random.Generator) -> Traits:
     marks[name] = max(0.0, scale * smooth * mark)
   # Some lines of expression are there at any age.
   marks['folds'] += 0.06
-  return Traits(
-    age=float(age),
+  return types.SimpleNamespace(
+    age=float(age),  # Years.
     gender=gender,
-    growth=growth,
+    growth=growth,  # 0 newborn to 1 adult.
     smile=rng.uniform(-0.25, 1.0),
     open_mouth=bool(rng.random() < 0.3),
     glasses=bool(rng.random() < 0.16),
@@ -204,7 +141,7 @@ def _ramp(table: np.ndarray, position: float) -> np.ndarray:
 
 
 def sample_colours(rng, male, age, growth, wear, grey) -> dict[str, object]:
-  """Draws skin, hair, iris and lips; only lipstick knows the gender."""
+  """Draws skin, hair, iris and lips, RGB in 0..255; lipstick knows the gender."""
   melanin = rng.beta(1.1, 1.6)
   skin = _ramp(_SKIN, melanin) + rng.normal(0, [5, 4, 5])
   # Older skin is paler and less red.
@@ -254,19 +191,20 @@ def sample_hair(rng, male, age, wear) -> dict[str, object]:
   if age < 2 and rng.random() < 0.6:
     volume = 0.02
   return {
-    'hair_end': end,
+    'hair_end': end,  # Its y; -1 where it ends at the ears.
     'hair_volume': max(0.02, volume),
+    # y of its middle.
     'hairline': -0.62 - 0.12 * min(recession, 1.2) + rng.normal(0, 0.04),
-    'recession': recession,
+    'recession': recession,  # Of the temples.
     'bald': male and recession > rng.uniform(0.7, 1.1),
     'fringe': rng.random() < (0.15 if male else 0.3) * (1.3 - wear),
-    'parting': rng.uniform(-0.4, 0.4),
+    'parting': rng.uniform(-0.4, 0.4),  # Its x.
     'curl': max(0.0, rng.normal(0.25, 0.4)),
   }
 
 
 def sample_beard(rng, male, age) -> dict[str, object]:
-  """Draws the beard: stubble to full, in about half of the men."""
+  """Draws the beard: its opacity, stubble to full, in about half of the men."""
   kind = rng.random()
   opacity = 0.0
   if male and age > 16:
