@@ -63,7 +63,7 @@ def test_the_data_set_of_the_pages_works(tmp_path, monkeypatch):
 def test_the_backbone_of_the_pages_works(monkeypatch):
   names = {'nn': nn, 'jnp': jnp, 'layers': layers, 'errors': errors, 'Any': typing.Any}
   exec(blocks_of('A backbone'), names)
-  monkeypatch.setitem(models.BACKBONES, 'tiny', lambda _, **kw: names['Tiny'](**kw))
+  monkeypatch.setitem(models.BACKBONES, 'tiny', (names['Tiny'], ()))
   config = config_lib.default_config()
   config.model.backbone = 'tiny'
   model = models.create_model(config.model, {'age': 1})

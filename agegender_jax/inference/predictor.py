@@ -103,8 +103,7 @@ class Network:
     """
 
     def run(batch):
-      image = devices.shard({'image': batch['image']})['image']
-      output = self._step(variables, image)
+      output = self._step(variables, devices.shard(batch['image']))
       return jax.tree.map(lambda x: devices.unshard(x)[batch['mask'] > 0], output)
 
     batches = iter(batches)

@@ -22,40 +22,20 @@ from agegender_jax.models import (
   vgg,
 )
 
-
-def _plain(constructor):
-  """Wraps a backbone that the model config says nothing about."""
-  return lambda config, **fields: constructor(**fields)
-
-
-def _resnet(constructor):
-  """Wraps a ResNet with the fields of the model config that shape it."""
-  return lambda config, **fields: constructor(
-    width=config.width,
-    first_pool=config.first_pool,
-    squeeze_excite=config.squeeze_excite,
-    resnet_d=config.resnet_d,
-    drop_path=config.drop_path,
-    **fields,
-  )
-
-
-# Name -> constructor(model config, **shared fields) of a backbone.
+_RESNET_FIELDS = ('width', 'first_pool', 'squeeze_excite', 'resnet_d', 'drop_path')
+# Name -> class of a backbone, and the fields of the model config that it takes
+# beside `kit` and `dtype`.
 BACKBONES = {
-  'cnn': lambda config, **fields: cnn.Stack(config.layers, **fields),
-  'efficientnet_lite0': _plain(efficientnet.EfficientNetLite0),
-  'levi_hassner': lambda config, **fields: levi_hassner.LeviHassner(
-    lrn_after=tuple(config.lrn_after),
-    dense_features=tuple(config.dense_features),
-    **fields,
-  ),
-  'resnet18': _resnet(resnet.ResNet18),
-  'resnet34': _resnet(resnet.ResNet34),
-  'resnet50': _resnet(resnet.ResNet50),
-  'resnet101': _resnet(resnet.ResNet101),
-  'resnet152': _resnet(resnet.ResNet152),
-  'vgg16': _plain(vgg.VGG16),
-  'vgg16_bn': _plain(vgg.VGG16BN),
+  'cnn': (cnn.Stack, ('layers',)),
+  'efficientnet_lite0': (efficientnet.EfficientNetLite0, ()),
+  'levi_hassner': (levi_hassner.LeviHassner, ('lrn_after', 'dense_features')),
+  'resnet18': (resnet.ResNet18, _RESNET_FIELDS),
+  'resnet34': (resnet.ResNet34, _RESNET_FIELDS),
+  'resnet50': (resnet.ResNet50, _RESNET_FIELDS),
+  'resnet101': (resnet.ResNet101, _RESNET_FIELDS),
+  'resnet152': (resnet.ResNet152, _RESNET_FIELDS),
+  'vgg16': (vgg.VGG16, ()),
+  'vgg16_bn': (vgg.VGG16BN, ()),
 }
 
 # direct is what suits the backend.
@@ -87,11 +67,7 @@ def create_model(
   Raises:
     errors.UserError: unknown backbone, dtype or layer.
   """
-  for field, known in [
-    ('backbone', BACKBONES),
-    ('conv', CONVS),
-    ('dtype', DTYPES),
-  ]:
+  for field, known in (('backbone', BACKBONES), ('conv', CONVS), ('dtype', DTYPES)):
     if config[field] not in known:
       raise errors.unknown(f'model.{field}', config[field], sorted(known))
   # Written wrongly, either would be refused later, and less clearly.
@@ -102,14 +78,15 @@ def create_model(
     conv=functools.partial(layers.Conv, formulation=formulation),
     norm=functools.partial(layers.BatchNorm, axis_name=axis_name, is_frozen=is_frozen),
     drop=functools.partial(layers.Dropout, axis_name=axis_name),
-    max_pool=functools.partial(layers.max_pool, formulation=formulation),
+    max_pool=functools.partial(ops.max_pool, formulation=formulation),
   )
   fields = dict(kit=kit, dtype=DTYPES[config.dtype])
   if (config.backbone, config.conv) == ('efficientnet_lite0', 'fourier'):
     raise errors.UserError(
       'model.conv=fourier has no groups, which efficientnet_lite0 needs'
     )
-  backbone = BACKBONES[config.backbone](config, **fields)
+  create_backbone, names = BACKBONES[config.backbone]
+  backbone = create_backbone(**{name: config[name] for name in names}, **fields)
   return multitask.MultiBranchCNN(backbone, outputs, config.branch, ordinal, **fields)
 
 

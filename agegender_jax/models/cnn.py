@@ -36,9 +36,7 @@ def parse_layers(text: str) -> list[tuple[str, float | None, str]]:
   for word in text.split():
     kind, colon, value = word.partition(':')
     if kind not in LAYERS:
-      raise errors.UserError(
-        f'unknown layer "{word}"; known: {", ".join(sorted(LAYERS))}'
-      )
+      raise errors.unknown('layer', word, sorted(LAYERS))
     value_type = LAYERS[kind][1]
     try:
       number = value_type(value) if value_type else None

@@ -48,23 +48,6 @@ def check_size(image, least: int, net: str) -> None:
     )
 
 
-def max_pool(x, window, strides=None, padding='VALID', formulation=''):
-  """Returns `nn.max_pool` of [B, H, W, C], see ops.max_pool.
-
-  Args:
-    x: [B, H, W, C].
-    window: (height, width) in pixels.
-    strides: (vertical, horizontal) in pixels; None is (1, 1).
-    padding: 'SAME', 'VALID' or ((top, bottom), (left, right)) in pixels;
-      torch's ceil mode is a larger bottom and right.
-    formulation: one of ops.FORMULATIONS; '' is what suits the backend.
-
-  Returns:
-    [B, H', W', C].
-  """
-  return ops.max_pool(x, tuple(window), tuple(strides or (1, 1)), padding, formulation)
-
-
 class Dropout(nn.Module):
   """Zeroes elements with probability `rate`, scales the rest by 1/(1-rate).
 
@@ -106,8 +89,8 @@ class Dropout(nn.Module):
     return jnp.where(draws >= threshold, x * scale, jnp.zeros((), x.dtype))
 
 
-def local_response_norm(x, size=5, alpha=1e-4, beta=0.75, k=1.0):
-  """Divides x by a power of the mean square of its neighbour channels.
+def local_response_norm(x, size=5, alpha=1e-4, k=1.0):
+  """Divides x by a power, 3/4, of the mean square of its neighbour channels.
 
   AlexNet's normalisation as `torch.nn.LocalResponseNorm` defines it: alpha is
   divided by the size, and channels past the ends count as zeros.
@@ -116,7 +99,6 @@ def local_response_norm(x, size=5, alpha=1e-4, beta=0.75, k=1.0):
     x: float [..., C].
     size: channels in the window, `size // 2` of them before its own.
     alpha: weight of the mean square.
-    beta: the power.
     k: added to the weighted mean square.
 
   Returns:
@@ -131,14 +113,9 @@ def local_response_norm(x, size=5, alpha=1e-4, beta=0.75, k=1.0):
     lax.slice_in_dim(squares, first, first + x.shape[-1], axis=-1)
     for first in range(size)
   )
-  scale = k + (alpha / size) * total
-  if beta == 0.75:
-    # Two square roots: a general power costs several times more on CPU.
-    root = lax.rsqrt(scale)
-    factor = root * jnp.sqrt(root)
-  else:
-    factor = scale**-beta
-  return (x * factor).astype(x.dtype)
+  # Two square roots: a general power costs several times more on CPU.
+  root = lax.rsqrt(k + (alpha / size) * total)
+  return (x * (root * jnp.sqrt(root))).astype(x.dtype)
 
 
 @jax.custom_vjp
@@ -237,10 +214,10 @@ class Kit:
     conv: class of the convolutions, as `Conv`.
     norm: class of the batch norms, as `BatchNorm`.
     drop: class of the dropouts, as `Dropout`.
-    max_pool: as `max_pool`.
+    max_pool: as `ops.max_pool`.
   """
 
   conv: Callable[..., nn.Module] = Conv
   norm: Callable[..., nn.Module] = BatchNorm
   drop: Callable[..., nn.Module] = Dropout
-  max_pool: Callable[..., jax.Array] = max_pool
+  max_pool: Callable[..., jax.Array] = ops.max_pool

@@ -5,7 +5,6 @@ networks"; the Levi-Hassner report rebuilds it. Names follow the authors' Caffe 
 conv1 to conv3, fc6, fc7; the outputs (their fc8) are the heads'.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -17,6 +16,10 @@ from agegender_jax.models import layers
 # Channels, kernel side, stride and padding (each side) of the convolutions.
 _CONVOLUTIONS = ((96, 7, 4, 0), (256, 5, 1, 2), (384, 3, 1, 1))
 _POOL, _POOL_STRIDE = 3, 2
+_DROPOUT = 0.5  # After each dense layer.
+# The paper draws weights from a Gaussian of standard deviation 0.01, the report from
+# a truncated one.
+KERNEL_INIT = nn.initializers.truncated_normal(0.01)
 
 
 def _pooled(size):
@@ -38,21 +41,15 @@ class LeviHassner(nn.Module):
 
   Attributes:
     lrn_after: the convolutions (1 to 3) that local response normalisation
-      follows; the paper's (1, 2). Seed 003 has it after all three.
+      follows; the paper's (1, 2). The report has it after all three.
     dense_features: widths of the dense layers; the report varies both their
       width and their number. () ends with the flattened map.
-    dropout: rate after each dense layer.
-    kernel_init: of the layers here; the outputs begin as heads.py has them, by
-      Glorot's uniform. The paper draws all from a Gaussian of standard
-      deviation 0.01, the report from a truncated one; the default is the report's.
     dtype: of the activations.
     kit: see layers.Kit.
   """
 
   lrn_after: tuple[int, ...] = (1, 2)
   dense_features: tuple[int, ...] = (512, 512)
-  dropout: float = 0.5
-  kernel_init: Callable[..., Any] = nn.initializers.truncated_normal(0.01)
   dtype: Any = jnp.float32
   kit: layers.Kit = layers.Kit()
 
@@ -90,22 +87,22 @@ class LeviHassner(nn.Module):
         (stride, stride),
         ((pad, pad), (pad, pad)),
         dtype=self.dtype,
-        kernel_init=self.kernel_init,
+        kernel_init=KERNEL_INIT,
         name=f'conv{row}',
       )(x)
       x = layers.Relu(name=f'conv{row}_relu')(x)
       x = _max_pool_ceil(self.kit.max_pool, x)
       if row in self.lrn_after:
-        x = layers.local_response_norm(x, size=5, alpha=1e-4, beta=0.75, k=1.0)
+        x = layers.local_response_norm(x)
     x = x.transpose(0, 3, 1, 2).reshape(x.shape[0], -1)
     for row, features in enumerate(self.dense_features):
       x = nn.Dense(
         features,
         dtype=self.dtype,
-        kernel_init=self.kernel_init,
+        kernel_init=KERNEL_INIT,
         name=f'fc{6 + row}',
       )(x)
-      drop = self.kit.drop(self.dropout, name=f'drop{6 + row}')
+      drop = self.kit.drop(_DROPOUT, name=f'drop{6 + row}')
       x = drop(layers.relu(x), deterministic=not train)
     return x
 

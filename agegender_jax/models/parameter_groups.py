@@ -10,6 +10,7 @@ from typing import Any
 
 from flax import traverse_util
 
+from agegender_jax import config as config_lib
 from agegender_jax import errors
 
 
@@ -22,33 +23,6 @@ def create_is_frozen(freeze: str) -> Callable[[str], bool]:
   """Creates the rule of `optimizer.freeze`: path -> whether it is frozen."""
   patterns = tuple(freeze.split())
   return lambda path: any(matches(pattern, path) for pattern in patterns)
-
-
-def parse_multipliers(text: str) -> dict[str, float]:
-  """Parses `optimizer.lr_multipliers` into pattern -> factor.
-
-  Raises:
-    errors.UserError: a word that is not PATTERN=FACTOR, FACTOR above 0, or a
-      pattern given twice.
-  """
-  result = {}
-  for word in text.split():
-    pattern, _, factor = word.partition('=')
-    if pattern in result:
-      raise errors.UserError(
-        f'optimizer.lr_multipliers: "{pattern}" is given twice, as '
-        f'{result[pattern]:g} and {factor}: leave one'
-      )
-    try:
-      result[pattern] = float(factor)
-    except ValueError:
-      result[pattern] = -1.0
-    if not 0 < result[pattern] < float('inf'):
-      raise errors.UserError(
-        f'optimizer.lr_multipliers: "{word}" should read PATTERN=FACTOR with '
-        'a positive factor, such as "backbone=0.1"; optimizer.freeze is for 0'
-      )
-  return result
 
 
 def check_patterns(field: str, patterns: Iterable[str], paths: Iterable[str]) -> None:
@@ -72,7 +46,7 @@ def check_rules(freeze: str, lr_multipliers: str, params) -> None:
   """Raises errors.UserError for a rule without effect, or nothing to train."""
   trained, frozen = split(params, create_is_frozen(freeze))
   check_patterns('optimizer.freeze', freeze.split(), [*trained, *frozen])
-  patterns = parse_multipliers(lr_multipliers)
+  patterns = config_lib.parse_factors('optimizer.lr_multipliers', lr_multipliers)
   check_patterns('optimizer.lr_multipliers', patterns, trained)
   if not trained:
     raise errors.UserError('optimizer.freeze leaves nothing to train')

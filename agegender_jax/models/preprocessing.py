@@ -72,9 +72,7 @@ def create_normalize(name: str) -> Callable[[jax.Array], jax.Array]:
     'imagenet': (IMAGENET_MEAN, IMAGENET_STD),
   }
   if name not in statistics:
-    raise errors.UserError(
-      f'unknown data.normalize "{name}"; known: {", ".join(statistics)}'
-    )
+    raise errors.unknown('data.normalize', name, statistics)
   mean, std = (255 * jnp.asarray(row, jnp.float32) for row in statistics[name])
 
   def normalize_fn(image):

@@ -6,7 +6,6 @@ from [out, in, h, w] to [h, w, in, out]. timm's ResNets share these names.
 torchvision's ImageNet weights want data.normalize = 'imagenet'.
 """
 
-import hashlib
 import importlib
 import os
 import pathlib
@@ -18,9 +17,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+import safetensors
+import safetensors.numpy
 from flax import traverse_util
 
-from agegender_jax import errors as errors_lib
+from agegender_jax import errors, files
 from agegender_jax.models import torch_pickle
 
 _HUB = 'hf:'
@@ -48,7 +49,7 @@ def locate(source: str) -> Origin:
     source: a path, or `hf:owner/name`, `hf:owner/name@revision`.
 
   Raises:
-    errors_lib.UserError: no such file, or the download failed.
+    errors.UserError: no such file, or the download failed.
   """
   revision = ''
   if source.startswith(_HUB):
@@ -56,16 +57,14 @@ def locate(source: str) -> Origin:
   else:
     path = os.path.expanduser(source)
   if not os.path.isfile(path):
-    raise errors_lib.UserError(f'no such file of weights: {source}')
-  with open(path, 'rb') as file:
-    digest = hashlib.file_digest(file, 'sha256').hexdigest()
-  return Origin(source, path, revision, digest)
+    raise errors.UserError(f'no such file of weights: {source}')
+  return Origin(source, path, revision, files.sha256(path))
 
 
 def _download(name):
   """Returns the local path and the commit of a repository's weights."""
-  huggingface_hub = _import('huggingface_hub', _HUB + name)
-  errors = importlib.import_module('huggingface_hub.errors')
+  huggingface_hub = errors.import_extra('huggingface_hub', 'hub', _HUB + name)
+  hub_errors = importlib.import_module('huggingface_hub.errors')
   repo, _, revision = name.partition('@')
   # The hub's own retries take half a minute for a file.
   constants = importlib.import_module('huggingface_hub.constants')
@@ -77,16 +76,16 @@ def _download(name):
       )
       # .../snapshots/<commit>/<file>
       return path, pathlib.Path(path).parent.name
-    except errors.LocalEntryNotFoundError:
-      raise errors_lib.UserError(
+    except hub_errors.LocalEntryNotFoundError:
+      raise errors.UserError(
         f'{_HUB}{name} cannot be reached and is not in the cache: check the '
         'network, or download the file elsewhere and give its path'
       ) from None
-    except errors.EntryNotFoundError:
+    except hub_errors.EntryNotFoundError:
       continue
     except (OSError, ValueError) as error:
-      raise errors_lib.UserError(f'{_HUB}{name}: {_one_line(error)}') from None
-  raise errors_lib.UserError(f'{_HUB}{name} has none of {", ".join(_HUB_FILES)}')
+      raise errors.UserError(f'{_HUB}{name}: {errors.one_line(error)}') from None
+  raise errors.UserError(f'{_HUB}{name} has none of {", ".join(_HUB_FILES)}')
 
 
 def _is_reachable(url):
@@ -100,24 +99,22 @@ def _is_reachable(url):
   return True
 
 
-def load_state(source: str) -> dict[str, np.ndarray]:
+def load_state(path: str) -> dict[str, np.ndarray]:
   """Reads a state dict; no torch is needed.
 
   Args:
-    source: path of a .pth, .pt, .bin, .safetensors or .npz file, or
-      `hf:owner/name`.
+    path: of a .pth, .pt, .bin, .safetensors or .npz file.
 
   Returns:
     {torch name: array}, in the file's order.
 
   Raises:
-    errors_lib.UserError: the file is missing, damaged, malicious, or no state dict.
+    errors.UserError: the file is missing, damaged, malicious, or no state dict.
   """
-  path = locate(source).path
   suffix = pathlib.Path(path).suffix
   if suffix not in _READERS:
-    raise errors_lib.UserError(
-      f'{source}: weights are {", ".join(_READERS)} files, not "{suffix}"'
+    raise errors.UserError(
+      f'{path}: weights are {", ".join(_READERS)} files, not "{suffix}"'
     )
   try:
     state = _READERS[suffix](path)
@@ -129,43 +126,33 @@ def load_state(source: str) -> dict[str, np.ndarray]:
     EOFError,
     MemoryError,
   ) as error:
-    raise errors_lib.UserError(
-      f'{path} is truncated or damaged ({_one_line(error)}): fetch it again'
+    raise errors.UserError(
+      f'{path} is truncated or damaged ({errors.one_line(error)}): fetch it again'
     ) from None
-  return _checked(state, source)
+  return _checked(state, path)
 
 
-def _checked(state, source):
+def _checked(state, path):
   """Returns the state dict within what a file held."""
   for key in _NESTED:
     if isinstance(state, dict) and isinstance(state.get(key), dict):
       state = state[key]
   if not isinstance(state, dict) or not state:
-    raise errors_lib.UserError(f'{source} holds no state dict')
+    raise errors.UserError(f'{path} holds no state dict')
   for key, value in state.items():
     if not isinstance(key, str) or not isinstance(value, np.ndarray):
-      raise errors_lib.UserError(f'{source}: {key!r} is no tensor')
+      raise errors.UserError(f'{path}: {key!r} is no tensor')
   return state
 
 
-def _import(package, user):
-  """Imports a package that only some sources of weights need."""
-  try:
-    return importlib.import_module(package)
-  except ImportError:
-    message = f'{user} needs {package}: pip install {package}'
-    raise errors_lib.UserError(message) from None
-
-
 def _read_safetensors(path):
-  safetensors = _import('safetensors', path)
   try:
-    return importlib.import_module('safetensors.numpy').load_file(path)
+    return safetensors.numpy.load_file(path)
   except safetensors.SafetensorError as error:
     raise ValueError(str(error)) from None
   except (AttributeError, KeyError) as error:
-    raise errors_lib.UserError(
-      f'{path} holds tensors of a type that NumPy lacks ({_one_line(error)}): '
+    raise errors.UserError(
+      f'{path} holds tensors of a type that NumPy lacks ({errors.one_line(error)}): '
       'save it again as float32'
     ) from None
 
@@ -187,10 +174,6 @@ _READERS = {
 }
 
 
-def _one_line(error):
-  return ' '.join(f'{type(error).__name__}: {error}'.split())[:160]
-
-
 def port(
   state: Mapping[str, np.ndarray],
   variables: Mapping[str, Any],
@@ -209,7 +192,7 @@ def port(
       same object.
 
   Raises:
-    errors_lib.UserError: a key's shape differs, or keys are missing or left over
+    errors.UserError: a key's shape differs, or keys are missing or left over
       and not excused; two keys name one variable; a value is not finite; or
       nothing fits at all.
   """
@@ -227,16 +210,16 @@ def port(
     shape, turned = wanted[path].shape, _turn(value)
     if turned.shape == shape:
       if path in found:
-        raise errors_lib.UserError(
+        raise errors.UserError(
           f'{key}: another tensor of the file has the same name but for its prefix'
         )
       found[path] = turned.astype(wanted[path].dtype)
       if not np.isfinite(found[path]).all():
-        raise errors_lib.UserError(
+        raise errors.UserError(
           f'{key} holds values that are not finite: the weights are damaged'
         )
     elif not _excused(path, excuse):
-      raise errors_lib.UserError(
+      raise errors.UserError(
         f'{key} has shape {value.shape}, but the net wants '
         f'{_turned_shape(shape)}: are these the weights of another net?'
       )
@@ -244,13 +227,13 @@ def port(
     path for path in wanted if path not in found and not _excused(path, excuse)
   }
   if missing or extra:
-    raise errors_lib.UserError(
+    raise errors.UserError(
       f'the weights do not fit the net: missing {_modules(missing)}; left over '
       f'{_modules(extra)}; excuse those by model.init_excuse, or load the '
       'weights of this net'
     )
   if not found:
-    raise errors_lib.UserError(
+    raise errors.UserError(
       'no tensor of the weights fits the net, all are excused: shorten '
       'model.init_excuse, or load the weights of this net'
     )

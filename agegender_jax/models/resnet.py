@@ -55,17 +55,8 @@ class BasicBlock(nn.Module):
     return _add_shortcut(self, x, y, conv, norm, train)
 
 
-class Bottleneck(nn.Module):
+class Bottleneck(BasicBlock):
   """1x1, 3x3 and 1x1 convolutions and the shortcut; fields as BasicBlock's."""
-
-  features: int
-  strides: tuple[int, int]
-  project: bool
-  dtype: Any
-  kit: layers.Kit
-  squeeze_excite: bool = False
-  resnet_d: bool = False
-  drop_path: float = 0.0
 
   expansion = 4
 

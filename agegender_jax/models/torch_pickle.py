@@ -136,8 +136,7 @@ def load(path: str) -> Any:
   except _DAMAGE as error:
     raise errors.UserError(
       f'{path} is truncated or no .pth file of weights '
-      f'({type(error).__name__}: {" ".join(str(error).split())[:80]}): '
-      'fetch it again'
+      f'({errors.one_line(error, 100)}): fetch it again'
     ) from None
 
 
@@ -148,16 +147,13 @@ def _read_zip(file):
   order = '<'
   if 'byteorder' in names:
     order = {b'little': '<', b'big': '>'}[archive.read(names['byteorder'])]
-  if archive.getinfo(names['data.pkl']).compress_type != zipfile.ZIP_STORED:
+  if any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):
     raise ValueError('torch stores, it does not compress')
   value = _Unpickler(io.BytesIO(archive.read(names['data.pkl']))).load()
 
   def buffer(storage):
-    info = archive.getinfo(names[f'data/{storage.key}'])
-    if info.compress_type != zipfile.ZIP_STORED:
-      raise ValueError('torch stores, it does not compress')
-    dtype = storage.dtype.newbyteorder(order)
-    return np.frombuffer(archive.read(info), dtype)
+    content = archive.read(names[f'data/{storage.key}'])
+    return np.frombuffer(content, storage.dtype.newbyteorder(order))
 
   return value, {s.key: buffer(s) for s in _storages(value)}
 

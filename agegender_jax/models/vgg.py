@@ -123,5 +123,5 @@ def _bin_weights(n, size):
   return inside / inside.sum(axis=1, keepdims=True)
 
 
-VGG16 = functools.partial(VGG, stage_sizes=(2, 2, 3, 3, 3))
-VGG16BN = functools.partial(VGG16, batch_norm=True)
+VGG16 = VGG
+VGG16BN = functools.partial(VGG, batch_norm=True)

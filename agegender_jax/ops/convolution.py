@@ -120,8 +120,7 @@ def _sum_of_taps(x, kernel, strides, padding):
   """Returns the convolution as one matrix product per tap of the kernel."""
   window = kernel.shape[:2]
   size = _output_size(x, kernel, strides, padding)
-  pads = [(0, 0, 0), *((low, high, 0) for low, high in padding), (0, 0, 0)]
-  x = lax.pad(x, jnp.zeros((), x.dtype), pads)
+  x = pooling.pad(x, [(*ends, 0) for ends in padding])
   return sum(
     pooling.strided_window(x, tap, size, strides) @ kernel[tap]
     for tap in itertools.product(*map(range, window))
@@ -182,7 +181,7 @@ def _pointwise_gradients(x, kernel, strides, dy):
       (0, size - (count - 1) * stride - 1, stride - 1)
       for size, count, stride in zip(x.shape[1:3], dy.shape[1:3], strides, strict=True)
     ]
-    dx = lax.pad(dx, jnp.zeros((), dx.dtype), [(0, 0, 0), *pads, (0, 0, 0)])
+    dx = pooling.pad(dx, pads)
   return dx, kernel_gradient.product(picked, dy).astype(dy.dtype)[None, None]
 
 

@@ -14,6 +14,8 @@ import math
 import jax.numpy as jnp
 from jax import lax
 
+from agegender_jax.ops import pooling
+
 # Repeating so few channels for every tap of a kernel is cheap.
 FEW_CHANNELS = 4
 _FEATURES = 128  # Of a block, about what fills a product.
@@ -81,7 +83,7 @@ def patches(x, shape, strides, padding, size):
     (low, extent - have - low, 0)
     for (low, _), extent, have in zip(padding, extents, x.shape[1:3], strict=True)
   ]
-  x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *pads, (0, 0, 0)])
+  x = pooling.pad(x, pads)
   x = x.reshape(len(x), extents[0], groups, group * channels)
   pieces = []
   for row in range(height):
@@ -157,8 +159,7 @@ def conv_on_gpu(x, kernel, strides, padding):
   Returns:
     Array [B, H', W', D] of x's dtype.
   """
-  zero = jnp.zeros((), x.dtype)
-  image_pads, kernel_pads = [(0, 0, 0)], []
+  image_pads, kernel_pads = [], []
   for length, window, stride, (low, high) in zip(
     x.shape[1:3], kernel.shape[:2], strides, padding, strict=True
   ):
@@ -166,10 +167,9 @@ def conv_on_gpu(x, kernel, strides, padding):
     count = (length + low + high - window) // stride + 1
     needed = (count - 1) * stride + whole
     image_pads.append((low, needed - length - low, 0))
-    kernel_pads.append((0, whole - window, 0))
-  none = (0, 0, 0)
-  x = lax.pad(x, zero, [*image_pads, none])
-  kernel = lax.pad(kernel, zero, [*kernel_pads, none, none])
+    kernel_pads.append((0, whole - window))
+  x = pooling.pad(x, image_pads)
+  kernel = jnp.pad(kernel, (*kernel_pads, (0, 0), (0, 0)))
   down, right = strides
   batch, height, width, channels = x.shape
   x = x.reshape(batch, height // down, down, width // right, right, channels)

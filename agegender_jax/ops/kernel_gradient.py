@@ -34,16 +34,24 @@ def kernel_gradient(x, shape, strides, padding, dy):
   """
   has_few = shape[2] <= few_channels.FEW_CHANNELS
   taps = _block_product if has_few else _row_phase_product
-  turns = _turns(dy, shape, strides)
-  if turns == 1:
+
+  def piece(x, dy):
     return taps(x, shape, strides, padding, dy)
-  images = x.shape[0] // turns
+
+  return sum_over_turns(piece, x, dy, _turns(dy, shape, strides), shape)
+
+
+def sum_over_turns(piece, x, dy, turns, shape):
+  """Sums `piece(x, dy)`, float32 or wider of a shape, over equal parts of a batch."""
+  if turns == 1:
+    return piece(x, dy)
+  images = len(x) // turns
 
   def add(turn, total):
-    piece = [
+    parts = [
       lax.dynamic_slice_in_dim(array, turn * images, images) for array in (x, dy)
     ]
-    return total + taps(piece[0], shape, strides, padding, piece[1])
+    return total + piece(*parts)
 
   wide = jnp.promote_types(dy.dtype, jnp.float32)
   return lax.fori_loop(0, turns, add, jnp.zeros(shape, wide))
@@ -111,13 +119,13 @@ def _row_phase_product(x, shape, strides, padding, dy):
 
 def _pad_for_taps(x, shape, strides, padding, dy):
   """Returns x padded or cut so that every tap of every phase exists."""
-  pads = [(0, 0, 0)]
+  pads = []
   for axis in (0, 1):
     size, low = x.shape[axis + 1], padding[axis][0]
     # A phase reads whole strides: up to stride - 1 pixels past the last tap.
     needed = (dy.shape[axis + 1] - 1) * strides[axis] + shape[axis]
     pads.append((low, needed + strides[axis] - 1 - size - low, 0))
-  return lax.pad(x, jnp.zeros((), x.dtype), [*pads, (0, 0, 0)])
+  return pooling.pad(x, pads)
 
 
 def product(left, right):

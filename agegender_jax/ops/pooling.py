@@ -35,8 +35,7 @@ def max_pool(x, window, strides, padding, on_gpu=False):
 
 def _pool_taps(x, window, strides, padding):
   """Returns one [B, H', W', C] slice per place in the window, row by row."""
-  low_high = [(0, 0, 0), *((*pad, 0) for pad in padding), (0, 0, 0)]
-  x = lax.pad(x, jnp.array(-jnp.inf, x.dtype), low_high)
+  x = pad(x, [(*ends, 0) for ends in padding], -jnp.inf)
   count = [
     (size - length) // stride + 1
     for size, length, stride in zip(x.shape[1:3], window, strides, strict=True)
@@ -76,7 +75,7 @@ def _max_pool_backward(window, strides, padding, on_gpu, residuals, dy):
       padding, like.shape[1:3], dx.shape[1:3], strict=True
     )
   ]
-  return (lax.pad(dx, jnp.zeros((), dy.dtype), [(0, 0, 0), *pads, (0, 0, 0)]),)
+  return (pad(dx, pads),)
 
 
 def _spread(place, dy, window, strides):
@@ -98,10 +97,9 @@ def _spread(place, dy, window, strides):
   more = [
     -(-length // stride) - 1 for length, stride in zip(window, strides, strict=True)
   ]
-  pads = [(0, 0, 0), *((count, count, 0) for count in more), (0, 0, 0)]
+  pads = [(count, count, 0) for count in more]
   zero = jnp.zeros((), dy.dtype)
-  place = lax.pad(place, jnp.array(-1, place.dtype), pads)
-  dy = lax.pad(dy, zero, pads)
+  place, dy = pad(place, pads, -1), pad(dy, pads)
   size = [extent - count for extent, count in zip(dy.shape[1:3], more, strict=True)]
 
   def phase(row, column):
@@ -134,8 +132,7 @@ def _spread_at_once(place, dy, window, strides):
       (first, length - first - 1, stride - 1)
       for first, length, stride in zip(tap, window, strides, strict=True)
     ]
-    value = jnp.where(place == index, dy, zero)
-    total = total + lax.pad(value, zero, [(0, 0, 0), *pads, (0, 0, 0)])
+    total = total + pad(jnp.where(place == index, dy, zero), pads)
   return total
 
 
@@ -152,6 +149,17 @@ def _spread_blocks(place, dy, window):
     jnp.zeros((), dy.dtype),
   )
   return dx.reshape(batch, rows * window[0], columns * window[1], channels)
+
+
+def pad(x, pads, value=0):
+  """Returns x [B, H, W, C] with pixels of a value around and between its own.
+
+  Args:
+    x: the array.
+    pads: (before, after, between) of the rows and of the columns; negative ones cut.
+    value: of the pixels.
+  """
+  return lax.pad(x, jnp.array(value, x.dtype), [(0, 0, 0), *pads, (0, 0, 0)])
 
 
 def strided_window(x, start, count, strides):

@@ -13,6 +13,7 @@ import numpy as np
 from jax import lax
 
 from agegender_jax.ops import kernel_gradient as kernel_gradient_lib
+from agegender_jax.ops import pooling
 from agegender_jax.runtime import devices
 
 _POINTS = 6  # Input pixels, height and width, of a tile.
@@ -151,17 +152,9 @@ def kernel_gradient(x, side, dy, padding):
 
   channels = x.shape[3] + dy.shape[3]
   images = _images_a_turn_of_gradient(x.shape[0], grid, channels, x.dtype)
-  if images == x.shape[0]:
-    return _gather_kernel(piece(x, dy), side)
-
-  def add(turn, total):
-    parts = [
-      lax.dynamic_slice_in_dim(array, turn * images, images) for array in (x, dy)
-    ]
-    return total + piece(*parts)
-
   shape = (_POINTS**2, x.shape[3], dy.shape[3])
-  total = lax.fori_loop(0, x.shape[0] // images, add, jnp.zeros(shape, wide))
+  turns = x.shape[0] // images
+  total = kernel_gradient_lib.sum_over_turns(piece, x, dy, turns, shape)
   return _gather_kernel(total, side)
 
 
@@ -227,7 +220,7 @@ def _pad(x, grid, tile, padding):
     (low, (tiles - 1) * tile + _POINTS - length - low, 0)
     for (low, _), tiles, length in zip(padding, grid, x.shape[1:3], strict=True)
   ]
-  return lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *pads, (0, 0, 0)])
+  return pooling.pad(x, pads)
 
 
 def _combine(row, arrays):
@@ -295,7 +288,7 @@ def _spread_output(dy, grid, tile):
     (0, tiles * tile - length, 0)
     for tiles, length in zip(grid, dy.shape[1:3], strict=True)
   ]
-  dy = lax.pad(dy, jnp.zeros((), dy.dtype), [(0, 0, 0), *pads, (0, 0, 0)])
+  dy = pooling.pad(dy, pads)
 
   def slices(array, axis):
     return [lax.slice_in_dim(array, start, None, tile, axis) for start in range(tile)]

@@ -1,7 +1,6 @@
 """Data parallelism: the only place that knows of devices and their axis."""
 
 import functools
-import os
 import pathlib
 from collections.abc import Callable, Sequence
 
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from agegender_jax import errors
+from agegender_jax.runtime import process
 
 AXIS = 'batch'
 
@@ -76,11 +76,7 @@ def cpu_count() -> int:
 
 def threads() -> int:
   """Returns how many of the machine's threads each local device has."""
-  try:
-    count = len(os.sched_getaffinity(0))
-  except AttributeError:  # Not on Linux.
-    count = os.cpu_count() or 1
-  return max(1, count // jax.local_device_count())
+  return max(1, process.num_cores() // jax.local_device_count())
 
 
 @functools.cache
@@ -146,9 +142,9 @@ def _sharding(*axes, devices: Sequence[jax.Device] | None = None):
   return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
 
 
-def shard(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-  """Reshapes each [B, ...] to [devices, B / devices, ...], no copy."""
-  return {key: value[:, 0] for key, value in shard_steps(batch, 1).items()}
+def shard(array: np.ndarray) -> np.ndarray:
+  """Reshapes [B, ...] to [devices, B / devices, ...], no copy."""
+  return array.reshape(jax.local_device_count(), -1, *array.shape[1:])
 
 
 def shard_steps(batch: dict[str, np.ndarray], num_steps: int) -> dict[str, np.ndarray]:

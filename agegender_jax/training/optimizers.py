@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from agegender_jax import config as config_lib
 from agegender_jax import errors
 from agegender_jax.models import parameter_groups
 
@@ -63,9 +64,9 @@ def create_optimizer(
   parts = [optimizers[config.name]()]
   if config.clip_norm:
     parts.insert(0, optax.clip_by_global_norm(config.clip_norm))
-  multipliers = parameter_groups.parse_multipliers(config.lr_multipliers)
-  if multipliers or layer_factors:
-    parts.append(_multiply(multipliers, layer_factors or {}))
+  factors = config_lib.parse_factors('optimizer.lr_multipliers', config.lr_multipliers)
+  if factors or layer_factors:
+    parts.append(_multiply(factors, layer_factors or {}))
   optimizer = optax.chain(*parts) if len(parts) > 1 else parts[0]
   if every > 1:
     optimizer = optax.MultiSteps(optimizer, every).gradient_transformation()

@@ -63,10 +63,10 @@ def test_a_pattern_with_two_factors_is_refused():
   with pytest.raises(
     errors.UserError, match='"backbone" is given twice, as 0.1 and 10'
   ):
-    parameter_groups.parse_multipliers('backbone=0.1 branch_age=3 backbone=10')
+    config_lib.parse_factors('a', 'backbone=0.1 branch_age=3 backbone=10')
 
 
 @pytest.mark.parametrize('text', ['backbone', 'backbone=x', 'backbone=0'])
 def test_a_wrong_multiplier_is_refused(text):
-  with pytest.raises(errors.UserError, match='PATTERN=FACTOR'):
-    parameter_groups.parse_multipliers(text)
+  with pytest.raises(errors.UserError, match='NAME=FACTOR'):
+    config_lib.parse_factors('a', text)

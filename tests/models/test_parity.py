@@ -369,7 +369,7 @@ def test_local_response_norm_equals_torch(torchvision, size, k):
   x = 30 * _image(2, 6).repeat(4, axis=-1)
   norm = torch.nn.LocalResponseNorm(size, 1e-2, 0.75, k)
   theirs = norm(torch.from_numpy(x.transpose(0, 3, 1, 2).copy())).numpy()
-  ours = layers.local_response_norm(x, size=size, alpha=1e-2, beta=0.75, k=k)
+  ours = layers.local_response_norm(x, size=size, alpha=1e-2, k=k)
   _close(ours, theirs.transpose(0, 2, 3, 1), 1e-6)
 
 

@@ -258,9 +258,9 @@ def test_load_state_refuses_other_files(tmp_path, name, content, message):
     pretrained.load_state(str(path))
 
 
-def test_load_state_names_a_missing_file(tmp_path):
+def test_a_missing_file_is_named(tmp_path):
   with pytest.raises(errors.UserError, match='no such file of weights: .*x.pth'):
-    pretrained.load_state(str(tmp_path / 'x.pth'))
+    pretrained.locate(str(tmp_path / 'x.pth'))
 
 
 def test_load_state_refuses_an_object_that_is_no_state_dict(tmp_path):
@@ -277,18 +277,10 @@ def test_locate_records_the_digest_of_a_local_file(tmp_path):
   assert origin.revision == '' and origin.path == str(path)
 
 
-@pytest.mark.parametrize(
-  'source, package',
-  [('hf:here/net', 'huggingface_hub'), ('net.safetensors', 'safetensors')],
-)
-def test_load_state_names_the_package_that_is_absent(
-  tmp_path, monkeypatch, source, package
-):
-  monkeypatch.setitem(sys.modules, package, None)
-  monkeypatch.chdir(tmp_path)
-  (tmp_path / 'net.safetensors').write_bytes(b'x')
-  with pytest.raises(errors.UserError, match=f'pip install {package}'):
-    pretrained.load_state(source)
+def test_a_package_that_is_absent_is_named(monkeypatch):
+  monkeypatch.setitem(sys.modules, 'huggingface_hub', None)
+  with pytest.raises(errors.UserError, match=r'needs huggingface_hub: .*\[hub\]'):
+    pretrained.locate('hf:here/net')
 
 
 @pytest.fixture
