@@ -135,31 +135,13 @@ def main(argv) -> None:
 
       print(f'detector: {detector.install(*argv[1:2])}')
       return
-    workdirs = cli.split_workdirs(mode, _WORKDIR.value)
     config = _CONFIG.value
     if config is None and mode in ('train', 'score'):
       raise errors.UserError(f'--config=configs/NAME.py is needed to {mode}')
     recipe = config and config_flags.get_config_filename(flags.FLAGS['config'])
-    if not workdirs and mode == 'train':
-      workdirs = [cli.default_workdir(recipe)]
-      print(f'workdir: {workdirs[0]}', flush=True)
-    if not workdirs and mode in _NETWORK_MODES:
-      workdirs = [config_lib.shipped_folder()]
-      print(f'network: {config_lib.SHIPPED.name}, which ships with the package')
-    if not workdirs:
-      raise errors.UserError('--workdir=DIR is needed')
-    workdir = workdirs[0]
-    if workdir.startswith('hf:') and mode not in _NETWORK_MODES:
-      raise errors.UserError(
-        f'--mode={mode} takes a folder as --workdir, not {workdir}'
-      )
+    workdirs = _name_workdirs(mode, recipe)
     if mode == 'report':
-      from agegender_jax import report
-
-      if len(workdirs) == 1:
-        print(report.write_report(workdir))
-      else:
-        print(report.write_comparison(workdirs, output or 'compare.html'))
+      _report(workdirs, output)
       return
     config_lib.check_values(config)
     processes = cluster.find(config.distributed)
@@ -171,24 +153,11 @@ def main(argv) -> None:
         )
       cluster.enter_child()
     process.set_up_logging()
-    process.set_up(config, workdir if mode == 'train' else '', processes)
-    # Imported late: --help and a typing error should answer at once.
-    if mode == 'train':
-      from agegender_jax.training import trainer
-
-      trainer.train_and_evaluate(config, workdir, recipe)
-    elif mode == 'evaluate':
-      from agegender_jax.evaluation import evaluate
-
-      evaluate.evaluate(config, workdir)
-    elif mode == 'score':
-      from agegender_jax import report
-      from agegender_jax.evaluation import score_file
-
-      score_file.score_file(config, workdir, _PREDICTIONS.value)
-      print(f'report: {report.write_report(workdir)}')
+    process.set_up(config, workdirs[0] if mode == 'train' else '', processes)
+    if mode in _NETWORK_MODES:
+      _use_network(mode, config, workdirs[0], argv[1:], output)
     else:
-      _use_network(mode, config, workdir, argv[1:], output)
+      _run_on_data(mode, config, workdirs[0], recipe)
     process.flush_stdout()
     if processes:
       from agegender_jax.runtime import hosts
@@ -208,19 +177,69 @@ def main(argv) -> None:
     _fail(line + place)
 
 
+def _name_workdirs(mode, recipe) -> list[str]:
+  """Returns the folders of --workdir, or the one that the mode takes without it."""
+  workdirs = cli.split_workdirs(mode, _WORKDIR.value)
+  if not workdirs and mode == 'train':
+    workdirs = [cli.default_workdir(recipe)]
+    print(f'workdir: {workdirs[0]}', flush=True)
+  if not workdirs and mode in _NETWORK_MODES:
+    workdirs = [config_lib.shipped_folder()]
+    print(f'network: {config_lib.SHIPPED.name}, which ships with the package')
+  if not workdirs:
+    raise errors.UserError('--workdir=DIR is needed')
+  if workdirs[0].startswith('hf:') and mode not in _NETWORK_MODES:
+    raise errors.UserError(
+      f'--mode={mode} takes a folder as --workdir, not {workdirs[0]}'
+    )
+  return workdirs
+
+
+# The modes' own modules are imported late: --help and a typing error should answer
+# at once.
+
+
+def _report(workdirs, output):
+  """Reports a run, or compares several."""
+  from agegender_jax import report
+
+  if len(workdirs) == 1:
+    print(report.write_report(workdirs[0]))
+  else:
+    print(report.write_comparison(workdirs, output or 'compare.html'))
+
+
+def _run_on_data(mode, config, workdir, recipe):
+  """Trains, evaluates or scores."""
+  if mode == 'train':
+    from agegender_jax.training import trainer
+
+    trainer.train_and_evaluate(config, workdir, recipe)
+  elif mode == 'evaluate':
+    from agegender_jax.evaluation import evaluate
+
+    evaluate.evaluate(config, workdir)
+  else:
+    from agegender_jax import report
+    from agegender_jax.evaluation import score_file
+
+    score_file.score_file(config, workdir, _PREDICTIONS.value)
+    print(f'report: {report.write_report(workdir)}')
+
+
 def _use_network(mode, config, workdir, images, output):
   """Runs one of _NETWORK_MODES."""
   from agegender_jax.inference import api
 
   faces = 'crop' if mode == 'export' else _FACES.value
-  network = api.from_config(config, workdir, faces)
+  network = api.Predictor(config, workdir, faces)
   if mode == 'predict':
     from agegender_jax.inference import predict
 
     images = [os.path.expanduser(path) for path in [*_IMAGES.value, *images]]
     folder = os.path.expanduser(_ANNOTATE.value)
-    options = predict.Options(output or 'predictions.csv', folder, _LARGEST.value)
-    predict.predict(network, images, options)
+    output = output or 'predictions.csv'
+    predict.predict(network, images, output, folder, _LARGEST.value)
   elif mode == 'export':
     from agegender_jax.inference import export
 

@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
@@ -29,9 +29,8 @@ FACES = ('detect', 'crop')
 ANSWERS = (
   'age', 'age_low', 'age_high', 'age_group', 'age_distribution', 'gender_prob',
 )  # fmt: skip
-# Batch sizes that are compiled: one face, and many. On a CPU larger batches are no
-# faster, and leave hundreds of megabytes of activations.
-CPU_BATCH, ACCELERATOR_BATCH = 8, 64
+# Faces in a full batch; on a CPU predictor.CPU_BATCH. One face alone is also compiled.
+ACCELERATOR_BATCH = 64
 NOT_FINITE = 'the answer of the network is not finite'
 IN_FLIGHT = 2  # Batches at once: one alone leaves half of a CPU's cores idle.
 
@@ -87,42 +86,50 @@ class Predictor:
     faces: 'detect' looks for faces in an image; 'crop' takes it as one.
   """
 
-  def __init__(
-    self,
-    config,
-    network: predictor.Network,
-    variables: Mapping[str, Any],
-    step: int,
-    fitted: Mapping[str, Any] | None,
-    recipe: crops.Recipe | None,
-    faces: str,
-    find_faces: detector.Detector | None,
-    name: str,
-    folder: str,
-    known_recipe: crops.Recipe | None = None,
-  ):
-    """See `load`."""
-    self.config, self.network, self.step = config, network, step
-    self.fitted, self.recipe, self.faces = fitted, recipe, faces
-    # Where it lies, and the recipe that is stored with it; `recipe` may be assumed.
-    self.folder, self.known_recipe = folder, known_recipe
-    self._find_faces = find_faces
+  def __init__(self, config, source: str, faces: str = '', detector_path: str = ''):
+    """Loads the network of a source with its configuration, overrides on it.
+
+    A run that is not finished, or another step than its chosen one, is read from
+    the checkpoints. Args and Raises: see `load`.
+    """
+    if faces not in ('', *FACES):
+      raise errors.unknown('faces', faces, FACES)
+    self.config, self.folder = config, hub.local(source)
+    config_lib.check_network(config, self.folder)
+    self.network = network = predictor.Network(config)
+    stored = weights.find(self.folder)
+    if stored and not config.train.restore_step:
+      variables, self.step, recipe = weights.read(stored, network.shapes())
+    else:
+      variables, self.step = predictor.read_selected(
+        config, network, self.folder, network.shapes()
+      )
+      recipe = crops.recipe_of(config.data.name)
+    fitted = calibration.read(calibration.path(config, self.folder))
+    self.fitted = fitted if fitted.get('step') == self.step else None
+    self.faces = faces or ('detect' if recipe else 'crop')
+    # The recipe that is stored with the network, and the one in use.
+    self.known_recipe, self.recipe, self._find_faces = recipe, recipe, None
+    if self.faces == 'detect':
+      path = detector_path or config.photos.detector
+      self._find_faces = detector.shared_detector(path)
+      self.recipe = recipe or crops.RECIPES['fairface']
     self._variables = jax.device_put(variables)
     self._compiled: dict[int, Any] = {}
     self._lock = threading.Lock()
-    leaves = jax.tree.leaves(variables['params'])
+    is_local = self.folder == source
     self.info = {
-      'name': name,
-      'step': step,
+      'name': os.path.basename(os.path.normpath(source)) if is_local else source,
+      'step': self.step,
       'data': config.data.name,
       'backbone': config.model.backbone,
       'image_size': config.data.image_size,
       'age_groups': config.data.age_groups,
       'tasks': {task.name: config.tasks[task.name].kind for task in network.tasks},
-      'faces': faces,
-      'crop': recipe and dataclasses.asdict(recipe),
-      'calibrated': fitted is not None,
-      'num_parameters': sum(leaf.size for leaf in leaves),
+      'faces': self.faces,
+      'crop': self.recipe and dataclasses.asdict(self.recipe),
+      'calibrated': self.fitted is not None,
+      'num_parameters': sum(x.size for x in jax.tree.leaves(variables['params'])),
     }
 
   @property
@@ -151,10 +158,7 @@ class Predictor:
   ) -> Iterator[list[Face]]:
     """Yields the Faces of each image, in order and in constant memory."""
     read = photos.create_read(
-      self.config.data,
-      self.recipe,
-      self._find_faces if self.faces == 'detect' else None,
-      largest_face,
+      self.config.data, self.recipe, self._find_faces, largest_face
     )
 
     def predict(group):
@@ -229,7 +233,7 @@ class Predictor:
   @property
   def batch_size(self) -> int:
     """Faces in a full batch."""
-    return CPU_BATCH if jax.default_backend() == 'cpu' else ACCELERATOR_BATCH
+    return predictor.CPU_BATCH if jax.default_backend() == 'cpu' else ACCELERATOR_BATCH
 
   def _predict(self, images: np.ndarray) -> dict[str, np.ndarray]:
     """Predicts uint8 [N, S, S, 3], padding the last batch."""
@@ -270,7 +274,8 @@ class Predictor:
     """
     from agegender_jax.inference import export
 
-    return export.to_folder(self, folder, dtype)
+    export.export(self, folder, 'folder', dtype)
+    return os.fspath(folder)
 
   def export(self, path: str | os.PathLike, format: str = '') -> str:
     """Exports the network, checked against this predictor before it is kept.
@@ -313,45 +318,4 @@ def load(
   """
   source = os.path.expanduser(os.fspath(source)) or config_lib.shipped_folder()
   config = config_lib.load_config(hub.local(source))
-  return from_config(config, source, faces, detector_path)
-
-
-def from_config(
-  config, source: str, faces: str = '', detector_path: str = ''
-) -> Predictor:
-  """Loads the network of a source with its configuration, overrides on it.
-
-  A run that is not finished, or another step than its chosen one, is read from
-  the checkpoints. Args and Raises: see `load`.
-  """
-  if faces not in ('', *FACES):
-    raise errors.unknown('faces', faces, FACES)
-  folder = hub.local(source)
-  name = os.path.basename(os.path.normpath(folder)) if folder == source else source
-  config_lib.check_network(config, folder)
-  network = predictor.Network(config)
-  path = weights.find(folder)
-  if path and not config.train.restore_step:
-    variables, step, recipe = weights.read(path, network.shapes())
-  else:
-    variables, step = predictor.read_selected(config, network, folder, network.shapes())
-    recipe = crops.recipe_of(config.data.name)
-  fitted = calibration.read(calibration.path(config, folder))
-  faces = faces or ('detect' if recipe else 'crop')
-  find_faces, known = None, recipe
-  if faces == 'detect':
-    find_faces = detector.shared_detector(detector_path or config.photos.detector)
-    recipe = recipe or crops.RECIPES['fairface']
-  return Predictor(
-    config,
-    network,
-    variables,
-    step,
-    fitted if fitted.get('step') == step else None,
-    recipe,
-    faces,
-    find_faces,
-    name,
-    folder,
-    known,
-  )
+  return Predictor(config, source, faces, detector_path)

@@ -82,12 +82,8 @@ def create_page(network: api.Predictor, folder: str):
   os.environ['GRADIO_ANALYTICS_ENABLED'] = 'False'
   os.environ['GRADIO_TEMP_DIR'] = folder
   os.environ['HF_HUB_DISABLE_TELEMETRY'] = '1'
-  try:
-    import gradio
-  except ImportError:
-    raise errors.UserError(
-      "the demo needs gradio: pip install 'agegender_jax[demo]'"
-    ) from None
+  errors.import_extra('gradio', 'demo', 'the demo')
+  import gradio
 
   def answer(image):
     if image is None:

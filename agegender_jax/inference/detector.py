@@ -133,18 +133,12 @@ class Detector:
     Raises:
       errors.UserError: onnxruntime or the file is absent or broken.
     """
-    try:
-      import onnxruntime
-    except ImportError:
-      raise errors.UserError(
-        "finding faces needs onnxruntime: pip install 'agegender_jax[photos]', or "
-        'give images that are face crops already, --faces=crop'
-      ) from None
+    crops = ', or give images that are face crops already, --faces=crop'
+    onnxruntime = errors.import_extra('onnxruntime', 'photos', 'finding faces', crops)
     file = pathlib.Path(path or installed_path()).expanduser()
     if not file.is_file():
       raise errors.UserError(
-        f'the face detector {file} is absent: run agegender install-detector, or '
-        'give images that are face crops already, --faces=crop'
+        f'the face detector {file} is absent: run agegender install-detector{crops}'
       )
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # It warns of initialisers without a use.

@@ -17,19 +17,14 @@ def local(source: str) -> str:
   """
   if not source.startswith(PREFIX):
     return source
-  try:
-    import huggingface_hub
-  except ImportError:
-    raise errors.UserError(
-      f"{source} needs huggingface_hub: pip install 'agegender_jax[hub]'"
-    ) from None
+  huggingface_hub = errors.import_extra('huggingface_hub', 'hub', source)
   repo, _, revision = source.removeprefix(PREFIX).partition('@')
   try:
     return huggingface_hub.snapshot_download(
       repo, revision=revision or None, allow_patterns=list(FILES)
     )
   except Exception as error:  # Of several libraries: network, names, tokens.
-    text = ' '.join(f'{type(error).__name__}: {error}'.split())[:200]
+    text = errors.one_line(error)
     raise errors.UserError(
       f'{source} cannot be downloaded and is not in the cache ({text})'
     ) from None

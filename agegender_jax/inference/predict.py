@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import dataclasses
 import json
 import os
 import pathlib
@@ -29,21 +28,6 @@ SUFFIXES = ('.csv', '.jsonl', '.parquet')
 NAME_WIDTH = 48  # Of the table's first column, at most; longer names stick out.
 NAMED_ERRORS = 10  # Images with an error that the last lines name.
 PARQUET_ROWS = 4096  # Rows that are held until they are written.
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-  """What a user may ask of the answers.
-
-  Attributes:
-    output: path of the table, by its suffix one of SUFFIXES.
-    annotate: folder for images with boxes and labels; '' writes none.
-    largest_face: only the largest face of each image.
-  """
-
-  output: str = 'predictions.csv'
-  annotate: str = ''
-  largest_face: bool = False
 
 
 def format_row(
@@ -153,13 +137,9 @@ def _write_text(path, suffix, columns):
 
 @contextlib.contextmanager
 def _write_parquet(path, suffix, columns):
-  try:
-    import pyarrow
-    from pyarrow import parquet
-  except ImportError:
-    raise errors_lib.UserError(
-      "--output=NAME.parquet needs pyarrow: pip install 'agegender_jax[parquet]'"
-    ) from None
+  user = '--output=NAME.parquet'
+  pyarrow = errors_lib.import_extra('pyarrow', 'parquet', user)
+  parquet = errors_lib.import_extra('pyarrow.parquet', 'parquet', user)
   kinds = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64()}
   fields = pyarrow.schema([(name, kinds[_type_of(name)]) for name in columns])
   rows: list[dict] = []
@@ -194,16 +174,25 @@ def _create_bar(count: int, batch_size: int) -> tqdm.tqdm:
   return tqdm.tqdm(total=count, unit='img', file=sys.stderr, disable=disable)
 
 
-def predict(network: api.Predictor, patterns: Sequence[str], options: Options) -> None:
+def predict(
+  network: api.Predictor,
+  patterns: Sequence[str],
+  output: str = 'predictions.csv',
+  annotate: str = '',
+  largest_face: bool = False,
+) -> None:
   """Predicts images, as a table on stdout and as a file.
 
   Args:
     network: see api.load.
     patterns: see photos.find_images.
-    options: see Options. The file has the columns of predictions.csv, age_low and
-      age_high being the 90 % interval and gender_prob the calibrated one where the
-      run is calibrated, then `confidence`, max(p, 1 - p), and `error`, empty for a
-      face; where faces are looked for, FACE_COLUMNS come first.
+    output: path of the file, by its suffix one of SUFFIXES. It has the columns of
+      predictions.csv, age_low and age_high being the 90 % interval and gender_prob
+      the calibrated one where the run is calibrated, then `confidence`,
+      max(p, 1 - p), and `error`, empty for a face; where faces are looked for,
+      FACE_COLUMNS come first.
+    annotate: folder for images with boxes and labels; '' writes none.
+    largest_face: only the largest face of each image.
 
   Raises:
     errors_lib.UserError: no image, or none with an answer.
@@ -222,11 +211,11 @@ def predict(network: api.Predictor, patterns: Sequence[str], options: Options) -
   bar = _create_bar(len(paths), network.batch_size)
   write_line = print if bar.disable else bar.write
   width = min(NAME_WIDTH, max(map(len, paths)) + 4 * detect)
-  annotator = annotate_lib.Annotator(options.annotate) if options.annotate else None
+  annotator = annotate_lib.Annotator(annotate) if annotate else None
   columns = DETECT_COLUMNS if detect else COLUMNS
-  with bar, open_table(options.output, columns) as write_row:
+  with bar, open_table(output, columns) as write_row:
     _print(write_line, format_line({}, age_groups, width))
-    answers = network.stream(paths, options.largest_face)
+    answers = network.stream(paths, largest_face)
     for path, faces in zip(paths, answers, strict=True):
       for number, face in enumerate(faces, 1):
         row = format_row(path, face, age_groups, number * detect)
@@ -241,11 +230,11 @@ def predict(network: api.Predictor, patterns: Sequence[str], options: Options) -
       bar.update()
   seconds = time.monotonic() - start
   _print(print, summarise(len(paths), failed, seconds, counts if detect else {}))
-  _print(print, errors_lib.printable(f'written to {options.output}'))
+  _print(print, errors_lib.printable(f'written to {output}'))
   if len(failed) == len(paths):
     raise errors_lib.UserError(
       f'none of the {len(paths)} images has an answer: see the column '
-      f'"error" of {options.output}'
+      f'"error" of {output}'
     )
 
 

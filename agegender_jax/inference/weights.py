@@ -103,8 +103,8 @@ def read(
     safetensors.SafetensorError,
   ) as e:
     raise errors.UserError(
-      f'{path} is damaged or no network of agegender_jax '
-      f'({type(e).__name__}: {e}): copy or train it again'
+      f'{path} is damaged or no network of agegender_jax ({errors.one_line(e)}): '
+      'copy or train it again'
     ) from None
   if digest(arrays) != expected:
     raise errors.UserError(

@@ -1,7 +1,7 @@
 """The network in other forms: ONNX, StableHLO, torch and a published folder.
 
 Each form is read back and compared with the predictor before it is kept. `export`
-and `to_folder` leave this room; it may import what `inference` may.
+leaves this room; it may import what `inference` may.
 """
 
 import os
@@ -62,9 +62,3 @@ def export(
 
   write = programs.write_onnx if format == 'onnx' else programs.write_stablehlo
   return write(network, path, dtype)
-
-
-def to_folder(network, path: str | os.PathLike, dtype: str = '') -> str:
-  """Writes a published folder, see `export`; returns its path."""
-  folder_lib.write(network, pathlib.Path(path), dtype, '')
-  return os.fspath(path)

@@ -51,7 +51,7 @@ def _fill(network, folder: pathlib.Path, dtype: str) -> str:
     'config': _published(network.config),
     'versions': {'agegender_jax': __version__},
   }
-  files.write_whole(folder / 'config.json', json.dumps(content, indent=2) + '\n')
+  files.write_json(folder / 'config.json', content)
   weights.write(
     folder / weights.FOLDER_FILE,
     network.variables,
@@ -60,8 +60,7 @@ def _fill(network, folder: pathlib.Path, dtype: str) -> str:
     dtype,
   )
   if network.fitted:
-    text = json.dumps(network.fitted, indent=2) + '\n'
-    files.write_whole(folder / 'calibration.json', text)
+    files.write_json(folder / 'calibration.json', network.fitted)
   files.write_whole(folder / 'README.md', card(network))
   found = api.load(folder, faces='crop')
   images = programs.random_images(network.config.data.image_size)
@@ -146,18 +145,12 @@ def card(network) -> str:
 
 def _push(folder: pathlib.Path, repo: str) -> None:
   """Uploads a folder to the hub."""
+  hub = errors.import_extra('huggingface_hub', 'hub', '--push')
   try:
-    import huggingface_hub
-  except ImportError:
-    raise errors.UserError(
-      "--push needs huggingface_hub: pip install 'agegender_jax[hub]'"
-    ) from None
-  try:
-    client = huggingface_hub.HfApi()
+    client = hub.HfApi()
     client.create_repo(repo, exist_ok=True)
     client.upload_folder(repo_id=repo, folder_path=str(folder))
   except Exception as error:  # Of several libraries: network, names, tokens.
-    text = ' '.join(f'{type(error).__name__}: {error}'.split())[:200]
     raise errors.UserError(
-      f'{folder} is written, but not uploaded to {repo} ({text})'
+      f'{folder} is written, but not uploaded to {repo} ({errors.one_line(error)})'
     ) from None

@@ -1,7 +1,6 @@
 """ONNX and StableHLO: pixels to calibrated answers in one program."""
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -146,14 +145,10 @@ def compare(network, found: dict[str, np.ndarray], what: str, factor: float = 1)
 
 def write_onnx(network, path: pathlib.Path, dtype: str) -> str:
   """Writes an ONNX file; see `export`."""
-  try:
-    import onnxruntime
+  onnxruntime = errors.import_extra('onnxruntime', 'onnx', 'ONNX')
+  errors.import_extra('onnx', 'onnx', 'ONNX')
+  from agegender_jax.inference.export import onnx_writer
 
-    from agegender_jax.inference.export import onnx_writer
-  except ImportError as error:
-    raise errors.UserError(
-      f"ONNX needs {error.name}: pip install 'agegender_jax[onnx]'"
-    ) from None
   size = network.config.data.image_size
   content = onnx_writer.convert(
     create_answer(network), (size, size, 3), metadata(network), dtype == 'float16'
@@ -180,6 +175,5 @@ def write_stablehlo(network, path: pathlib.Path, dtype: str = '') -> str:
   found = export.deserialize(bytearray(content)).call(random_images(size))
   line = compare(network, jax.device_get(found), 'the StableHLO program')
   files.write_whole(path, content)
-  described = path.with_name(f'{path.name}.json')
-  files.write_whole(described, json.dumps(metadata(network), indent=2) + '\n')
+  files.write_json(path.with_name(f'{path.name}.json'), metadata(network))
   return f'{path}: {len(content) / 1e6:.1f} MB, {line}'
