@@ -80,6 +80,6 @@ def test_it_is_on_page_card_and_comparison_and_in_sweeps(added, table, tmp_path)
   report.write_comparison([str(page.parent) for page in pages], str(output))
   assert TITLE in output.read_text() and '62.2' in output.read_text()
   assert repeats.columns()[NAME].title == TITLE
-  run = repeats.run_lib.read_run(pages[0].parent)
+  run = repeats.run_lib.Run(pages[0].parent)
   setting = repeats.Setting('net', 'all', {(None, 0): run})
   assert setting.values(NAME) == pytest.approx([62.17])

@@ -7,6 +7,7 @@ and a list holds figures; in a table a text, a whole number or None is a cell.
 import base64
 import io
 import math
+import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -162,11 +163,6 @@ def facts(pairs: Iterable[tuple[str, str]]) -> dict:
   return {'kind': 'facts', 'items': items} if items else {}
 
 
-def note(text: str) -> dict:
-  """Returns a paragraph."""
-  return {'kind': 'note', 'text': text}
-
-
 def warning(text: str) -> dict:
   """Returns a paragraph that stands out."""
   return {'kind': 'warning', 'text': text}
@@ -181,14 +177,15 @@ def section(key: str, title: str, *parts) -> dict:
   """Returns a section of the parts that are not empty, {} of none."""
   blocks = []
   for part in filter(None, parts):
-    made = note(part) if isinstance(part, str) else part
-    blocks.append(figures(made) if isinstance(made, list) else made)
+    if isinstance(part, str):
+      part = {'kind': 'note', 'text': part}
+    blocks.append(figures(part) if isinstance(part, list) else part)
   return {'id': key, 'title': title, 'blocks': blocks} if blocks else {}
 
 
-def png_uri(content: bytes) -> str:
-  """Returns PNG bytes as a data URI."""
-  return 'data:image/png;base64,' + base64.b64encode(content).decode('ascii')
+def data_uri(kind: str, content: bytes) -> str:
+  """Returns an image, whose kind is `png` or `jpeg`, as a data URI."""
+  return f'data:image/{kind};base64,' + base64.b64encode(content).decode('ascii')
 
 
 def image_uri(image: np.ndarray) -> str:
@@ -197,4 +194,22 @@ def image_uri(image: np.ndarray) -> str:
   shown = Image.fromarray(image)
   shown.thumbnail((_MOST_PIXELS, _MOST_PIXELS), Image.Resampling.LANCZOS)
   shown.save(stream, 'JPEG', quality=88)
-  return 'data:image/jpeg;base64,' + base64.b64encode(stream.getvalue()).decode('ascii')
+  return data_uri('jpeg', stream.getvalue())
+
+
+def environment(is_html: bool):
+  """Returns what renders the templates of this folder.
+
+  Args:
+    is_html: escape texts, and accept no name that is absent.
+  """
+  import jinja2
+
+  return jinja2.Environment(
+    loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
+    autoescape=is_html,
+    undefined=jinja2.StrictUndefined if is_html else jinja2.Undefined,
+    keep_trailing_newline=not is_html,
+    trim_blocks=True,
+    lstrip_blocks=True,
+  )

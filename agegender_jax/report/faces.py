@@ -162,10 +162,11 @@ def _caption(run, row):
   return '{} ({})'.format(*texts(run, row))
 
 
-def _save_sheet(path, items, columns, side=180, line=26):
+def _save_sheet(path, items, columns):
   """Writes (caption, image) pairs as one PNG, unless there are none."""
   if not items:
     return
+  side, line = 180, 26  # Pixels of an image, and of its caption.
   size = min(columns, len(items)) * side, -(-len(items) // columns) * (side + line)
   sheet, font = Image.new('RGB', size, 'white'), ImageFont.load_default(17)
   draw = ImageDraw.Draw(sheet)

@@ -27,15 +27,8 @@ def write_card(workdir) -> str:
   Raises:
     errors.UserError: the folder is no workdir, or a file in it is damaged.
   """
-  import jinja2
-
-  run = run_lib.read_run(workdir)
-  environment = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
-  )
+  run = run_lib.Run(workdir)
+  environment = blocks.environment(is_html=False)
   environment.filters |= {'known': _known, 'count': _count}
   blocks_of = {name: run.config.get(name) or {} for name in ('model', 'data', 'train')}
   path = run.workdir / 'model_card.md'

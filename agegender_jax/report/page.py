@@ -32,7 +32,7 @@ def write_report(workdir) -> str:
   Raises:
     errors.UserError: the folder is no workdir, or a file in it is damaged.
   """
-  run = run_lib.read_run(workdir)
+  run = run_lib.Run(workdir)
   folder = run.workdir / 'figures'
   folder.mkdir(exist_ok=True)
   for path in folder.glob('*.png'):
@@ -68,7 +68,7 @@ def write_comparison(workdirs, output='compare.html') -> str:
     errors.UserError: no folder is given, one is no workdir, a file in it is
       damaged, or the output's folder does not exist.
   """
-  runs = [run_lib.read_run(workdir) for workdir in workdirs]
+  runs = [run_lib.Run(workdir) for workdir in workdirs]
   if not runs:
     raise errors.UserError('nothing to compare: give --workdir=A,B')
   path = pathlib.Path(output)
@@ -94,22 +94,15 @@ def render(title, lead, found, folder: pathlib.Path | None = None) -> str:
     found: sections of blocks; empty ones are left out.
     folder: also gets the page's figures as PNG, or None.
   """
-  import jinja2
 
   def draw(figure: plots.Figure) -> str:
     content = figure.png()
     if folder:
       (folder / figure.file_name).write_bytes(content)
-    return blocks.png_uri(content)
+    return blocks.data_uri('png', content)
 
-  environment = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
-    autoescape=True,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    undefined=jinja2.StrictUndefined,
-  )
-  return environment.get_template('page.html.j2').render(
+  template = blocks.environment(is_html=True).get_template('page.html.j2')
+  return template.render(
     title=title, lead=lead, sections=[part for part in found if part], draw=draw
   )
 

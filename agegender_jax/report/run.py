@@ -1,7 +1,6 @@
 """Reads one workdir; every file but config.json may be absent."""
 
 import csv
-import dataclasses
 import pathlib
 import zipfile
 
@@ -14,48 +13,54 @@ from agegender_jax.evaluation import artifacts
 _FACES = {'faces': '', 'worst': 'worst_', 'contradictory': 'contradictory_'}
 
 
-@dataclasses.dataclass(frozen=True)
 class Run:
-  """The files of a workdir as they are; empty where a file is absent.
+  """The files of a workdir as they are; empty where a file is absent."""
 
-  Attributes:
-    workdir: the folder.
-    config: the resolved configuration, nested.
-    versions: package -> version.
-    recipe: the recipe's path with its argument, or ''.
-    metrics: one dict per logged step, sorted by step.
-    scores: scores.json, flat.
-    predictions: columns of predictions.csv, see read_predictions; {} if absent.
-    details: details.json, see artifacts.details.
-    calibration: the calibration that scores and details were computed with.
-    data: data.json.
-    info: run.json.
-    init: init.json, the origin of the first weights.
-    layers: layers.json, one dict per layer.
-    faces: `faces`, `worst`, `contradictory` -> pairs of image, uint8 [S, S, 3],
-      and row of the predictions.
-    saliency: tuples of image, row and {task: float [h, w] in [0, 1]}.
-    evaluations: scores.json of each folder in eval/.
-    model_card: name of the model card's file, or ''.
-  """
+  def __init__(self, workdir):
+    """Reads a workdir.
 
-  workdir: pathlib.Path
-  config: dict
-  versions: dict
-  recipe: str
-  metrics: list
-  scores: dict
-  predictions: dict
-  details: dict
-  calibration: dict
-  data: dict
-  info: dict
-  init: dict
-  layers: list
-  faces: dict
-  saliency: list
-  evaluations: list
-  model_card: str
+    Args:
+      workdir: folder that a training run wrote, finished or not.
+
+    Raises:
+      errors.UserError: the folder has no config.json, or a file is damaged.
+    """
+    folder = self.workdir = pathlib.Path(workdir)
+    if not (folder / 'config.json').is_file():
+      raise errors.UserError(
+        f'"{workdir}" has no config.json, so it is no workdir: give the '
+        '--workdir of a training run'
+      )
+    content = files.read_json(folder / 'config.json')
+    if not isinstance(content.get('config'), dict):
+      raise _damaged(folder / 'config.json', 'no "config"')
+
+    def read(name):
+      return files.read_json(folder / name, {})
+
+    self.config: dict = content['config']  # Resolved, nested.
+    self.versions: dict = content.get('versions', {})  # Package -> version.
+    self.recipe: str = content.get('recipe') or ''  # Its path and argument.
+    self.metrics = _read_metrics(folder)  # A dict per logged step, by step.
+    self.scores = read('scores.json')
+    self.predictions = read_predictions(folder / 'predictions.csv')
+    self.details = read('details.json')  # See artifacts.details.
+    # What scores and details were computed with.
+    self.calibration = self.part('calibration', 'fitted')
+    self.data = read('data.json')
+    self.info = read('run.json')
+    self.init = read('init.json')  # The origin of the first weights.
+    self.layers = files.read_json(folder / 'layers.json', [])
+    count = len(self.predictions.get('name', ()))
+    # Pairs of image, uint8 [S, S, 3], and row of the predictions.
+    arrays = _read_arrays(folder / 'faces.npz')
+    self.faces = {kind: _rows(arrays, prefix, count) for kind, prefix in _FACES.items()}
+    # Image, row and {task: float [h, w] in [0, 1]}.
+    self.saliency = _read_saliency(folder / 'saliency.npz', count)
+    places = sorted(folder.glob('eval/*/scores.json'))
+    self.evaluations = [files.read_json(path, {}) for path in places]
+    card = folder / 'model_card.md'
+    self.model_card = card.name if card.is_file() else ''
 
   @property
   def data_name(self) -> str:
@@ -107,53 +112,6 @@ class Run:
     for key in keys:
       found = found.get(key) or {}
     return found
-
-
-def read_run(workdir) -> Run:
-  """Reads a workdir.
-
-  Args:
-    workdir: folder that a training run wrote, finished or not.
-
-  Returns:
-    The run.
-
-  Raises:
-    errors.UserError: the folder has no config.json, or a file is damaged.
-  """
-  folder = pathlib.Path(workdir)
-  if not (folder / 'config.json').is_file():
-    raise errors.UserError(
-      f'"{workdir}" has no config.json, so it is no workdir: give the '
-      '--workdir of a training run'
-    )
-  content = files.read_json(folder / 'config.json')
-  if not isinstance(content.get('config'), dict):
-    raise _damaged(folder / 'config.json', 'no "config"')
-  predictions = read_predictions(folder / 'predictions.csv')
-  details = files.read_json(folder / 'details.json', {})
-  count, faces = len(predictions.get('name', ())), _read_arrays(folder / 'faces.npz')
-  return Run(
-    workdir=folder,
-    config=content['config'],
-    versions=content.get('versions', {}),
-    recipe=content.get('recipe') or '',
-    metrics=_read_metrics(folder),
-    scores=files.read_json(folder / 'scores.json', {}),
-    predictions=predictions,
-    details=details,
-    calibration=details.get('calibration', {}).get('fitted') or {},
-    data=files.read_json(folder / 'data.json', {}),
-    info=files.read_json(folder / 'run.json', {}),
-    init=files.read_json(folder / 'init.json', {}),
-    layers=files.read_json(folder / 'layers.json', []),
-    faces={kind: _rows(faces, prefix, count) for kind, prefix in _FACES.items()},
-    saliency=_read_saliency(folder / 'saliency.npz', count),
-    evaluations=[
-      files.read_json(path, {}) for path in sorted(folder.glob('eval/*/scores.json'))
-    ],
-    model_card='model_card.md' if (folder / 'model_card.md').is_file() else '',
-  )
 
 
 def read_predictions(path: pathlib.Path) -> dict:

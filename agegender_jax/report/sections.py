@@ -280,11 +280,8 @@ def groups(run) -> dict:
     tables.append(table)
   found = []
   for key in drawn_metrics(group_metrics(simple)):
-    rows, overall, scale = (
-      estimates(simple, key),
-      run.scores.get(key),
-      blocks.scale(key),
-    )
+    rows, scale = estimates(simple, key), blocks.scale(key)
+    overall = run.scores.get(key)
     line = None if overall is None else ('all', scale * overall)
     title = f'{blocks.title(key)} by group'
     found.append(plots.groups(title, rows, blocks.axis(key), scale, line))
@@ -327,11 +324,8 @@ def _disparity(run):
 def intervals(run) -> dict:
   """Returns how often the age intervals hold the age, and how wide they are."""
   entries = [
-    entry
-    | {
-      'name': group_name(entry['column'], entry['group']) if entry['column'] else 'all'
-    }
-    | {'value': entry['coverage']}
+    {'name': group_name(entry['column'], entry['group'] or 'all')}
+    | {'value': entry['coverage'], **entry}
     for entry in run.part('calibration').get('intervals') or []
   ]
   if not entries:
@@ -345,9 +339,9 @@ def intervals(run) -> dict:
       found.append(plots.coverage('Coverage of the age intervals', chosen))
     elif 2 <= len(widest) <= _MOST_ROWS and _CROSSED not in column:
       level = 100 * levels[-1]
-      title, line = f'Ages inside the {level:.0f} % interval by {column}', None
-      line = ('nominal', level)
-      found.append(plots.groups(title, widest, 'ages inside (%)', 100, line))
+      title, line = f'Ages inside the {level:.0f} % interval by {column}', 'nominal'
+      label = 'ages inside (%)'
+      found.append(plots.groups(title, widest, label, 100, (line, level)))
     table = _interval_table(chosen, names, levels)
     if column:
       table = blocks.fold(f'By {column} ({len(names)} groups)', table)

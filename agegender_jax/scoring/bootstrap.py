@@ -10,7 +10,7 @@ RESAMPLES_AT_ONCE = 100
 Key = TypeVar('Key')
 
 
-def resamples(count: int, num_samples: int, seed: int) -> Iterator[np.ndarray]:
+def resamples(count: int, num_samples: int, seed: int = 0) -> Iterator[np.ndarray]:
   """Yields how often each resample draws each example.
 
   Args:
@@ -31,7 +31,7 @@ def resamples(count: int, num_samples: int, seed: int) -> Iterator[np.ndarray]:
 
 
 def evaluate(
-  views: Mapping[Key, Callable], count: int, num_samples: int, seed: int
+  views: Mapping[Key, Callable], count: int, num_samples: int = 1000
 ) -> dict[Key, tuple[float, np.ndarray]]:
   """Computes scores of one table and of its resamples, the same for all.
 
@@ -39,7 +39,6 @@ def evaluate(
     views: key -> weights [count, R] -> scores [R], see metrics.View.
     count: examples of the table.
     num_samples: resamples.
-    seed: of the drawing.
 
   Returns:
     Key -> (value, samples float64 [num_samples]) of the scores that are
@@ -50,7 +49,7 @@ def evaluate(
   values = {key: float(view(ones)[0]) for key, view in views.items()}
   values = {key: value for key, value in values.items() if np.isfinite(value)}
   samples = {key: [np.zeros(0)] for key in values}
-  for weights in resamples(count, num_samples if values else 0, seed):
+  for weights in resamples(count, num_samples if values else 0):
     for key, parts in samples.items():
       parts.append(views[key](weights))
   return {key: (value, np.concatenate(samples[key])) for key, value in values.items()}

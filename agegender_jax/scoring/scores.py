@@ -10,9 +10,7 @@ from agegender_jax import schema
 from agegender_jax.scoring import bootstrap, metrics
 
 
-def score(
-  table: Mapping[str, np.ndarray], num_samples: int, seed: int = 0
-) -> dict[str, float]:
+def score(table: Mapping[str, np.ndarray], num_samples: int) -> dict[str, float]:
   """Scores predictions, each score with the bounds of its 95 % interval.
 
   The interval is the percentile bootstrap over examples (Efron 1979).
@@ -22,7 +20,6 @@ def score(
       that the model gives of `age_pred` (years), `age_group_pred`,
       `gender_prob` (probability of FEMALE). UNKNOWN and NaN are unknown.
     num_samples: bootstrap resamples; 0 leaves the bounds out.
-    seed: of the resampling.
 
   Returns:
     Name of a metric -> value, and `<name>_low`, `<name>_high`. A
@@ -37,7 +34,7 @@ def score(
   }
   count = len(next(iter(table.values())))
   result = {}
-  found = bootstrap.evaluate(views, count, num_samples, seed)
+  found = bootstrap.evaluate(views, count, num_samples)
   for name, (value, samples) in found.items():
     result[name] = value
     low, high = bootstrap.bounds(samples)
@@ -79,8 +76,6 @@ def paired_difference(
   first: Mapping[str, Sequence],
   second: Mapping[str, Sequence],
   metric: str,
-  num_samples: int = 1000,
-  seed: int = 0,
 ) -> dict[str, float]:
   """Compares two tables of predictions on the images that both scored.
 
@@ -90,8 +85,6 @@ def paired_difference(
       not unique are left out, and so are images whose labels differ.
     second: likewise.
     metric: key of metrics.METRICS.
-    num_samples: bootstrap resamples of the shared images.
-    seed: of the resampling.
 
   Returns:
     `value`, second minus first, `low`, `high`, its 95 % interval (NaN where
@@ -118,7 +111,7 @@ def paired_difference(
     if (view := metrics.view(table, chosen, same))
   }
   result['count'] = int(same.sum())
-  found = bootstrap.evaluate(views, len(same), num_samples, seed)
+  found = bootstrap.evaluate(views, len(same))
   if len(found) == 2:
     result['value'] = found[1][0] - found[0][0]
     result['low'], result['high'] = bootstrap.bounds(found[1][1] - found[0][1])

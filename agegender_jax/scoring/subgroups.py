@@ -79,7 +79,6 @@ def details(
   extras: Mapping[str, Sequence],
   group_names: Sequence[str],
   num_samples: int,
-  seed: int = 0,
 ) -> dict:
   """Computes what is behind the scores of all examples.
 
@@ -88,7 +87,6 @@ def details(
     extras: the data's own columns, see split_groups.
     group_names: name of each age group.
     num_samples: bootstrap resamples of all examples, shared by all groups.
-    seed: of the resampling.
 
   Returns:
     For JSON, None for what is not known:
@@ -109,7 +107,7 @@ def details(
     if (view := metrics.view(table, metric, chosen))
   }
   count = len(next(iter(table.values())))
-  values = bootstrap.evaluate(views, count, num_samples, seed)
+  values = bootstrap.evaluate(views, count, num_samples)
   rows = []
   for column, parts in columns.items():
     for group, chosen in parts:

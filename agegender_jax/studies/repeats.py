@@ -15,8 +15,6 @@ from agegender_jax.report import run as run_lib
 from agegender_jax.scoring import bootstrap, metrics
 from agegender_jax.studies import sweeps
 
-NUM_SAMPLES = 1000  # Of the bootstrap.
-
 
 @dataclasses.dataclass(frozen=True)
 class Time:
@@ -137,7 +135,7 @@ def read_settings(folders: list[pathlib.Path]) -> list[Setting]:
         why = run.error or 'not finished'
         print(f'left out: {place}: {why}', file=sys.stderr)
       else:
-        found.append((folder, run, run_lib.read_run(place)))
+        found.append((folder, run, run_lib.Run(place)))
   settings, counted = {}, set()
   names = name_protocols([record for _, _, record in found])
   for protocol, (folder, run, record) in zip(names, found, strict=True):
@@ -204,6 +202,6 @@ def paired(first: Setting, second: Setting) -> list[tuple]:
         [np.mean(images[name]) for name in sorted(images)]
       )
       view = {key: lambda weights, x=means: x @ weights / weights.sum(axis=0)}
-      value, samples = bootstrap.evaluate(view, len(means), NUM_SAMPLES, 0)[key]
+      value, samples = bootstrap.evaluate(view, len(means))[key]
       rows.append((metric, value, *bootstrap.bounds(samples), len(means)))
   return rows

@@ -214,7 +214,7 @@ def test_the_configuration_alone_gives_no_figure(tmp_path):
 
 def test_the_report_finds_its_card(folder, monkeypatch):
   def write_page(workdir):
-    return run_lib.read_run(workdir).model_card
+    return run_lib.Run(workdir).model_card
 
   monkeypatch.setattr(report.page, 'write_report', write_page)
   assert report.write_report(folder) == 'model_card.md'

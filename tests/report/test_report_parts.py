@@ -27,7 +27,7 @@ def test_details_with_nulls_and_missing_parts(tmp_path):
     'calibration': {'gender': {'raw': [
       {'low': 0.0, 'high': 0.1, 'count': 0, 'mean_prob': None, 'share': None}]}}
   })  # fmt: skip
-  run = run_lib.read_run(folder)
+  run = run_lib.Run(folder)
   assert sections.estimates(run.groups_of('race'), 'age_mae') == []
   assert sections.groups(run) == sections.reliability(run) == {}
   report.write_report(folder)
@@ -46,7 +46,7 @@ def test_disparity_is_clear_where_its_interval_excludes_zero(tmp_path):
     for metric, value, low, high in (
       ('age_mae', 1.5, 0.5, 2.5), ('gender_accuracy', -0.031, -0.07, 0.01))
   ]})  # fmt: skip
-  run = run_lib.read_run(folder)
+  run = run_lib.Run(folder)
   table = sections.groups(run)['blocks'][1]
   texts = [[cell['text'] for cell in row] for row in table['rows']]
   assert texts == [
@@ -57,7 +57,7 @@ def test_disparity_is_clear_where_its_interval_excludes_zero(tmp_path):
 
 
 def test_intervals_table(full):
-  run = run_lib.read_run(full)
+  run = run_lib.Run(full)
   found = sections.intervals(run)['blocks']
   cells = [cell['text'] for cell in found[1]['rows'][0]]
   assert cells == ['all', '1,000', '49.0', '20.00', '79.0', '32.00', '89.0',
@@ -67,7 +67,7 @@ def test_intervals_table(full):
 
 
 def test_reliability_names_both_kinds(full):
-  found = sections.reliability(run_lib.read_run(full))['blocks']
+  found = sections.reliability(run_lib.Run(full))['blocks']
   rows = [[cell['text'] for cell in row] for row in found[1]['rows']]
   assert rows == [
     ['as predicted', '4.3', '0.110', '0.310'],
@@ -96,7 +96,7 @@ def test_deep_network_is_summed_by_block(tmp_path):
   ] + [{'name': 'branch_age/logits', 'kind': 'Dense', 'output': [1],
         'parameters': 400, 'flops': 0}]  # fmt: skip
   fake_workdir.write_json(folder / 'layers.json', layers)
-  table, fold, _ = record.network(run_lib.read_run(folder))['blocks']
+  table, fold, _ = record.network(run_lib.Run(folder))['blocks']
   texts = [[cell['text'] for cell in row] for row in table['rows']]
   assert texts[0][:2] == ['backbone/layer1', '60 layers']
   assert texts[0][3:] == ['600', '60 k'] and table['rows'][0][3]['small'] == (
@@ -128,7 +128,7 @@ def test_contradicted_tag_is_the_confidence_in_the_other_gender(tmp_path):
   images = np.zeros((2, 8, 8, 3), np.uint8)
   np.savez(folder / 'faces.npz', images=images, row=[0, 1],
            contradictory_images=images, contradictory_row=[0, 1])  # fmt: skip
-  run = run_lib.read_run(folder)
+  run = run_lib.Run(folder)
   items = faces.contradictory(run)['blocks'][0]['items']
   assert [item['tag'] for item in items] == ['99 %', '-40']
   assert faces.worst(run) == {}
@@ -140,7 +140,7 @@ def test_other_data_lists_each_evaluation_once(tmp_path, full):
   twice = folder / 'eval' / 'same'
   twice.mkdir()
   fake_workdir.write_json(twice / 'scores.json', {'data': 'utkface', **own})
-  table = sections.others(run_lib.read_run(folder))['blocks'][0]
+  table = sections.others(run_lib.Run(folder))['blocks'][0]
   texts = [[cell['text'] for cell in row] for row in table['rows']]
   assert [row[0] for row in texts] == ['utkface', 'adience']
   assert texts[1][4:] == [blocks.MISSING] * 2 + ['41.2'] + [blocks.MISSING] * 3
@@ -178,7 +178,7 @@ def test_face_text_falls_back_to_groups(tmp_path):
     {'name': 'a', 'age': 28, 'age_pred': 31.2, 'gender': 1, 'gender_prob': 0.8},
     {'name': 'b', 'age_group': 2, 'age_group_pred': 7, 'gender_prob': 0.1},
   ]
-  run = run_lib.read_run(fake_workdir.create_minimal(tmp_path, rows))
+  run = run_lib.Run(fake_workdir.create_minimal(tmp_path, rows))
   assert faces.texts(run, 0) == ('31 F', '28 F')
   assert faces.texts(run, 1) == ('60+ M', '8-12')
 
@@ -188,7 +188,7 @@ def test_card_places_on_its_scale(tmp_path):
   scores = {'age_mae': 5.0, 'age_mae_low': 4.0, 'age_mae_high': 6.0}
   fake_workdir.write_json(folder / 'scores.json', scores)
   fake_workdir.write_json(folder / 'data.json', {'majority': {'age_mae': 10.0}})
-  cards, *_ = sections.headlines(run_lib.read_run(folder))['blocks']
+  cards, *_ = sections.headlines(run_lib.Run(folder))['blocks']
   (card,) = cards['items']
   places = {'value': 5 / 11, 'low': 4 / 11, 'high': 6 / 11, 'baseline': 10 / 11}
   assert card['places'] == pytest.approx(

@@ -36,7 +36,7 @@ def test_a_page_shows_its_own_scores_and_no_other_evaluation(tmp_path, no_figure
   other = create_calibrated(tmp_path / 'again', SINCE, 0.2)
   other.rename(folder / 'eval' / 'utkface_seed5k_test_11000')
   fake_workdir.write_json(folder / 'calibration.json', SINCE)
-  run = run_lib.read_run(folder)
+  run = run_lib.Run(folder)
   assert run.scores == json.loads((folder / 'scores.json').read_text())
   assert run.details == json.loads((folder / 'details.json').read_text())
   assert run.calibration == own and run.scores['gender_ece'] == 0.1
@@ -70,7 +70,7 @@ def test_read_run_merges_rows_of_a_step(tmp_path):
   (tmp_path / 'metrics.jsonl').write_text(
     ''.join(f'{json.dumps(row)}\n' for row in rows)
   )
-  run = run_lib.read_run(tmp_path)
+  run = run_lib.Run(tmp_path)
   assert run.metrics == [rows[2], rows[1]]
 
 
@@ -80,7 +80,7 @@ def test_read_run_knows_unknowns(tmp_path):
     {'name': 'b', 'age': 3.5, 'gender': 1, 'age_group': 2, 'gender_prob': 0.7},
   ]
   folder = fake_workdir.create_minimal(tmp_path, rows)
-  predictions = run_lib.read_run(folder).predictions
+  predictions = run_lib.Run(folder).predictions
   np.testing.assert_array_equal(predictions['age'], [np.nan, 3.5])
   np.testing.assert_array_equal(predictions['gender'], [np.nan, schema.FEMALE])
   np.testing.assert_array_equal(predictions['age_group'], [7, 2])
@@ -88,7 +88,7 @@ def test_read_run_knows_unknowns(tmp_path):
 
 
 def test_series_is_the_mean_since_the_last_evaluation(tmp_path):
-  run = run_lib.read_run(fake_workdir.create(tmp_path / 'run'))
+  run = run_lib.Run(fake_workdir.create(tmp_path / 'run'))
   epochs, values = sections.series(run, 'train', 'loss')
   assert len(epochs) == len(values) == 60
   assert epochs[-1] == 60
