@@ -78,8 +78,8 @@ class Checkpoints:
     """Returns the steps that are kept, ascending."""
     if not self._folder.is_dir():
       return []
-    return sorted(int(path.name) for path in self._folder.iterdir()
-                  if path.name.isdecimal())  # fmt: skip
+    names = (path.name for path in self._folder.iterdir())
+    return sorted(int(name) for name in names if name.isdecimal())
 
   def latest_step(self) -> int | None:
     """Returns the newest checkpoint's step, None without any."""
@@ -277,12 +277,10 @@ class Checkpoints:
       path = self._folder / f'{step}.damaged'
       shutil.rmtree(path, ignore_errors=True)
       (self._folder / str(step)).rename(path)
-      lost = max(0, step - whole[-1])
-      print(
-        f'warning: {damage[step]}; it is now {path.name}, '
-        + (f'{lost} steps are lost and trained again from step {whole[-1]}' if lost
-           else 'no step is lost')
-      )  # fmt: skip
+      lost, text = step - whole[-1], 'no step is lost'
+      if lost > 0:
+        text = f'{lost} steps are lost and trained again from step {whole[-1]}'
+      print(f'warning: {damage[step]}; it is now {path.name}, {text}')
     if whole and len(whole) < len(steps):
       self._retain()
 
@@ -312,22 +310,26 @@ def _this_process_alone() -> dict[str, Any]:
 def list_files(workdir: str) -> list[str]:
   """Returns the paths of the checkpoints' files, others whenever a run saves."""
   found = os.walk(os.path.join(workdir, 'checkpoints'))
-  return sorted(os.path.join(folder, name) for folder, _, names in found
-                for name in names)  # fmt: skip
+  return sorted(os.path.join(at, name) for at, _, names in found for name in names)
 
 
 def _leaves(tree) -> dict[str, list]:
   """Returns path -> [dtype, shape, SHA-256] of the leaves of a tree."""
-  result = {}
-  for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+
+  def describe(leaf):
     array = np.asarray(leaf)
     content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-    result[jax.tree_util.keystr(path, simple=True, separator='/')] = [
-      str(array.dtype),
-      list(array.shape),
-      hashlib.sha256(content).hexdigest(),
-    ]
-  return result
+    digest = hashlib.sha256(content).hexdigest()
+    return [str(array.dtype), list(array.shape), digest]
+
+  return {path: describe(leaf) for path, leaf in _flatten(tree)}
+
+
+def _flatten(tree) -> list[tuple[str, Any]]:
+  """Returns the leaves of a tree with their paths."""
+  found = jax.tree_util.tree_flatten_with_path(tree)[0]
+  name = functools.partial(jax.tree_util.keystr, simple=True, separator='/')
+  return [(name(path), leaf) for path, leaf in found]
 
 
 @functools.cache
@@ -357,11 +359,7 @@ def _first_line(error) -> str:
 
 def _check_same(target, found) -> None:
   """Raises errors.UserError at the first leaf whose shape differs."""
-  leaves = jax.tree_util.tree_flatten_with_path(target)[0]
-  wanted = {
-    jax.tree_util.keystr(path, simple=True, separator='/'): tuple(leaf.shape)
-    for path, leaf in leaves
-  }
+  wanted = {name: tuple(leaf.shape) for name, leaf in _flatten(target)}
   has = {name: tuple(shape) for name, (_, shape, _) in found.items()}
   for name in sorted(wanted.keys() | has.keys()):
     if wanted.get(name) != has.get(name):

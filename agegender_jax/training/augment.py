@@ -26,21 +26,10 @@ LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, of red, green, blue.
 
 @dataclasses.dataclass(frozen=True)
 class Strengths:
-  """How much to augment; 0 switches each off.
+  """How much to augment, as the fields of `config.data` say; 0 switches each off.
 
-  Attributes:
-    flip: mirror left and right with probability 1/2.
-    rotation: largest angle, degrees, either way.
-    zoom: scale in [1 - zoom, 1 + zoom].
-    shift: largest shift, fraction of the side, either way, both axes.
-    brightness: largest offset, fraction of the pixel range.
-    contrast: factor about the image's mean in [1 - contrast, 1 + contrast].
-    saturation: factor of the colours in [1 - saturation, 1 + saturation].
-    grey: probability of no colours.
-    blur: probability of a Gaussian blur, of deviation up to BLUR_SIGMA.
-    downscale: probability of shrinking, to DOWNSCALE_LEAST at least, and back.
-    jpeg: probability of JPEG's losses, of a quality in JPEG_QUALITY.
-    erase: probability of erasing one rectangle.
+  Contrast scales about the image's mean, a blur has a deviation of up to BLUR_SIGMA,
+  shrinking goes to DOWNSCALE_LEAST, and JPEG has a quality in JPEG_QUALITY.
   """
 
   flip: bool = False
@@ -129,11 +118,10 @@ def warp(image: jax.Array, matrices: jax.Array) -> jax.Array:
   start = jnp.arange(batch)[:, None, None] * (height * width)
 
   def tap(row, column):
-    word = packed.at[start + row * width + column].get(mode='promise_in_bounds')[
-      ..., None
-    ]
-    return ((word >> jnp.arange(0, 24, 8, dtype=jnp.uint32)[None, None, None])
-            & 0xFF).astype(jnp.float32)  # fmt: skip
+    place = start + row * width + column
+    word = packed.at[place].get(mode='promise_in_bounds')[..., None]
+    shifts = jnp.arange(0, 24, 8, dtype=jnp.uint32)[None, None, None]
+    return (word >> shifts & 0xFF).astype(jnp.float32)
 
   upper = tap(top, left) * (1 - right) + tap(top, end) * right
   lower = tap(bottom, left) * (1 - right) + tap(bottom, end) * right
@@ -289,13 +277,9 @@ def erase(image: jax.Array, box: jax.Array) -> jax.Array:
 
 def _draw_box(key, probability, height, width):
   keys = jax.random.split(key, 4)
-  area = jax.random.uniform(keys[0], (), minval=ERASE_AREA[0],
-                            maxval=ERASE_AREA[1])  # fmt: skip
-  log_aspect = jax.random.uniform(
-    keys[1], (), minval=jnp.log(ERASE_ASPECT[0]),
-    maxval=jnp.log(ERASE_ASPECT[1]),
-  )  # fmt: skip
-  aspect = jnp.exp(log_aspect)
+  area = jax.random.uniform(keys[0], (), jnp.float32, *ERASE_AREA)
+  low, high = map(jnp.log, ERASE_ASPECT)
+  aspect = jnp.exp(jax.random.uniform(keys[1], (), jnp.float32, low, high))
   sides = jnp.stack([jnp.sqrt(area * aspect), jnp.sqrt(area / aspect)])
   size = jnp.minimum(sides, 1.0) * jnp.array([height, width])
   space = jnp.array([height, width]) - size
@@ -387,17 +371,14 @@ def create_augment(strengths: Strengths, crop_size: int = 0) -> Callable:
   def augment_fn(keys, image):
     if crop_size:
       space = jnp.array(image.shape[1:3]) - crop_size + 1
-      corner = jax.vmap(
-        lambda key: jax.random.randint(jax.random.fold_in(key, 7), (2,), 0,
-                                       space)
-      )(keys)  # fmt: skip
+      crop_keys = jax.vmap(lambda key: jax.random.fold_in(key, 7))(keys)
+      corner = jax.vmap(lambda key: jax.random.randint(key, (2,), 0, space))(crop_keys)
       image = preprocessing.cut(image, corner, crop_size)
     height, width = image.shape[1:3]
     drawn = jax.vmap(lambda key: draw(key, strengths, height, width))(keys)
     if warps:
-      image = warp(image, affine_matrices(
-        drawn['flip'], drawn['angle'], drawn['zoom'], drawn['shift']
-      ))  # fmt: skip
+      names = ('flip', 'angle', 'zoom', 'shift')
+      image = warp(image, affine_matrices(*(drawn[name] for name in names)))
     elif strengths.flip:
       image = jnp.where(drawn['flip'][:, None, None, None], image[:, :, ::-1], image)
     image = image.astype(jnp.float32)

@@ -132,5 +132,4 @@ def _take_over_flat(found, wanted, excuse):
         f'and {shapes[1]} here; excuse it by model.init_excuse if that is meant'
       )
   taken = {path: found[path] for path in wanted if is_asked(path)}
-  return parameter_groups.join(taken, {k: v for k, v in wanted.items()
-                                if k not in taken})  # fmt: skip
+  return parameter_groups.join(wanted, taken)

@@ -136,6 +136,27 @@ def draw_shares(key: jax.Array, alpha: float, rows: jax.Array) -> jax.Array:
   return jnp.maximum(share, 1 - share)
 
 
+def mixed_loss(
+  batch_tasks: Sequence[tasks.Task],
+  logits: dict[str, jax.Array],
+  batch: dict[str, jax.Array],
+  share: jax.Array,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+  """Computes `weighted_loss` of images of which `share`, [B], is their own."""
+  kept = {name: batch[name] for name in batch.keys() - {'image', 'known'}}
+  other = {'known': batch['known'], **swap_neighbours(kept)}
+  return jax.tree.map(
+    jnp.add,
+    weighted_loss(batch_tasks, logits, batch, share),
+    weighted_loss(batch_tasks, logits, other, 1 - share),
+  )
+
+
+def all_finite(tree) -> jax.Array:
+  """Returns True, bool [], if all values of a tree are finite."""
+  return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
+
+
 def batch_sums(
   batch_tasks: Sequence[tasks.Task],
   logits: dict[str, jax.Array],
@@ -224,13 +245,7 @@ def create_train_step(
         mutable=['batch_stats'],
       )
       if mixup:
-        kept = {name: batch[name] for name in batch.keys() - {'image', 'known'}}
-        other = {'known': batch['known'], **swap_neighbours(kept)}
-        loss, parts = jax.tree.map(
-          jnp.add,
-          weighted_loss(train_tasks, logits, batch, share),
-          weighted_loss(train_tasks, logits, other, 1 - share),
-        )
+        loss, parts = mixed_loss(train_tasks, logits, batch, share)
       else:
         loss, parts = weighted_loss(train_tasks, logits, batch)
       return loss, (logits, updates, parts)
@@ -247,8 +262,7 @@ def create_train_step(
     report = sums | {name: (loss, jnp.ones_like(loss)) for name, loss in losses.items()}
     report = {name: jnp.stack(pair) for name, pair in report.items()}
     if skips_nonfinite:
-      values = jax.tree.leaves((loss, gradients))
-      is_finite = jnp.stack([jnp.isfinite(value).all() for value in values]).all()
+      is_finite = all_finite((loss, gradients))
       nothing = jax.tree.map(jnp.zeros_like, report)
       updated, opt_state, batch_stats, report = jax.tree.map(
         lambda new, old: jnp.where(is_finite, new, old),
