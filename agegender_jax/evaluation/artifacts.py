@@ -8,7 +8,7 @@ import pathlib
 import numpy as np
 
 from agegender_jax import errors, files, schema, scoring
-from agegender_jax.scoring import calibration
+from agegender_jax.scoring import calibration, subgroups
 
 
 def write_results(
@@ -79,7 +79,8 @@ def details(table, extras, age_groups: str, num_samples: int, fitted=None) -> di
     columns['predicted age'] = calibration.predicted_age_bins(
       fitted['age'], table['age_pred']
     )
-    columns['predicted decade'] = calibration.predicted_decades(table['age_pred'])
+    years = {'age': np.maximum(table['age_pred'], 0.0)}
+    columns['predicted decade'] = subgroups.by_age(years, names)
     section['intervals'] = calibration.coverage(
       fitted['age'], table['age'], table['age_pred'], columns
     )

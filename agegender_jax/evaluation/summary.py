@@ -154,19 +154,14 @@ def print_overview(params, is_frozen) -> None:
   rows: dict[str, list[int]] = {}
   total = [0, 0]
   for path, leaf in parameter_groups.flatten(params).items():
-    for counts in (rows.setdefault(_block(path), [0, 0]), total):
+    # `backbone/layer1` of backbone/layer1_0/conv1/kernel.
+    names = path.split('/')[: 2 if path.startswith('backbone/') else 1]
+    block = re.sub('_[0-9]+$', '', '/'.join(names))
+    for counts in (rows.setdefault(block, [0, 0]), total):
       counts[is_frozen(path)] += leaf.size
   print(f'{"parameters":20}{"trained":>12}{"frozen":>12}')
   for name, (trained, frozen) in [*rows.items(), ('total', total)]:
     print(f'{name:20}{trained:12,}{frozen:12,}')
-
-
-def _block(path):
-  """Returns `backbone/layer1` for backbone/layer1_0/conv1/kernel."""
-  top, *inside = path.split('/')
-  if top != 'backbone':
-    return top
-  return f'{top}/{re.sub("_[0-9]+$", "", inside[0])}'
 
 
 def write_layers(workdir: str, network) -> int:

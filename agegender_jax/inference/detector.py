@@ -168,7 +168,9 @@ class Detector:
       detection for side in sides for detection in self._detect(image, side / longest)
     ]
     kept = [self._refine(image, found[row]) for row in suppress(found)]
-    return sorted(kept, key=_area, reverse=True)
+    return sorted(
+      kept, key=lambda face: np.prod(face.box[2:] - face.box[:2]), reverse=True
+    )
 
   def _detect(self, image, scale) -> list[Detection]:
     """Detects faces in the image resized by `scale`."""
@@ -279,10 +281,6 @@ def suppress(detections: list[Detection]) -> list[int]:
   return kept
 
 
-def _area(detection: Detection) -> float:
-  return float((detection.box[2:] - detection.box[:2]).prod())
-
-
 def _with_any_size(model: bytes) -> bytes:
   """Returns an ONNX model whose inputs and outputs have any size.
 
@@ -335,7 +333,5 @@ def _fields(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int, int
     at = last
 
 
-@functools.cache
-def shared_detector(path: str = '') -> Detector:
-  """Returns the detector of a file, loaded once per process."""
-  return Detector(path)
+# Of a file, loaded once per process.
+shared_detector = functools.cache(Detector)

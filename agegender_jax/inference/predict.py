@@ -167,13 +167,6 @@ def _print(write: Callable, line: str) -> None:
     sys.stdout = open(os.devnull, 'w')  # noqa: SIM115
 
 
-def _create_bar(count: int, batch_size: int) -> tqdm.tqdm:
-  """Creates a progress bar, shown on a terminal and if there is time for it."""
-  # None: where stderr is a terminal.
-  disable = True if count <= batch_size else None
-  return tqdm.tqdm(total=count, unit='img', file=sys.stderr, disable=disable)
-
-
 def predict(
   network: api.Predictor,
   patterns: Sequence[str],
@@ -208,7 +201,9 @@ def predict(
   age_groups, detect = network.info['age_groups'], network.faces == 'detect'
   failed: list[str] = []
   counts, start = dict.fromkeys(('faces', 'faceless'), 0), time.monotonic()
-  bar = _create_bar(len(paths), network.batch_size)
+  # Shown if there is time for it and (None) where stderr is a terminal.
+  disable = True if len(paths) <= network.batch_size else None
+  bar = tqdm.tqdm(total=len(paths), unit='img', file=sys.stderr, disable=disable)
   write_line = print if bar.disable else bar.write
   width = min(NAME_WIDTH, max(map(len, paths)) + 4 * detect)
   annotator = annotate_lib.Annotator(annotate) if annotate else None

@@ -50,16 +50,13 @@ def _pool_taps(x, window, strides, padding):
 def _max_pool_forward(x, window, strides, padding, on_gpu):
   del on_gpu
   taps = _pool_taps(x, window, strides, padding)
-  best, place = taps[0], jnp.zeros(taps[0].shape, _place_dtype(window))
+  dtype = jnp.int8 if math.prod(window) <= 127 else jnp.int32
+  best, place = taps[0], jnp.zeros(taps[0].shape, dtype)
   for index, tap in enumerate(taps[1:], 1):
     place = jnp.where(tap > best, jnp.array(index, place.dtype), place)
     best = jnp.maximum(best, tap)
   # An empty array carries the input's shape at no cost.
   return best, (place, jnp.zeros((*x.shape[:3], 0), x.dtype))
-
-
-def _place_dtype(window):
-  return jnp.int8 if math.prod(window) <= 127 else jnp.int32
 
 
 def _max_pool_backward(window, strides, padding, on_gpu, residuals, dy):

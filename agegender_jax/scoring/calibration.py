@@ -262,16 +262,6 @@ def predicted_age_bins(
   return [(name, rows == row) for row, name in enumerate(names)]
 
 
-def predicted_decades(age_pred: np.ndarray) -> list[tuple[str, np.ndarray]]:
-  """Lists the decades of predicted age: (name, bool [N]) of each.
-
-  Args:
-    age_pred: float [N], years.
-  """
-  rows = metrics.age_bin(np.maximum(age_pred, 0.0))
-  return [(name, rows == row) for row, name in enumerate(metrics.age_bin_names())]
-
-
 def coverage(
   fitted: Mapping,
   age: np.ndarray,

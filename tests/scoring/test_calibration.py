@@ -5,7 +5,7 @@ import pytest
 
 from agegender_jax import errors as errors_lib
 from agegender_jax import files, schema, scoring
-from agegender_jax.scoring import calibration
+from agegender_jax.scoring import calibration, subgroups
 
 
 @pytest.mark.parametrize(
@@ -196,8 +196,8 @@ def test_bins_of_predicted_age_are_named_and_disjoint():
   assert name == 'all' and chosen.all()
 
 
-def test_decades_of_predicted_age_are_disjoint():
-  found = calibration.predicted_decades(np.array([-3.0, 5, 19.9, 20, 101]))
+def test_decades_are_disjoint():
+  found = subgroups.by_age({'age': np.array([0.0, 5, 19.9, 20, 101])}, [])
   members = {name: np.flatnonzero(chosen).tolist() for name, chosen in found}
   assert members['0-9'] == [0, 1] and members['10-19'] == [2]
   assert members['20-29'] == [3] and members['80+'] == [4]
