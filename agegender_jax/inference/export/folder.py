@@ -19,6 +19,24 @@ _METRICS = {
   'age_group_one_off': 'age group at most one off',
   'gender_accuracy': 'accuracy of gender',
 }
+_FRONT = (
+  'library_name: agegender_jax',
+  'pipeline_tag: image-classification',
+  'tags: [age-estimation, gender-classification, faces, jax, flax]',
+)
+_TEXT = """
+Age and gender from a face, trained and exported with agegender_jax.
+
+```python
+import agegender_jax as ag
+
+p = ag.load('PATH OF THIS FOLDER')  # or 'hf:owner/name'
+for face in p('photo.jpg'):
+  print(face.age, face.age_low, face.age_high, face.gender, face.gender_prob)
+```
+
+`model.onnx` takes uint8 images; its metadata say how faces are cut out.
+"""
 
 
 def write(network, path: pathlib.Path, dtype: str, push: str) -> str:
@@ -92,13 +110,7 @@ def card(network) -> str:
   info, folder = network.info, pathlib.Path(network.folder)
   scores = files.read_json(folder / 'scores.json', {})
   name, data = info['name'], info['data']
-  lines = [
-    '---',
-    f'license: {LICENCES.get(data, "other")}',
-    'library_name: agegender_jax',
-    'pipeline_tag: image-classification',
-    'tags: [age-estimation, gender-classification, faces, jax, flax]',
-  ]
+  lines = ['---', f'license: {LICENCES.get(data, "other")}', *_FRONT]
   rows = [
     (title, scores[key])
     for key, title in _METRICS.items()
@@ -116,24 +128,7 @@ def card(network) -> str:
       '    metrics:',
       *(f'    - {{type: {quote(title)}, value: {value:.4f}}}' for title, value in rows),
     ]
-  lines += [
-    '---',
-    '',
-    f'# {name}',
-    '',
-    'Age and gender from a face, trained and exported with agegender_jax.',
-    '',
-    '```python',
-    'import agegender_jax as ag',
-    '',
-    "p = ag.load('PATH OF THIS FOLDER')  # or 'hf:owner/name'",
-    "for face in p('photo.jpg'):",
-    '  print(face.age, face.age_low, face.age_high, face.gender, face.gender_prob)',
-    '```',
-    '',
-    '`model.onnx` takes uint8 images; its metadata say how faces are cut out.',
-    '',
-  ]
+  lines += ['---', '', f'# {name}', _TEXT]
   for source in ('model_card.md', 'README.md'):
     if (folder / source).is_file():
       text = (folder / source).read_text('utf-8')
