@@ -13,14 +13,19 @@ from agegender_jax import config as config_lib
 from agegender_jax.runtime import cluster, process, stop
 
 _CONFIG = config_flags.DEFINE_config_file(
-  'config', None, 'Recipe, configs/NAME.py[:key=value,...]; outside training '
-  "it may be left out: the workdir's own is used.", lock_config=True,
-)  # fmt: skip
+  'config',
+  None,
+  'Recipe, configs/NAME.py[:key=value,...]; outside training '
+  "it may be left out: the workdir's own is used.",
+  lock_config=True,
+)
 _WORKDIR = flags.DEFINE_multi_string(
-  'workdir', [], 'Output folder of the run, for training runs/RECIPE by default; '
+  'workdir',
+  [],
+  'Output folder of the run, for training runs/RECIPE by default; '
   'predict, export and demo also take hf:owner/name of the Hugging Face hub; for '
   'report A,B,... compares, and so does the flag given several times.',
-)  # fmt: skip
+)
 _MODES = (
   'train', 'evaluate', 'predict', 'report', 'score', 'export', 'demo',
   'install-detector',
@@ -34,10 +39,13 @@ _IMAGES = flags.DEFINE_multi_string(
   'images', [], 'For predict: a file, folder or glob; repeatable.'
 )
 _FACES = flags.DEFINE_enum(
-  'faces', '', ['', 'detect', 'crop'], 'For predict and demo: look for faces in each '
+  'faces',
+  '',
+  ['', 'detect', 'crop'],
+  'For predict and demo: look for faces in each '
   'image, or take it as one face crop; by default detect where it is known how the '
   "network's faces were cut out.",
-)  # fmt: skip
+)
 _LARGEST = flags.DEFINE_bool(
   'largest_face', False, 'For predict: only the largest face of each image.'
 )
@@ -56,9 +64,11 @@ _PREDICTIONS = flags.DEFINE_string(
   'predictions', '', 'For score: a CSV of predictions of config.data.eval_split.'
 )
 _OUTPUT = flags.DEFINE_string(
-  'output', None, 'Where to write: predict (./predictions.csv, or .jsonl, .parquet), '
+  'output',
+  None,
+  'Where to write: predict (./predictions.csv, or .jsonl, .parquet), '
   'comparisons (./compare.html), export (./network.FORMAT).',
-)  # fmt: skip
+)
 
 
 def _fail(message) -> None:

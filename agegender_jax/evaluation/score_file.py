@@ -204,14 +204,15 @@ def score_file(config, workdir: str, path: str) -> dict[str, float]:
   config_lib.save_config(config, workdir)
   artifacts.write_results(workdir, scores, table, source, config)
   folder = pathlib.Path(workdir)
-  files.write_json(folder / 'data.json', {
+  content = {
     'name': config.data.name,
     'splits': {split: summary.summarise_labels(source.labels)},
     'roles': {'test': split},
     'majority': scoring.majority_baseline(train.labels, source.labels),
     'licence': source.licence,
     'fingerprint': source.fingerprint,
-  })  # fmt: skip
+  }
+  files.write_json(folder / 'data.json', content)
   files.write_json(folder / 'run.json', {'finished': True, 'predictions': path})
   print(json.dumps(scores, indent=2))
   if scores.get('gender_accuracy', 1) < 0.5:

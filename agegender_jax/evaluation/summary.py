@@ -135,18 +135,18 @@ def write_data_summary(config, workdir: str, splits: dict) -> None:
   """
   train, test = splits['train'], splits['test']
   names = {key: config.data[f'{key}_split'] for key in splits}
-  files.write_json(pathlib.Path(workdir, 'data.json'), {
+  content = {
     'name': config.data.name,
     'splits': {
-      names[key]: summarise_labels(source.labels)
-      for key, source in splits.items()
+      names[key]: summarise_labels(source.labels) for key, source in splits.items()
     },
     'roles': names,
     'majority': scoring.majority_baseline(train.labels, test.labels),
     'preparation': train.preparation,
     'licence': train.licence,
     'fingerprint': train.fingerprint,
-  })  # fmt: skip
+  }
+  files.write_json(pathlib.Path(workdir, 'data.json'), content)
 
 
 def print_overview(params, is_frozen) -> None:

@@ -295,12 +295,9 @@ def coverage(
       if not count:
         continue
       bounds = scipy.stats.binomtest(hits, count).proportion_ci(method='wilson')
-      result.append({
-        'level': level, 'column': column, 'group': group, 'count': count,
-        'coverage': hits / count,
-        'low': float(bounds.low), 'high': float(bounds.high),
-        'width': float((high - low)[rows].mean()),
-      })  # fmt: skip
+      row = {'level': level, 'column': column, 'group': group, 'count': count}
+      row |= {'coverage': hits / count, 'low': bounds.low, 'high': bounds.high}
+      result.append(row | {'width': float((high - low)[rows].mean())})
   return result
 
 

@@ -212,12 +212,11 @@ def _intervals(level: int) -> tuple[Metric, Metric]:
   needs = ('age', *INTERVALS[level])
   inside = _mean_of(lambda t, low, high: (low <= t) & (t <= high))
   width = _mean_of(lambda t, low, high: high - low)
+  what = f'of {level} % age intervals'
   return (
-    Metric(f'age_coverage{level}', f'Coverage of {level} % age intervals', '%',
-           0, needs, inside),
-    Metric(f'age_width{level}', f'Width of {level} % age intervals', 'years',
-           0, needs, width),
-  )  # fmt: skip
+    Metric(f'age_coverage{level}', f'Coverage {what}', '%', 0, needs, inside),
+    Metric(f'age_width{level}', f'Width {what}', 'years', 0, needs, width),
+  )
 
 
 METRICS: dict[str, Metric] = {

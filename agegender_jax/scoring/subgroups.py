@@ -116,10 +116,8 @@ def details(
         for metric in metrics.by_group()
         if (key := (column, group, metric.name)) in values
       }
-      rows.append({
-        'column': column, 'group': group, 'count': int(chosen.sum()),
-        'scores': scores,
-      })  # fmt: skip
+      row = {'column': column, 'group': group, 'count': int(chosen.sum())}
+      rows.append(row | {'scores': scores})
   result = {
     'confusion': _confusion(table, group_names),
     'groups': rows,
@@ -154,10 +152,8 @@ def _disparities(columns, found):
         value, samples = (
           np.subtract(*pair) for pair in zip(*map(found.get, keys), strict=True)
         )
-        rows.append({
-          'column': column, 'metric': name, 'group': group,
-          'reference': reference, **_estimate(float(value), samples),
-        })  # fmt: skip
+        row = {'column': column, 'metric': name, 'group': group, 'reference': reference}
+        rows.append(row | _estimate(float(value), samples))
   return rows
 
 
@@ -197,10 +193,9 @@ def calibration_curve(gender: np.ndarray, gender_prob: np.ndarray) -> list:
   result = []
   for index, (low, high) in enumerate(itertools.pairwise(edges)):
     inside = row == index
-    count = int(inside.sum())
-    result.append({
-      'low': float(low), 'high': float(high), 'count': count,
-      'mean_prob': float(predicted[inside].mean()) if count else None,
-      'share': float(true[inside].mean()) if count else None,
-    })  # fmt: skip
+    found: dict = {'low': float(low), 'high': float(high)}
+    found['count'] = int(inside.sum())
+    for name, values in (('mean_prob', predicted), ('share', true)):
+      found[name] = float(values[inside].mean()) if inside.any() else None
+    result.append(found)
   return result

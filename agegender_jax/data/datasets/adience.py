@@ -15,8 +15,8 @@ from agegender_jax.data.datasets import base
 NUM_FOLDS = 5
 # As the owners' files write what they do not know.
 _NO_AGE = ('', 'None')
-GENDERS = {'m': schema.MALE, 'f': schema.FEMALE, '': schema.UNKNOWN,
-           'u': schema.UNKNOWN}  # fmt: skip
+GENDERS = {'m': schema.MALE, 'f': schema.FEMALE}
+GENDERS |= {'': schema.UNKNOWN, 'u': schema.UNKNOWN}
 # The trees in which the owners offer the faces, the better aligned one first.
 _TREES = {
   'aligned': 'aligned/{}/landmark_aligned_face.{}.{}',

@@ -18,8 +18,8 @@ _RESERVED = (
   'duplicate', 'age_group', 'age_low', 'age_high', 'age_pred', 'age_group_pred',
   'gender_prob',
 )  # fmt: skip
-_PARTS = {'train': 'train', 'validation': 'validation', 'val': 'validation',
-          'test': 'test', '': ''}  # fmt: skip
+_PARTS = {name: name for name in ('train', 'validation', 'test', '')}
+_PARTS['val'] = 'validation'
 
 
 class Folder(base.FaceBuilder):

@@ -45,12 +45,15 @@ def _pose(rng: np.random.Generator) -> dict[str, float]:
   yaw, pitch, roll = rng.normal(0, [0.2, 0.09, 0.1]).clip(-0.45, 0.45)
   # Python floats: NumPy's would turn the float32 layers into float64.
   return {
-    'cos_yaw': math.cos(yaw), 'sin_yaw': math.sin(yaw),
+    'cos_yaw': math.cos(yaw),
+    'sin_yaw': math.sin(yaw),
     'sin_pitch': math.sin(pitch),
-    'cos_roll': math.cos(roll), 'sin_roll': math.sin(roll),
-    'scale': rng.uniform(0.33, 0.4), 'x': 0.5 + rng.normal(0, 0.02),
+    'cos_roll': math.cos(roll),
+    'sin_roll': math.sin(roll),
+    'scale': rng.uniform(0.33, 0.4),
+    'x': 0.5 + rng.normal(0, 0.02),
     'y': 0.51 + rng.normal(0, 0.02),
-  }  # fmt: skip
+  }
 
 
 def _paint(rng, traits, size: int, pose: dict) -> painting.Canvas:

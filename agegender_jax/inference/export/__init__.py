@@ -10,8 +10,13 @@ import pathlib
 from agegender_jax import errors
 from agegender_jax.inference.export import folder as folder_lib
 
-FORMATS = {'onnx': '.onnx', 'stablehlo': '.stablehlo', 'torch': '.safetensors',
-           'folder': ''}  # fmt: skip
+# Name -> suffix.
+FORMATS = {
+  'onnx': '.onnx',
+  'stablehlo': '.stablehlo',
+  'torch': '.safetensors',
+  'folder': '',
+}
 
 
 def export(
