@@ -295,6 +295,7 @@ def evaluate(config, workdir: str) -> dict:
   open_split = source_lib.create_opener(config.data)
   with hosts.first_alone():  # It prepares and decodes.
     source = open_split(split)
+  summary.check_processes(config, {split: source}, step)
   own, train = config, None
   if summary.fingerprint(workdir) == source.fingerprint:
     # UTKFace's images may be read as a `folder` now: the same images, but

@@ -1,5 +1,6 @@
 """What a run sees and costs: checked, for data.json, run.json and the console."""
 
+import hashlib
 import pathlib
 import re
 
@@ -11,6 +12,13 @@ from agegender_jax import errors, files, schema, scoring
 from agegender_jax.data import source as source_lib
 from agegender_jax.evaluation import artifacts
 from agegender_jax.models import flops, parameter_groups
+from agegender_jax.runtime import hosts
+
+# Fields in which the processes of a run may differ.
+_OWN_FIELDS = (
+  'data.source_dir', 'data.data_dir', 'data.num_workers', 'distributed.coordinator',
+  'distributed.num_processes', 'distributed.process_id',
+)  # fmt: skip
 
 
 def summarise_labels(labels) -> dict:
@@ -123,6 +131,22 @@ def check_same_data(workdir: str, source) -> None:
       f'(fingerprint {before}, now {source.fingerprint}): bring them back or '
       'choose another --workdir'
     )
+
+
+def check_processes(config, splits: dict, step: int | None = None) -> None:
+  """Raises errors.UserError unless all processes of a run do the same.
+
+  Args:
+    config: the run's configuration.
+    splits: name -> source.
+    step: of the checkpoint that each has read.
+  """
+  values = config_lib.flatten(config) | {'jax': jax.__version__, 'step': step}
+  values = {name: v for name, v in values.items() if name not in _OWN_FIELDS}
+  for key, source in splits.items():
+    names = hashlib.sha256('\n'.join(source.names).encode()).hexdigest()[:16]
+    values |= {f'the {key} split': [source.fingerprint, len(source), names]}
+  hosts.check_same(values)
 
 
 def write_data_summary(config, workdir: str, splits: dict) -> None:

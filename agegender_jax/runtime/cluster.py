@@ -20,6 +20,8 @@ LOST = 3  # The status of a process that has lost another one.
 _ADVICE = 'start all processes again to go on from the last checkpoint'
 # A line of XLA's log, or of the stack that it prints.
 _LOG_LINE = re.compile(r'[IWEF]\d{4} |\s*@ |\*\*\* |Fatal Python error|\s*$')
+# Why JAX's client ended its process, and the index of the one that is lost.
+_REASON = re.compile(r'JAX distributed service.* absl::Status: (.*(?:\n\d+$)?)', re.M)
 
 
 def find(config) -> tuple[str, int, int] | None:
@@ -86,11 +88,12 @@ def _report(child, said):
     signal.signal(number, pass_on)
   status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
   said.seek(0)
-  lines = said.read().decode('utf-8', 'replace').splitlines()
+  content = said.read().decode('utf-8', 'replace')
+  lines = content.splitlines()
   text = '\n'.join(line for line in lines if not _LOG_LINE.match(line))
-  if status == -signal.SIGABRT:
-    reason = next((line for line in lines if 'Aborted' in line or 'F0' in line), '')
-    process.leave(LOST, _lost_line(reason))
+  reason = _REASON.search(content)
+  if status == -signal.SIGABRT and reason:
+    process.leave(LOST, _lost_line(' '.join(reason[1].split())))
   if status < 0:
     status, text = 128 - status, f'ended by {signal.Signals(-status).name}; {_ADVICE}'
   if status == LOST:  # Before its line stands what gRPC says.

@@ -55,9 +55,11 @@ def join(config, found: tuple[str, int, int]) -> int:
       shutdown_timeout_seconds=_LONGEST_WAIT,
     )
   except (RuntimeError, ValueError) as error:
+    reason = str(error).splitlines()[0]
+    if address == cluster.AUTO and isinstance(error, ValueError):
+      reason = 'JAX finds no SLURM, Open MPI, Kubernetes or TPU here'
     raise errors.UserError(
-      f'no connection to the coordinator {address} of the processes: '
-      f'{str(error).splitlines()[0]}'
+      f'no connection to the coordinator {address} of the processes: {reason}'
     ) from None
   return distributed.global_state.num_processes
 

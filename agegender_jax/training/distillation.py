@@ -10,6 +10,7 @@ from agegender_jax.data import source as source_lib
 from agegender_jax.evaluation import evaluate
 from agegender_jax.inference import predictor
 from agegender_jax.models import tasks
+from agegender_jax.runtime import hosts
 
 # What a teacher sees of an image.
 _PIXEL_FIELDS = ('image_size', 'crop', 'filter')
@@ -41,7 +42,8 @@ def predict_targets(config, run_tasks) -> dict[str, np.ndarray]:
     theirs = config_lib.load_config(workdir)
     seen = copy.deepcopy(config)
     seen.data.update({name: theirs.data[name] for name in _PIXEL_FIELDS})
-    source = source_lib.create_source(seen.data, config.data.train_split)
+    with hosts.first_alone():  # It prepares and decodes.
+      source = source_lib.create_source(seen.data, config.data.train_split)
     network, variables, _ = predictor.restore(theirs, workdir)
     table = evaluate.predict_split(network, variables, source, config.data.age_groups)
     for name, values in found.items():

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import pathlib
 import time
@@ -39,11 +38,6 @@ from agegender_jax.training import (
 
 # Of a device's memory, what the images may take; the rest is for training.
 _LARGEST_SHARE = 0.7
-# Fields in which the processes of a run may differ.
-_OWN_FIELDS = (
-  'data.source_dir', 'data.data_dir', 'data.num_workers', 'distributed.coordinator',
-  'distributed.num_processes', 'distributed.process_id',
-)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,7 +148,7 @@ class Trainer:
       raise errors.UserError('train.restore_step is for --mode=evaluate')
     with hosts.first_alone():  # It prepares and decodes.
       self._open_data()
-    hosts.check_same(self._what_is_shared())
+    summary.check_processes(config, self.splits)
     epoch_size = pipeline.create_order(config, self.splits['train']).epoch_size
     self.run = create_run(config, self.network, epoch_size)
     self.baseline_loss = divergence.majority_loss(
@@ -179,15 +173,6 @@ class Trainer:
     self.calibration_set = evaluate.open_calibration_set(
       config, open_split, self.splits['train'], self.splits['test']
     )
-
-  def _what_is_shared(self) -> dict[str, object]:
-    """Returns what has to be the same in all processes of a run."""
-    values = config_lib.flatten(self.config) | {'jax': jax.__version__}
-    values = {name: v for name, v in values.items() if name not in _OWN_FIELDS}
-    for key, source in self.splits.items():
-      names = hashlib.sha256('\n'.join(source.names).encode()).hexdigest()[:16]
-      values |= {f'the {key} split': [source.fingerprint, len(source), names]}
-    return values
 
   def train(
     self, state, checkpoints: checkpoint.Checkpoints, flops_per_image: int

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -38,14 +39,15 @@ def environment():
   return {**os.environ, 'XLA_FLAGS': flags}
 
 
-def start(workdir, data, *flags, number=1, devices=2):
+def start(workdir, data, *flags, number=1, devices=2, **variables):
   """Starts one process, or several by scripts/launch_local.py."""
   launch = ['scripts/launch_local.py', f'--processes={number}', '--']
   return subprocess.Popen(
     [sys.executable, *(launch if number > 1 else ['-m', 'agegender_jax.main']), *FLAGS,
      f'--workdir={workdir}', f'--config.data.data_dir={data}',
      f'--config.train.cpu_devices={devices}', *flags],
-    stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
+    stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    env=environment() | variables,
   )  # fmt: skip
 
 
@@ -72,28 +74,36 @@ def wait_for_step(process, step):
   raise AssertionError(process.stderr.read())
 
 
-def check_equal_to_one_process(tmp_path, data, number):
+def check_equal_to_one_process(tmp_path, data, number, devices, *flags):
   one, many = tmp_path / 'one', tmp_path / 'many'
   for workdir, processes in ((one, 1), (many, number)):
-    process = start(workdir, data, number=processes, devices=number)
+    process = start(workdir, data, *flags, number=processes, devices=devices)
     status, _, lines = end(process)
     assert (status, lines) == (0, [])
-  found, expected = rows(many), rows(one)
+  check_rows(many, one)
+  scores = (json.loads((path / 'scores.json').read_text()) for path in (many, one))
+  check_scores(*scores)
+  return many
+
+
+def check_rows(workdir, like):
+  found, expected = rows(workdir), rows(like)
   assert [row['step'] for row in found] == list(range(1, 21))
   for row, like in zip(found, expected, strict=True):
     names = [name for name in like if name.endswith(('loss', 'mae', 'accuracy'))]
     values = pytest.approx([like[name] for name in names], rel=1e-5)
     assert 'train/loss' in names and [row[name] for name in names] == values
   assert {'validation/loss', 'validation/age_mae'} <= set(names)
-  scores = [json.loads((path / 'scores.json').read_text()) for path in (one, many)]
-  numbers = {k: v for k, v in scores[0].items() if not isinstance(v, str)}
-  assert numbers == pytest.approx({k: scores[1][k] for k in numbers}, rel=1e-4)
-  return many
+
+
+def check_scores(found, expected):
+  numbers = {k: v for k, v in expected.items() if not isinstance(v, str)}
+  assert {k: found[k] for k in numbers} == pytest.approx(numbers, rel=1e-4)
 
 
 @pytest.fixture(scope='module')
 def undisturbed(tmp_path_factory, data):
-  return check_equal_to_one_process(tmp_path_factory.mktemp('runs'), data, 2)
+  return check_equal_to_one_process(tmp_path_factory.mktemp('runs'), data, 2, 2)
 
 
 def test_two_processes_equal_one_with_two_devices(undisturbed):
@@ -101,13 +111,58 @@ def test_two_processes_equal_one_with_two_devices(undisturbed):
 
 
 @pytest.mark.nightly
-def test_four_processes_equal_one_with_four_devices(tmp_path, data):
-  check_equal_to_one_process(tmp_path, data, 4)
+@pytest.mark.parametrize('number', [2, 4])
+def test_processes_equal_one_with_four_devices(tmp_path, data, number):
+  check_equal_to_one_process(tmp_path, data, number, 4)
 
 
-def children(process):
+@pytest.mark.nightly
+def test_a_process_more_than_devices_is_refused(tmp_path, data):
+  status, _, lines = end(start(tmp_path, data, number=2, devices=3))
+  assert status == 2 and 'not a multiple of the 2 processes' in lines[0]
+
+
+@pytest.mark.nightly
+def test_slurms_variables_are_found(undisturbed, tmp_path, data):
+  job = {'SLURM_JOB_ID': str(os.getpid()), 'SLURM_STEP_NODELIST': 'localhost',
+         'SLURM_NTASKS': '2'}  # fmt: skip
+  flag = '--config.distributed.coordinator=auto'
+  processes = [
+    start(tmp_path, data, flag, SLURM_PROCID=i, SLURM_LOCALID=i, **job) for i in '01'
+  ]
+  assert [end(process)[::2] for process in processes] == [(0, []), (0, [])]
+  check_rows(tmp_path, undisturbed)
+
+
+@pytest.mark.nightly
+def test_evaluation_shared_out_equals_one_process(undisturbed, tmp_path, data):
+  many = shutil.copytree(undisturbed, tmp_path / 'many')
+  # Other images are scored than those that calibrate, so that both are shared out.
+  flags = ('--mode=evaluate', '--config.data.eval_split=train',
+           '--config.data.calibration_split=test')  # fmt: skip
+  found = {}
+  for workdir, number in ((undisturbed, 1), (many, 2)):
+    status, stdout, lines = end(start(workdir, data, *flags, number=number))
+    assert (status, lines) == (0, []) and 'calibrated on 16 images' in stdout
+    folder = workdir / 'eval' / 'synthetic_train_20'
+    found[number] = json.loads((folder / 'scores.json').read_text())
+    assert len((folder / 'predictions.csv').read_text().splitlines()) == 44
+  check_scores(found[2], found[1])
+
+
+@pytest.mark.nightly
+def test_teachers_answer_for_each_image_as_in_one_process(tmp_path, data):
+  teacher = tmp_path / 'teacher'
+  kind = '--config.tasks.age.kind=ldl'
+  status, _, lines = end(start(teacher, data, kind, '--config.train.num_steps=8'))
+  assert (status, lines) == (0, [])
+  flags = (kind, f'--config.train.teachers={teacher}')
+  check_equal_to_one_process(tmp_path, data, 2, 2, *flags)
+
+
+def children(pid):
   """Returns the processes that a process started, by their index."""
-  tasks = pathlib.Path(f'/proc/{process.pid}/task').glob('*/children')
+  tasks = pathlib.Path(f'/proc/{pid}/task').glob('*/children')
   found = [path.read_text() for path in tasks]
   return sorted(int(child) for text in found for child in text.split())
 
@@ -119,7 +174,7 @@ def test_a_lost_process_ends_all_and_a_restart_gives_the_same_bits(
   process = start(tmp_path, data, number=2)
   wait_for_step(process, 10)
   clock = time.monotonic()
-  os.kill(children(process)[1], signal.SIGKILL)
+  os.kill(children(process.pid)[1], signal.SIGKILL)
   status, _, lines = end(process)
   assert time.monotonic() - clock < 60
   assert status in (128 + signal.SIGKILL, cluster.LOST)
@@ -127,7 +182,7 @@ def test_a_lost_process_ends_all_and_a_restart_gives_the_same_bits(
   # Then the same run, stopped by a signal to one of the processes alone.
   process = start(tmp_path, data, number=2)
   wait_for_step(process, 11)
-  os.kill(children(process)[1], signal.SIGTERM)
+  os.kill(children(process.pid)[1], signal.SIGTERM)
   status, _, lines = end(process)
   assert status == 143 and len(lines) == 2, lines
   assert all('stopped by SIGTERM at step' in line for line in lines)
@@ -138,17 +193,36 @@ def test_a_lost_process_ends_all_and_a_restart_gives_the_same_bits(
 
 
 @pytest.mark.nightly
+@pytest.mark.parametrize('index', [0, 1])
+def test_a_frozen_process_is_lost_and_ends_when_it_goes_on(
+  undisturbed, tmp_path, data, index
+):
+  process = start(tmp_path, data, number=2)
+  wait_for_step(process, 10)
+  clock = time.monotonic()
+  parents = children(process.pid)
+  [frozen] = children(parents[index])
+  os.kill(frozen, signal.SIGSTOP)
+  while pathlib.Path(f'/proc/{parents[1 - index]}').exists():
+    assert time.monotonic() - clock < 60
+    time.sleep(0.1)
+  os.kill(frozen, signal.SIGCONT)
+  status, _, lines = end(process)
+  assert status == cluster.LOST and len(lines) == 2
+  assert all('another process of the run is lost' in line for line in lines)
+  status, stdout, lines = end(start(tmp_path, data, number=2))
+  assert (status, lines) == (0, []) and 'resumed at step 8 of 20' in stdout
+  assert leaves(tmp_path) == leaves(undisturbed)
+
+
+@pytest.mark.nightly
 def test_processes_with_other_flags_are_refused(tmp_path, data):
-  values = {'JAX_COORDINATOR_ADDRESS': '127.0.0.1:29471', 'JAX_NUM_PROCESSES': '2'}
+  values = ('127.0.0.1:29471', '2')
   processes = []
   for index in range(2):
-    own_flags = (f'--workdir={tmp_path}', f'--config.data.data_dir={data}',
-                 f'--config.seed={index}')  # fmt: skip
-    command = [sys.executable, '-m', 'agegender_jax.main', *FLAGS, *own_flags]
-    own = environment() | values | {'JAX_PROCESS_ID': str(index)}
-    processes.append(
-      subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=own)
-    )
+    pairs = zip(cluster.VARIABLES, (*values, str(index)), strict=True)
+    flag = f'--config.seed={index}'
+    processes.append(start(tmp_path, data, flag, **dict(pairs)))
   ends = [end(process) for process in processes]
   assert ends[0][0] == 2 and len(ends[0][2]) == 1
   assert 'seed is 1 in process 1 and 0 in process 0' in ends[0][2][0]
