@@ -114,7 +114,7 @@ class Bench:
     return jax.tree.map(np.asarray, (self.state, self.report))
 
 
-def close(left, right, rtol=2e-4, atol=2e-6):
+def close(left, right, rtol=2e-4, atol=1e-5):
   jax.tree.map(
     lambda x, y: np.testing.assert_allclose(x, y, rtol=rtol, atol=atol),
     left,
