@@ -27,8 +27,8 @@ def default_config() -> config_dict.ConfigDict:
   # `utkface=2 fairface=0.5`; where not named, once.
   data.mix_weights = ''
   # Splits such as `utkface:test fairface:test`: images within 3 bits of
-  # difference hash of one of theirs are not trained on. A mixture always leaves
-  # out those of its own validation and test split.
+  # difference hash of one of theirs are not trained on; `:test` is of this data.
+  # A mixture always leaves out those of its own validation and test split.
   data.hold_out = ''
   # Go on where over 1 % of a column's labels cannot be read, or where a task
   # has one class only in the training split.

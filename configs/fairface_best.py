@@ -20,7 +20,7 @@ def get_config(arg=''):
   recipes.set_age_distribution(config, 'interval')
   data = config.data
   data.name = data.age_groups = 'fairface'
-  data.hold_out = 'fairface:test'
+  data.hold_out = ':test'
   data.saturation = 0.2
   data.downscale = data.jpeg = 0.1
   config.model.drop_path = 0.1

@@ -24,7 +24,7 @@ def get_config(arg=''):
   config = config_lib.default_config()
   recipes.set_age_distribution(config, 'interval')
   config.data.name = config.data.age_groups = 'fairface'
-  config.data.hold_out = 'fairface:test'  # Other scored sets, where at hand, by flag.
+  config.data.hold_out = ':test'  # Other scored sets, where at hand, by flag.
   config.model.width = 0.5
   config.train.num_epochs = 16.0
   if arg.init:

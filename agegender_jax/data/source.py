@@ -133,10 +133,12 @@ def create_source(data, split: str, builders: dict | None = None) -> Source:
   if not is_trained:
     return source
   folders = {n: at for n, _, at in split_names(data.name, '', data.source_dir)}
+  folders[''] = data.source_dir
   scored = []
   for item in data.hold_out.split():
     name, _, held = item.partition(':')
-    scored.append(open_one(name, held or 'test', source_dir=folders.get(name, '')))
+    folder = folders.get(name, '')
+    scored.append(open_one(name or data.name, held or 'test', source_dir=folder))
   if source.sizes:
     for held in (data.validation_split, data.test_split):
       scored.append(open_one(data.name, held, source_dir=data.source_dir))

@@ -85,6 +85,8 @@ def test_hold_out_names_other_sets(data):
   before = len(source_lib.create_source(config.data, 'train'))
   config.data.hold_out = 'folder:test'
   assert len(source_lib.create_source(config.data, 'train')) == before == 30
+  config.data.hold_out = ':train'  # Of the run's own data: nothing is left.
+  assert len(source_lib.create_source(config.data, 'train')) == 0
 
 
 def test_an_epoch_takes_each_set_as_often_as_its_weight():
