@@ -359,8 +359,13 @@ def check_network(config: config_dict.ConfigDict, workdir: str) -> None:
 
 def saved_cpu_devices(workdir: str) -> int:
   """Returns for how many devices a begun run takes the CPU, 0 if not recorded."""
+  return _recorded(workdir, 'cpu_devices')
+
+
+def _recorded(workdir, key):
+  """Returns a number that config.json has beside the configuration, or 0."""
   try:
-    return files.read_json(config_path(workdir)).get('cpu_devices', 0)
+    return files.read_json(config_path(workdir)).get(key, 0)
   except (OSError, errors.UserError):
     return 0  # No run yet, or load_config says what is wrong with it.
 
@@ -384,7 +389,7 @@ def check_cpu(workdir: str, count: int, threads: int) -> None:
       f'the run in "{workdir}" takes the CPU for {saved} devices, not {count}: leave '
       'out --config.train.cpu_devices (and the device count in XLA_FLAGS)'
     )
-  began = files.read_json(config_path(workdir)).get('threads', 0)
+  began = _recorded(workdir, 'threads')
   if count and began and began != threads:
     print(
       f'note: the run began with {began} CPU threads per device and goes on with '

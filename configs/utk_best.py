@@ -9,9 +9,8 @@ WORKDIR is a run of fairface_small.py; train it with
 --config.data.hold_out='fairface:test utkface:test', or near-duplicates of what is
 scored here are learned there.
 The first trains 13,275 images at 96 px for 30 epochs, the second at 128 px for 10 at
-a lower rate. A
-network of the full protocol is scored on the reports' 1,008 images by
---mode=evaluate --config.data.eval_split=seed5k_test: they lie in its test part.
+a lower rate. A network of the full protocol is scored on the reports' 1,008 images
+by --mode=evaluate --config.data.eval_split=seed5k_test: they lie in its test part.
 
 Arguments: `init=WORKDIR`; `protocol=seed5k`, as in utk_multibranch.py, with
 `search` to select on a part of its training images instead of testing;
@@ -34,13 +33,15 @@ def get_config(arg=''):
   # FairFace's recipe has an output per year too: its network fits.
   recipes.set_age_distribution(config, 'ldl')
   config.model.width = 0.5
-  config.model.init_from = arg.init
-  config.optimizer.learning_rate = 7e-4 if arg.init else 2e-3
-  config.optimizer.weight_decay = 0.05 if arg.init else 0.1
-  config.train.num_epochs = 10.0 if arg.init else 30.0
+  config.train.ema_decay = 0.998
   if arg.init:
     data.image_size = 128  # As that of the network that it starts from.
-  config.train.ema_decay = 0.998
+    config.model.init_from = arg.init
+    config.optimizer.learning_rate = 7e-4
+    config.train.num_epochs = 10.0
+  else:
+    config.optimizer.weight_decay = 0.1
+    config.train.num_epochs = 30.0
   if arg.runlocal:
     recipes.set_run_local(config)
   return config

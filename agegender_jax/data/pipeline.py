@@ -112,6 +112,8 @@ def create_order(
   for name, weight in given.items():
     if name not in weights:
       raise errors.unknown('data set in data.mix_weights', name, names)
+    if weight >= 1000:  # An epoch's rows would not fit in memory.
+      raise errors.UserError(f'data.mix_weights: {name}={weight:g} must be below 1000')
     weights[name] = weight
   return Order(
     len(source),

@@ -435,9 +435,8 @@ def _train_and_evaluate(config, workdir, recipe):
   is_first = hosts.is_first()
   changed = hosts.ask_first(config_lib.check_resume, config, workdir)
   is_finished = hosts.ask_first(artifacts.is_finished, pathlib.Path(workdir))
-  if (
-    is_finished and is_first and 'predictions' in files.read_json(f'{workdir}/run.json')
-  ):
+  info = files.read_json(f'{workdir}/run.json') if is_finished and is_first else {}
+  if 'predictions' in info:
     raise errors.UserError(
       f'workdir "{workdir}" holds the scores of a file (--mode=score), no run: choose '
       'another --workdir'

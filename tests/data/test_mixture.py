@@ -108,7 +108,11 @@ def test_weights_are_named_and_checked(data):
   config.data.mix_weights = 'folder=0.5'
   order = pipeline.create_order(config, source)
   assert order.weights == (1.0, 0.5)
-  for text, message in (('fold=1', 'did you mean "folder"'), ('folder=x', 'number')):
+  for text, message in (
+    ('fold=1', 'did you mean "folder"'),
+    ('folder=x', 'number'),
+    ('folder=1e9', 'below 1000'),
+  ):
     config.data.mix_weights = text
     with pytest.raises(errors.UserError, match=message):
       pipeline.create_order(config, source)
