@@ -336,9 +336,10 @@ def parse_factors(field: str, text: str) -> dict[str, float]:
     except ValueError:
       result[name] = -1.0
     if not 0 < result[name] < float('inf'):
+      frozen = '; optimizer.freeze keeps parameters as they are'
       raise errors.UserError(
         f'{field}: "{word}" should read NAME=FACTOR with a positive number, such as '
-        f'{name}=0.5'
+        f'{name}=0.5{frozen if field.startswith("optimizer") else ""}'
       )
   return result
 

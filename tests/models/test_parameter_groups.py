@@ -70,3 +70,8 @@ def test_a_pattern_with_two_factors_is_refused():
 def test_a_wrong_multiplier_is_refused(text):
   with pytest.raises(errors.UserError, match='NAME=FACTOR'):
     config_lib.parse_factors('a', text)
+
+
+def test_a_multiplier_of_0_names_what_freezes():
+  with pytest.raises(errors.UserError, match='optimizer.freeze keeps'):
+    parameter_groups.check_rules('', 'backbone=0', PARAMS)
