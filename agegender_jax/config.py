@@ -54,7 +54,8 @@ def default_config() -> config_dict.ConfigDict:
   # and the training images lie in the memory of each device.
   data.cache = 'memmap'
   data.num_workers = 0  # Grain worker processes; 0 = threads.
-  data.normalize = 'unit'  # unit: [0, 1]; imagenet: mean 0, deviation 1.
+  # unit: [0, 1]; imagenet: its mean 0, deviation 1; inception: [-1, 1].
+  data.normalize = 'unit'
   # Pixels, height and width, cut at random out of image_size in training and
   # from the centre otherwise; 0 = all of it.
   data.crop_size = 0

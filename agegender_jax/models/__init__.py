@@ -90,6 +90,11 @@ def create_model(
   return multitask.MultiBranchCNN(backbone, outputs, config.branch, ordinal, **fields)
 
 
+def published_pixels(backbone: str) -> str:
+  """Returns the `data.normalize` that a backbone's published weights want."""
+  return 'inception' if backbone == 'efficientnet_lite0' else 'imagenet'
+
+
 def init_variables(model: nn.Module, key: jax.Array, image_size: int) -> dict:
   """Initialises a network's variables.
 

@@ -59,7 +59,8 @@ def create_normalize(name: str) -> Callable[[jax.Array], jax.Array]:
   """Creates the map from pixels in [0, 255] to what the network sees.
 
   Args:
-    name: `unit` for [0, 1]; `imagenet` for ImageNet's mean 0, deviation 1.
+    name: `unit` for [0, 1]; `imagenet` for ImageNet's mean 0, deviation 1, as
+      torchvision's weights want it; `inception` for [-1, 1], as TensorFlow's do.
 
   Returns:
     A pure function: [B, H, W, 3] in [0, 255] -> float32 [B, H, W, 3].
@@ -70,6 +71,7 @@ def create_normalize(name: str) -> Callable[[jax.Array], jax.Array]:
   statistics = {
     'unit': ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
     'imagenet': (IMAGENET_MEAN, IMAGENET_STD),
+    'inception': ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
   }
   if name not in statistics:
     raise errors.unknown('data.normalize', name, statistics)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from agegender_jax import config as config_lib
-from agegender_jax import errors, files
+from agegender_jax import errors, files, models
 from agegender_jax.inference import predictor
 from agegender_jax.models import parameter_groups, pretrained
 
@@ -52,9 +52,11 @@ def _from_file(config, variables, source, excuse):
       f'{error}; give weights by --config.model.init_from=PATH, or train '
       "without by --config.model.init_from= (a recipe's :scratch)"
     ) from None
-  if config.data.normalize != 'imagenet':
+  wanted = models.published_pixels(config.model.backbone)
+  if config.data.normalize != wanted:
     raise errors.UserError(
-      f'{source} wants pixels as ImageNet weights do: --config.data.normalize=imagenet'
+      f'{source} wants pixels as published weights of {config.model.backbone} do: '
+      f'--config.data.normalize={wanted}'
     )
   part = {key: tree.get('backbone', {}) for key, tree in variables.items()}
   weights = pretrained.load_state(origin.path)

@@ -21,6 +21,7 @@ from benchmarking import noise, torch_nets
 _STATISTICS = {
   'unit': ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
   'imagenet': ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+  'inception': ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
 }
 _NUM_YEARS = 101  # tasks.NUM_YEARS.
 

@@ -223,6 +223,10 @@ def test_normalize_imagenet_is_torchvisions():
   result = normalize(np.full((1, 1, 1, 3), 255, np.uint8))
   expected = (1 - np.array([0.485, 0.456, 0.406])) / [0.229, 0.224, 0.225]
   np.testing.assert_allclose(result[0, 0, 0], expected, rtol=1e-5)
+  ends = preprocessing.create_normalize('inception')(
+    np.array([0, 255, 0], np.uint8).reshape(1, 1, 1, 3)
+  )
+  np.testing.assert_allclose(ends.reshape(3), [-1, 1, -1], rtol=1e-6)
   unit = preprocessing.create_normalize('unit')(np.full((1, 1, 1, 3), 51, np.uint8))
   np.testing.assert_allclose(unit, 0.2, rtol=1e-6)
 

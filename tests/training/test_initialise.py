@@ -145,6 +145,13 @@ def test_weights_of_other_pixels_are_refused(config, tmp_path):
   assert not (tmp_path / 'init.json').exists()
 
 
+def test_lite0_wants_tensorflows_pixels(config, tmp_path):
+  state = first_state(config)
+  config.model.backbone = 'efficientnet_lite0'
+  with pytest.raises(errors.UserError, match='data.normalize=inception$'):
+    initialise.initialise(config, state, str(tmp_path))
+
+
 def test_a_layer_that_is_not_excused_is_named(config, tmp_path):
   config.model.init_excuse = ''
   with pytest.raises(errors.UserError, match='left over fc; excuse those by mo'):
