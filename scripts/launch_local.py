@@ -15,14 +15,19 @@ import threading
 
 from agegender_jax import cli, errors
 from agegender_jax.runtime import cluster
+from agegender_jax.runtime import process as process_lib
 
 
 def start(index: int, number: int, port: int, flags) -> subprocess.Popen:
   """Starts one of the processes on its share of the cores."""
   values = (f'127.0.0.1:{port}', str(number), str(index))
+  variables = dict(zip(cluster.VARIABLES, values, strict=True))
+  # XLA divides its work among so many threads, and sums in that order: with as many
+  # as one process has the results are one process's.
+  threads = {'NPROC': str(max(process_lib.num_cores(), number))}
   process = subprocess.Popen(
     [sys.executable, '-m', 'agegender_jax.main', *flags],
-    env={**os.environ, **dict(zip(cluster.VARIABLES, values, strict=True))},
+    env={**threads, **os.environ, **variables},
     stdin=subprocess.DEVNULL,
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
