@@ -1,0 +1,37 @@
+"""The peer in PyTorch: trained on the recipe's images, scored like any CSV."""
+
+import csv
+import importlib.util
+import os
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.nightly
+@pytest.mark.skipif(
+  not importlib.util.find_spec('torchvision'), reason='torchvision is not installed'
+)
+def test_the_peer_trains_and_predicts_every_image(tmp_path):
+  done = subprocess.run(
+    [
+      sys.executable, 'scripts/peers/pytorch.py', f'--output={tmp_path}',
+      '--config=configs/quickstart.py:runlocal',
+      '--config.data.synthetic_examples=160', '--config.data.image_size=32',
+      f'--config.data.data_dir={tmp_path}/prepared', '--config.train.batch_size=16',
+      '--config.train.num_epochs=0', '--config.train.num_steps=60',
+      '--score=synthetic:test:',
+    ],
+    capture_output=True, text=True, check=False,
+    env={**os.environ, 'JAX_PLATFORMS': 'cpu'},
+  )  # fmt: skip
+  assert done.returncode == 0, done.stderr
+  losses = [float(line.split()[3]) for line in done.stdout.splitlines()
+            if line.startswith('step')]  # fmt: skip
+  assert losses[-1] < 0.8 * losses[0]
+  with (tmp_path / 'synthetic_test.csv').open() as file:
+    rows = list(csv.DictReader(file))
+  assert len({row['name'] for row in rows}) == len(rows) > 10
+  assert all(0 <= float(row['gender_prob']) <= 1 for row in rows)
+  assert max(float(row['age_pred']) for row in rows) > 5
