@@ -22,9 +22,8 @@ def start(index: int, number: int, port: int, flags) -> subprocess.Popen:
   """Starts one of the processes on its share of the cores."""
   values = (f'127.0.0.1:{port}', str(number), str(index))
   variables = dict(zip(cluster.VARIABLES, values, strict=True))
-  # XLA divides its work among so many threads, and sums in that order: with as many
-  # as one process has the results are one process's.
-  threads = {'NPROC': str(max(process_lib.num_cores(), number))}
+  # Of XLA: those of one process, whatever the share, see runtime/process.py.
+  threads = {'NPROC': str(process_lib.num_cores())}
   process = subprocess.Popen(
     [sys.executable, '-m', 'agegender_jax.main', *flags],
     env={**threads, **os.environ, **variables},

@@ -59,6 +59,11 @@ def set_up(config, workdir: str = '', processes=None) -> None:
     batch_sizes = [size // number for size in batch_sizes]
     count = choose_cpu_devices(config.model.backbone, batch_sizes, num_cores())
   divide_cpu(count)
+  if processes:
+    # XLA divides its work among so many threads, and sums in that order: as many as a
+    # process has that holds all devices alone.
+    threads = int(os.environ.get('NPROC') or num_cores())
+    os.environ['NPROC'] = str(max(threads, count * number))
   exclude_nondeterminism()
   set_up_compilation_cache()
   check_platform()

@@ -24,8 +24,8 @@ FLAGS = (
   '--config.train.log_every_steps=1', '--config.train.num_steps=20',
   '--config.distributed.heartbeat_timeout_seconds=10',
 )  # fmt: skip
-# Where sums are rounded in another order: the recipe's rate makes of the last bit of
-# one a digit within ten steps.
+# Where XLA has other threads, and so another order of sums: the recipe's rate makes of
+# the last bit of one a digit within ten steps.
 RATE = '--config.optimizer.learning_rate=1e-5'
 
 
@@ -83,6 +83,9 @@ def check_equal_to_one_process(tmp_path, data, number, devices, *flags):
     status, _, lines = end(process)
     assert (status, lines) == (0, [])
   check_rows(many, one)
+  cores = process_lib.num_cores()
+  if cores % number == 0 or cores < number:  # Every device has as many of them.
+    assert leaves(many) == leaves(one)
   scores = (json.loads((path / 'scores.json').read_text()) for path in (many, one))
   check_scores(*scores)
   return many
@@ -110,15 +113,12 @@ def undisturbed(tmp_path_factory, data):
 
 def test_two_processes_have_the_bits_of_one_with_two_devices(undisturbed):
   assert (undisturbed / 'report.html').exists()
-  if process_lib.num_cores() % 2 and process_lib.num_cores() > 1:
-    pytest.skip('two processes cannot have equally many of the cores')
-  assert leaves(undisturbed) == leaves(undisturbed.parent / 'one')
 
 
 @pytest.mark.nightly
 @pytest.mark.parametrize('number', [2, 4])
-def test_processes_equal_one_with_four_devices(tmp_path, data, number):
-  check_equal_to_one_process(tmp_path, data, number, 4, RATE)
+def test_processes_have_the_bits_of_one_with_four_devices(tmp_path, data, number):
+  check_equal_to_one_process(tmp_path, data, number, 4)
 
 
 @pytest.mark.nightly
