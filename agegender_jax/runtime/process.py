@@ -36,23 +36,16 @@ def set_up(config, workdir: str = '', processes=None) -> None:
       resumed run takes the number of CPU devices that it began with.
     processes: see cluster.find.
   """
-  number = 1
+  train = config.train
+  count = train.cpu_devices or (workdir and config_lib.saved_cpu_devices(workdir)) or 0
+  number = processes[1] if processes else 1
+  # Before the others are waited for, which this would leave waiting.
+  _check_cpu_devices(count, number or 1, train.eval_batch_size)
   if processes:
     from agegender_jax.runtime import hosts
 
     number = hosts.join(config.distributed, processes)
-  train = config.train
-  count = train.cpu_devices or (workdir and config_lib.saved_cpu_devices(workdir)) or 0
-  if count > train.eval_batch_size:
-    raise errors.UserError(
-      f'train.cpu_devices = {count} is more than train.eval_batch_size = '
-      f'{train.eval_batch_size}: 0 chooses'
-    )
-  if count % number:
-    raise errors.UserError(
-      f'{count} CPU devices (train.cpu_devices, or those that the run began with) are '
-      f'not a multiple of the {number} processes'
-    )
+    _check_cpu_devices(count, number, train.eval_batch_size)
   count //= number
   if not count:
     batch_sizes = [train.eval_batch_size] + [train.batch_size] * bool(workdir)
@@ -75,6 +68,20 @@ def set_up(config, workdir: str = '', processes=None) -> None:
     devices = f'{jax.device_count()} x {jax.devices()[0].device_kind}'
     devices += f' in {number} processes' if processes else ''
     print(f'devices: {devices}, {num_cores()} CPU cores', flush=True)
+
+
+def _check_cpu_devices(count, number, eval_batch_size):
+  """Raises errors.UserError unless so many devices fit the processes and a batch."""
+  if count > eval_batch_size:
+    raise errors.UserError(
+      f'train.cpu_devices = {count} is more than train.eval_batch_size = '
+      f'{eval_batch_size}: 0 chooses'
+    )
+  if count % number:
+    raise errors.UserError(
+      f'{count} CPU devices (train.cpu_devices, or those that the run began with) are '
+      f'not a multiple of the {number} processes'
+    )
 
 
 def num_cores() -> int:
