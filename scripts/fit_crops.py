@@ -43,11 +43,10 @@ def landmarks_in(
   scene, middles = photos_check.paste(random, crops_of_scene, side, angles)
   faces, found = find(scene), []
   for middle, angle in zip(middles, np.deg2rad(angles), strict=True):
-    for face in faces:
-      if np.abs((face.box[:2] + face.box[2:]) / 2 - middle).max() < side / 2:
-        turn = [[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]
-        found.append((face.landmarks - middle) @ np.array(turn) / side + 0.5)
-        break
+    face = photos_check.face_at(faces, middle, side / 2)
+    if face is not None:
+      turn = [[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]
+      found.append((face.landmarks - middle) @ np.array(turn) / side + 0.5)
   return found
 
 

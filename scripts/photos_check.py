@@ -136,7 +136,7 @@ def face_at(faces, middle: tuple[float, float], reach: float):
   def distance(face):
     return np.abs((np.array(face.box[:2]) + face.box[2:]) / 2 - middle).max()
 
-  found = [face for face in faces if not face.error and distance(face) < reach]
+  found = [face for face in faces if distance(face) < reach]
   return min(found, key=distance, default=None)
 
 
@@ -186,7 +186,7 @@ def look(network, whole, random, kind, labels, groups) -> list[list[float]]:
     changed.append(crop)
     angles.append(angle)
   scene, middles = paste(random, changed, side, angles)
-  faces, rows = network(scene), []
+  faces, rows = [face for face in network(scene) if not face.error], []
   for label, (itself,), middle in zip(labels, whole(alone), middles, strict=True):
     base, face = errors_of(itself, label, groups), face_at(faces, middle, side / 2)
     found = np.full(3, np.nan) if face is None else errors_of(face, label, groups)
