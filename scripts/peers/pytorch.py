@@ -12,6 +12,7 @@ is what predicts. Writes FOLDER/NAME_SPLIT.csv for each --score.
 """
 
 import csv
+import dataclasses
 import pathlib
 import sys
 import time
@@ -25,14 +26,34 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 from benchmarking import torch_jobs  # Makes torchvision fit to be imported.
 from torchvision.transforms import v2 as transforms
 
-from agegender_jax import errors
+from agegender_jax import cli, errors
 from agegender_jax.data import pipeline
 from agegender_jax.data import source as source_lib
-from agegender_jax.training import schedules
+from agegender_jax.training import augment, schedules
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'Recipe.', lock_config=True)
 _SCORE = flags.DEFINE_multi_string('score', [], 'NAME:SPLIT:FOLDER to predict.')
 _OUTPUT = flags.DEFINE_string('output', None, 'Folder of the CSVs.', required=True)
+
+
+def check(config) -> None:
+  """Raises errors.UserError for what a recipe asks for and the peer does not do."""
+  tasks, train = config.tasks, config.train
+  if tasks.age.kind not in ('mse', 'mae', 'dex') or not tasks.gender.kind:
+    raise errors.UserError('tasks: age as mse, mae or dex, and gender')
+  strengths = dataclasses.asdict(augment.create_strengths(config.data))
+  known = ('flip', 'rotation', 'zoom')
+  missing = [f'data.{k}' for k, v in strengths.items() if v and k not in known]
+  for block, names in (
+    (config.data, ('crop_size', 'oversample', 'hold_out', 'mix_weights')),
+    (config.model, ('init_from',)),
+    (train, ('mixup', 'ema_decay', 'teachers')),
+    (tasks.gender, ('label_smoothing',)),
+  ):
+    missing += [name for name in names if block[name]]
+  missing += ['accumulate_steps'] * (config.optimizer.accumulate_steps > 1)
+  if missing:
+    raise errors.UserError(f'the peer knows no {", ".join(missing)}: switch them off')
 
 
 def create_transform(data):
@@ -59,6 +80,9 @@ def train(config) -> torch_jobs.Step:
   calls = durations.calls(0, 1)
   order, start = pipeline.create_order(config, source), time.perf_counter()
   for step, batch in enumerate(pipeline.train_batches(source, order, calls)):
+    del batch['known']
+    labelled = (batch['age'] >= 0) & (batch['gender'] >= 0)
+    batch = {key: value[labelled] for key, value in batch.items()}
     image = torch.from_numpy(batch.pop('image')).permute(0, 3, 1, 2)
     image = torch.stack([change(one) for one in image]).permute(0, 2, 3, 1)
     job.batch = {key: torch.from_numpy(value) for key, value in batch.items()}
@@ -98,8 +122,10 @@ def predict(job, source, path: pathlib.Path) -> None:
 def main(_) -> None:
   """Trains, then predicts each split."""
   config = _CONFIG.value
-  if config.tasks.age.kind not in ('mse', 'mae', 'dex') or not config.tasks.gender.kind:
-    raise errors.UserError('tasks: age as mse, mae or dex, and gender')
+  try:
+    check(config)
+  except errors.UserError as error:
+    cli.fail(error)
   job, folder = train(config), pathlib.Path(_OUTPUT.value)
   folder.mkdir(parents=True, exist_ok=True)
   for text in _SCORE.value:

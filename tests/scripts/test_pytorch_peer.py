@@ -35,3 +35,19 @@ def test_the_peer_trains_and_predicts_every_image(tmp_path):
   assert len({row['name'] for row in rows}) == len(rows) > 10
   assert all(0 <= float(row['gender_prob']) <= 1 for row in rows)
   assert max(float(row['age_pred']) for row in rows) > 5
+
+
+@pytest.mark.nightly
+@pytest.mark.skipif(
+  not importlib.util.find_spec('torchvision'), reason='torchvision is not installed'
+)
+def test_what_the_peer_does_not_do_is_refused(tmp_path):
+  done = subprocess.run(
+    [
+      sys.executable, 'scripts/peers/pytorch.py', f'--output={tmp_path}',
+      '--config=configs/utk_resnet.py', '--config.data.erase=0.1',
+    ],
+    capture_output=True, text=True, check=False,
+  )  # fmt: skip
+  (line,) = done.stderr.strip().splitlines()
+  assert done.returncode == 2 and 'knows no data.erase, init_from' in line
