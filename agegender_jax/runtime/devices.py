@@ -12,7 +12,6 @@ from agegender_jax import errors
 from agegender_jax.runtime import process
 
 AXIS = 'batch'
-_MOST_IN_ORDER = 8  # Devices, see _sums_in_order.
 
 
 def replicate(tree, devices: Sequence[jax.Device] | None = None):
@@ -209,14 +208,14 @@ def _sums_in_order(axis_name) -> bool:
   as many times the bytes as there are devices: only a few are worth it.
   """
   is_own = jax.default_backend() == 'cpu' and jax.process_count() > 1
-  return is_own and 2 < jax.lax.axis_size(axis_name) <= _MOST_IN_ORDER
+  return is_own and 2 < jax.lax.axis_size(axis_name) <= process.MOST_IN_ORDER
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _sum_in_order(value, axis_name):
   parts = jax.lax.all_gather(value, axis_name)
   # A loop, as XLA would join additions with what follows, and round otherwise.
-  return jax.lax.fori_loop(1, len(parts), lambda k, sum: sum + parts[k], parts[0])
+  return jax.lax.fori_loop(1, len(parts), lambda k, total: total + parts[k], parts[0])
 
 
 _sum_in_order.defvjp(

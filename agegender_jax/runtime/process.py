@@ -24,6 +24,9 @@ from agegender_jax import errors
 
 # glibc's mallopt parameters, malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
+# CPU devices that give the bits of one process, in however many they are; for more
+# it would cost too many threads and bytes.
+MOST_IN_ORDER = 8
 _TEMPORARY: set[str] = set()  # Folders that `leave` removes.
 
 
@@ -52,10 +55,11 @@ def set_up(config, workdir: str = '', processes=None) -> None:
     batch_sizes = [size // number for size in batch_sizes]
     count = choose_cpu_devices(config.model.backbone, batch_sizes, num_cores())
   divide_cpu(count)
-  if processes:
+  if processes and count * number <= MOST_IN_ORDER:
     # XLA divides its work among so many threads, and sums in that order: as many as a
     # process has that holds all devices alone.
-    threads = int(os.environ.get('NPROC') or num_cores())
+    given = os.environ.get('NPROC', '')
+    threads = int(given) if given.isdecimal() else num_cores()
     os.environ['NPROC'] = str(max(threads, count * number))
   exclude_nondeterminism()
   set_up_compilation_cache()
