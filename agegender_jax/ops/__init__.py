@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from agegender_jax.ops import convolution, few_channels, fourier, pooling
+from agegender_jax.ops import convolution, depthwise, few_channels, fourier, pooling
 
 # XLA's own operations; those made for CPUs; those made for GPUs; the Levi-Hassner
 # report's proposal, with the backend's pools.
@@ -19,6 +19,7 @@ _OF_BACKEND = {'cpu': 'fast', 'gpu': 'gpu'}
 # One program per shape: outside of jit each operation would be one of its own,
 # three hundred for VGG16, and within it each layer would be traced again.
 _fast_conv = jax.jit(convolution.conv, static_argnums=(2, 3))
+_fast_depthwise = jax.jit(depthwise.conv, static_argnums=(2, 3))
 _fast_max_pool = jax.jit(pooling.max_pool, static_argnums=(1, 2, 3, 4))
 
 
@@ -44,8 +45,9 @@ def conv_general_dilated(
 ):
   """Returns `lax.conv_general_dilated`, by another form where it applies.
 
-  That is for 2-D, undilated, ungrouped convolutions in the default precision;
-  Args are lax's, and `formulation`, one of FORMULATIONS or '' for the backend's.
+  That is for 2-D, undilated convolutions in the default precision, ungrouped or, on
+  CPUs, depthwise; Args are lax's, and `formulation`, one of FORMULATIONS or '' for the
+  backend's.
 
   Raises:
     ValueError: a dilated or grouped convolution is asked of `fourier`.
@@ -58,7 +60,14 @@ def conv_general_dilated(
     raise ValueError('model.conv=fourier is 2-D, without dilation and groups')
   if form == 'gpu' and not few_channels.pays_on_gpu(lhs.shape, rhs.shape, strides):
     form = 'plain'
-  if form == 'plain' or dilated or not is_usual:
+  is_depthwise = (
+    form == 'fast'
+    and lhs.ndim == 4
+    and precision is None
+    and lhs.dtype.itemsize >= 4  # Its sums would ruin bfloat16.
+    and 1 < feature_group_count == lhs.shape[-1] == rhs.shape[-1]
+  )
+  if form == 'plain' or dilated or not (is_usual or is_depthwise):
     return lax.conv_general_dilated(
       lhs,
       rhs,
@@ -72,7 +81,8 @@ def conv_general_dilated(
     )
   pads = _explicit_padding(lhs.shape, rhs.shape[:2], strides, padding)
   conv = {'gpu': few_channels.conv_on_gpu, 'fourier': fourier.conv}.get(form)
-  return (conv or _fast_conv)(lhs, rhs, strides, pads)
+  fast = _fast_depthwise if is_depthwise else _fast_conv
+  return (conv or fast)(lhs, rhs, strides, pads)
 
 
 def max_pool(x, window, strides, padding, formulation=''):

@@ -63,27 +63,40 @@ def _max_pool_backward(window, strides, padding, on_gpu, residuals, dy):
   place, like = residuals
   if window == strides:
     dx = _spread_blocks(place, dy, window)
+  elif on_gpu:
+    dx = _spread_at_once(place, dy, window, strides)
   else:
-    spread = _spread_at_once if on_gpu else _spread
-    dx = spread(place, dy, window, strides)
+    dx = spread(
+      lambda tap, here, value: jnp.where(
+        here == tap[0] * window[1] + tap[1], value, jnp.zeros((), dy.dtype)
+      ),
+      ((place, -1), (dy, 0)),
+      window,
+      strides,
+    )
+  return (cut(dx, padding, like.shape),)
+
+
+def cut(dx, padding, shape):
+  """Returns the part of a padded image's gradient that is an image's [B, H, W, C]."""
   pads = [
     (-low, extent + low - have, 0)
-    for (low, _), extent, have in zip(
-      padding, like.shape[1:3], dx.shape[1:3], strict=True
-    )
+    for (low, _), extent, have in zip(padding, shape[1:3], dx.shape[1:3], strict=True)
   ]
-  return (pad(dx, pads),)
+  return pad(dx, pads)
 
 
-def _spread(place, dy, window, strides):
-  """Brings each dy to its place in its window, summed where windows overlap.
+def spread(term, arrays, window, strides):
+  """Brings results' gradients to their windows' pixels, summed where these overlap.
 
   Pixels that have the same places in windows are one sum of shifted slices, in
   whose inner loop there is nothing but channels.
 
   Args:
-    place: int [B, H', W', C], row by row in the window.
-    dy: [B, H', W', C].
+    term: maps (tap, values) to what a pixel gets from the window in which it is that
+      tap, (row, column); values are of that window, of each of the arrays.
+    arrays: pairs of an array [B, H', W', C] of windows and its value where there is
+      none.
     window: (height, width) in pixels.
     strides: (vertical, horizontal) in pixels.
 
@@ -95,32 +108,29 @@ def _spread(place, dy, window, strides):
     -(-length // stride) - 1 for length, stride in zip(window, strides, strict=True)
   ]
   pads = [(count, count, 0) for count in more]
-  zero = jnp.zeros((), dy.dtype)
-  place, dy = pad(place, pads, -1), pad(dy, pads)
-  size = [extent - count for extent, count in zip(dy.shape[1:3], more, strict=True)]
+  arrays = [pad(array, pads, value) for array, value in arrays]
+  batch, *size, channels = arrays[0].shape
+  size = [extent - count for extent, count in zip(size, more, strict=True)]
 
   def phase(row, column):
-    total = zero
+    total = jnp.zeros((), arrays[-1].dtype)
     for down in range(row, window[0], strides[0]):
       for right in range(column, window[1], strides[1]):
         start = (more[0] - down // strides[0], more[1] - right // strides[1])
-        here, value = (
-          strided_window(array, start, size, (1, 1)) for array in (place, dy)
-        )
-        index = down * window[1] + right
-        total = total + jnp.where(here == index, value, zero)
-    return jnp.broadcast_to(total, (len(dy), *size, dy.shape[3]))
+        here = [strided_window(array, start, size, (1, 1)) for array in arrays]
+        total = total + term((down, right), *here)
+    return jnp.broadcast_to(total, (batch, *size, channels))
 
   rows = [
     jnp.stack([phase(row, column) for column in range(strides[1])], axis=3)
     for row in range(strides[0])
   ]
   dx = jnp.stack(rows, axis=2)
-  return dx.reshape(len(dy), size[0] * strides[0], size[1] * strides[1], dy.shape[3])
+  return dx.reshape(batch, size[0] * strides[0], size[1] * strides[1], channels)
 
 
 def _spread_at_once(place, dy, window, strides):
-  """Does as `_spread` in one sum, for which a GPU makes a single pass."""
+  """Does as `spread` in one sum, for which a GPU makes a single pass."""
   zero = jnp.zeros((), dy.dtype)
   total = zero
   taps = itertools.product(*map(range, window))
@@ -134,7 +144,7 @@ def _spread_at_once(place, dy, window, strides):
 
 
 def _spread_blocks(place, dy, window):
-  """Does as `_spread` where windows stand side by side."""
+  """Does as `spread` where windows stand side by side."""
   batch, rows, columns, channels = dy.shape
   blocks = (batch, rows, window[0], columns, window[1], channels)
   index = lax.broadcasted_iota(place.dtype, blocks, 2) * window[

@@ -10,7 +10,13 @@ from flax import linen as nn
 from jax import lax
 
 from agegender_jax import ops
-from agegender_jax.ops import convolution, few_channels, kernel_gradient, pooling
+from agegender_jax.ops import (
+  convolution,
+  depthwise,
+  few_channels,
+  kernel_gradient,
+  pooling,
+)
 from agegender_jax.runtime import devices
 
 # (H, W, C, D, kernel, strides, padding)
@@ -114,6 +120,31 @@ def test_conv_equals_lax(name, monkeypatch):
   _assert_close(_value_and_gradients(fast, x, kernel), desired, 1e-5)
   monkeypatch.setattr(convolution, 'conv', few_channels.conv_on_gpu)
   _assert_close(_value_and_gradients(fast, x, kernel), desired, 1e-5)
+
+
+@pytest.mark.parametrize('name', CONVS)
+def test_depthwise_conv_equals_lax(name, monkeypatch):
+  monkeypatch.setattr(depthwise, '_IMAGES_AT_ONCE', 2)
+  height, width, channels, _, window, strides, _ = CONVS[name]
+  channels, padding = max(channels, 2), _padding(name)
+  x = _normal(0, (4, height, width, channels))
+  kernel = _normal(1, (*window, 1, channels))
+
+  def conv(x, kernel, formulation):
+    return ops.conv_general_dilated(
+      x,
+      kernel,
+      strides,
+      padding,
+      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+      feature_group_count=channels,
+      formulation=formulation,
+    )
+
+  plain, fast = (functools.partial(conv, formulation=f) for f in ('plain', 'fast'))
+  desired = _value_and_gradients(plain, x, kernel)
+  _assert_close(_value_and_gradients(fast, x, kernel), desired, 1e-5)
+  assert 'conv_general_dilated[' not in str(jax.make_jaxpr(fast)(x, kernel))
 
 
 @pytest.mark.parametrize(
