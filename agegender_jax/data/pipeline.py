@@ -29,8 +29,8 @@ class Order:
   The stream is a function of (seed, step): epoch after epoch in a new order,
   nothing dropped between them.
 
-  Of a mixture, an epoch takes each data set's rows as often as its weight
-  says: with 0.5 half of them, other ones each time, with 2 each row twice.
+  An epoch takes each row as often as its weight says: of rows with 0.5 half, other
+  ones each time, those with 2 twice.
 
   Attributes:
     size: number of examples, N.
@@ -38,8 +38,7 @@ class Order:
     seed: of the order.
     process_index: which contiguous part of each batch is wanted.
     process_count: into how many parts each batch is cut.
-    sizes: of the data sets of a mixture, how many of the N rows each has.
-    weights: of each; () = every row once.
+    weights: float64 [N], of the rows; None = each once.
   """
 
   size: int
@@ -47,8 +46,7 @@ class Order:
   seed: int
   process_index: int = 0
   process_count: int = 1
-  sizes: tuple[int, ...] = ()
-  weights: tuple[float, ...] = ()
+  weights: np.ndarray | None = dataclasses.field(default=None, compare=False)
 
   def __post_init__(self):
     if self.batch_size % self.process_count:
@@ -60,17 +58,13 @@ class Order:
   @property
   def epoch_size(self) -> int:
     """The number of examples of an epoch."""
-    return sum(self._taken()) if self.weights else self.size
-
-  def _taken(self):
-    pairs = zip(self.sizes, self.weights, strict=True)
-    return [round(size * weight) for size, weight in pairs]
+    return self.size if self.weights is None else round(self.weights.sum())
 
   def rows(self, steps: range) -> np.ndarray:
     """Returns int64 [steps * B / process_count], step after step.
 
     Position p of the stream is row permutation(seed, p // N)[p % N], with N
-    the epoch's size; of a mixture it is what `_mixed` has at that place.
+    the epoch's size; with weights it is what `_weighted` has at that place.
     """
     size = self.batch_size // self.process_count
     local = self.process_index * size + np.arange(size)
@@ -80,16 +74,15 @@ class Order:
     for epoch in range(epochs[0], epochs[-1] + 1):
       here = epochs == epoch
       order = _permutation(self.seed, epoch, self.epoch_size)[places[here]]
-      rows[here] = self._mixed(epoch)[order] if self.weights else order
+      rows[here] = order if self.weights is None else self._weighted(epoch)[order]
     return rows
 
-  def _mixed(self, epoch):
-    """Returns the rows of an epoch, int64 [epoch_size], by data set."""
-    starts = np.cumsum([0, *self.sizes[:-1]])
-    parts = zip(starts, self.sizes, self._taken(), strict=True)
-    return np.concatenate(
-      [start + np.resize(_permutation(self.seed, epoch, n), m) for start, n, m in parts]
-    )
+  def _weighted(self, epoch):
+    """Returns the rows of an epoch, int64 [epoch_size], by weight."""
+    order = _permutation(self.seed, epoch, self.size)
+    order = order[np.argsort(self.weights[order], kind='stable')]
+    ends = np.cumsum(self.weights[order])[:-1]
+    return order[np.searchsorted(ends, np.arange(self.epoch_size) + 0.5)]
 
 
 def create_order(
@@ -104,8 +97,25 @@ def create_order(
     process_count: see Order.
 
   Raises:
-    errors.UserError: data.mix_weights that are none.
+    errors.UserError: data.mix_weights or data.balance_ages that are none.
   """
+  weights = np.ones(len(source))
+  if source.sizes or config.data.mix_weights:
+    weights *= np.repeat(_mix_weights(config, source), source.sizes)
+  if config.data.balance_ages:
+    weights *= _age_weights(source.labels['age_low'], config.data.balance_ages)
+  return Order(
+    len(source),
+    config.train.batch_size,
+    config.seed,
+    process_index,
+    process_count,
+    weights=None if (weights == 1).all() else weights,
+  )
+
+
+def _mix_weights(config, source):
+  """Returns the weight of each data set of a mixture."""
   names = config.data.name.split('+') if source.sizes else []
   weights = dict.fromkeys(names, 1.0)
   given = config_lib.parse_factors('data.mix_weights', config.data.mix_weights)
@@ -115,15 +125,17 @@ def create_order(
     if weight >= 1000:  # An epoch's rows would not fit in memory.
       raise errors.UserError(f'data.mix_weights: {name}={weight:g} must be below 1000')
     weights[name] = weight
-  return Order(
-    len(source),
-    config.train.batch_size,
-    config.seed,
-    process_index,
-    process_count,
-    sizes=source.sizes,
-    weights=tuple(weights.values()),
-  )
+  return list(weights.values())
+
+
+def _age_weights(first_year, power):
+  """Returns weights of rows, float64 [N], whose mean is 1: see data.balance_ages."""
+  if power > 1:
+    raise errors.UserError(f'data.balance_ages = {power:g} must be at most 1')
+  # Years from 70 on are few: one class; and so are labels that are not known.
+  decade = np.minimum(first_year // 10, 7) + 1
+  weights = np.bincount(decade)[decade] ** -float(power)
+  return weights / weights.mean()
 
 
 class _TrainCalls(grain.MapDataset):

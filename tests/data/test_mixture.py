@@ -90,7 +90,8 @@ def test_hold_out_names_other_sets(data):
 
 
 def test_an_epoch_takes_each_set_as_often_as_its_weight():
-  order = pipeline.Order(10, 4, 0, sizes=(6, 4), weights=(0.5, 2.0))
+  weights = np.repeat([0.5, 2.0], [6, 4])
+  order = pipeline.Order(10, 4, 0, weights=weights)
   assert order.epoch_size == 3 + 8
   rows = order.rows(range(11)).reshape(4, 11)  # Four epochs.
   for epoch in rows:
@@ -98,7 +99,7 @@ def test_an_epoch_takes_each_set_as_often_as_its_weight():
     assert counts[:6].max() == 1 and counts[:6].sum() == 3
     assert counts[6:].tolist() == [2, 2, 2, 2]
   assert len({tuple(sorted(epoch[epoch < 6])) for epoch in rows}) > 1
-  again = pipeline.Order(10, 4, 0, sizes=(6, 4), weights=(0.5, 2.0))
+  again = pipeline.Order(10, 4, 0, weights=weights)
   np.testing.assert_array_equal(again.rows(range(5, 9)), order.rows(range(5, 9)))
 
 
@@ -107,7 +108,7 @@ def test_weights_are_named_and_checked(data):
   config = data.copy_and_resolve_references()
   config.data.mix_weights = 'folder=0.5'
   order = pipeline.create_order(config, source)
-  assert order.weights == (1.0, 0.5)
+  np.testing.assert_array_equal(order.weights, np.repeat([1.0, 0.5], source.sizes))
   for text, message in (
     ('fold=1', 'did you mean "folder"'),
     ('folder=x', 'number'),

@@ -5,6 +5,7 @@ import jax
 import numpy as np
 import pytest
 
+from agegender_jax import config as config_lib
 from agegender_jax import errors, schema
 from agegender_jax.data import pipeline
 from agegender_jax.data import source as source_lib
@@ -101,6 +102,33 @@ def test_batch_larger_than_the_split():
 @pytest.mark.parametrize('start', [0, 1, 5, 11, 12, 13])
 def test_resumed_stream_goes_on_where_it_was(start):
   assert_equal(train(calls=single(12, start)), train()[start:])
+
+
+class Years:
+  """A split of 64 images of one decade, 16 of another and 4 of 70 years and more."""
+
+  sizes = ()
+  labels = {'age_low': np.repeat([25, 8, 93, 71], [64, 16, 3, 1])}
+
+  def __len__(self):
+    return 84
+
+
+@pytest.mark.parametrize('power, counts', [(0.5, (48, 24, 12)), (1.0, (28, 28, 28))])
+def test_an_epoch_evens_out_the_decades_of_age(power, counts):
+  config = config_lib.default_config()
+  config.data.balance_ages = power
+  order = pipeline.create_order(config, Years())
+  assert order.epoch_size == 84
+  first, second = order.rows(range(21)).reshape(2, -1)[:, :84]
+  for rows in (first, second):
+    years = Years.labels['age_low'][rows]
+    found = [(years == 25).sum(), (years == 8).sum(), (years >= 70).sum()]
+    assert np.abs(np.subtract(found, counts)).max() <= 1
+  assert not np.array_equal(np.sort(first), np.sort(second))
+  config.data.balance_ages = 1.5
+  with pytest.raises(errors.UserError, match='balance_ages = 1.5 must be at most 1'):
+    pipeline.create_order(config, Years())
 
 
 def test_processes_share_each_batch():
