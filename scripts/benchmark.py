@@ -1,4 +1,4 @@
-r"""Times a recipe: its step, its whole run or its prediction.
+r"""Times a recipe: its step or its whole run.
 
 python scripts/benchmark.py --measure=step --peer=torch \
   --config=configs/utk_multibranch.py --output=runs/benchmark/multibranch
@@ -24,43 +24,30 @@ from agegender_jax import errors, files
 _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'Recipe, configs/NAME.py[:key=value,...].', lock_config=True
 )
-_PEER = flags.DEFINE_enum(
-  'peer', '', ['', 'torch'], 'For step and predict: time it too.'
-)
+_PEER = flags.DEFINE_enum('peer', '', ['', 'torch'], 'For step: time it too.')
 _MALLOC = flags.DEFINE_list(
   'malloc',
-  ['tuned', 'stock'],
-  "Allocators: glibc's, tuned or stock, or "
-  'jemalloc, where it is installed. `step` compares them on a CPU; all else '
-  'takes the first.',
+  list(worker.MALLOCS),
+  "glibc's allocator, tuned or stock. `step` compares them on a CPU; `run` takes the "
+  'first.',
 )
 _ROUNDS = flags.DEFINE_integer('rounds', 5, 'Turns of each.', lower_bound=1)
 _STEPS = flags.DEFINE_integer('steps', 5, 'Calls per turn.', lower_bound=1)
 _WARMUP = flags.DEFINE_integer(
   'warmup', 3, 'Calls before the first turn.', lower_bound=0
 )
-_BATCH_SIZES = flags.DEFINE_list(
-  'batch_sizes', ['1', '8', '32', '64', '128', '256'], 'For predict.'
-)
 _OUTPUT = flags.DEFINE_string('output', None, 'Folder to keep the results in.')
 
 
-def without_augmentation(config, **fields):
-  """Returns a copy whose network sees the images as they are, as a peer does.
-
-  Args:
-    config: the recipe's.
-    **fields: others to set, `block__field`.
-  """
-  strengths = ('rotation', 'zoom', 'shift', 'brightness', 'contrast', 'erase')
-  off = {f'data__{name}': 0.0 for name in strengths}
-  off |= {'data__flip': False, 'data__oversample': False, 'data__crop_size': 0}
-  off['data__image_size'] = config.data.crop_size or config.data.image_size
+def without_augmentation(config):
+  """Returns a copy whose network sees the images as they are, as a peer does."""
   result = config_lib.default_config()
   result.update(config.to_dict())
-  for name, value in (off | fields).items():
-    block, _, field = name.partition('__')
-    result[block][field] = value
+  for name in ('rotation', 'zoom', 'shift', 'brightness', 'contrast', 'erase'):
+    result.data[name] = 0.0
+  result.data.flip = result.data.oversample = False
+  result.data.image_size = config.data.crop_size or config.data.image_size
+  result.data.crop_size = 0
   return result
 
 
@@ -79,12 +66,11 @@ class Bench:
     self.config, self.folder = config, pathlib.Path(folder)
     self.device, self.versions, self._count = '', {}, 0
 
-  def start(self, module: str, job: str, config, malloc: str = '') -> worker.Worker:
-    """Starts a process; see worker.create_job.
+  def start(self, module: str, config, malloc: str = '') -> worker.Worker:
+    """Starts a process that takes train steps; see worker.create_job.
 
     Args:
       module: jax or torch.
-      job: key of that module's JOBS.
       config: what it runs.
       malloc: one of worker.MALLOCS; --malloc's first by default.
     """
@@ -93,8 +79,7 @@ class Bench:
     config_lib.save_config(config, str(folder))
     malloc = malloc or _MALLOC.value[0]
     task = {
-      'module': f'{module}_jobs',
-      'job': job,
+      'module': f'{module}_step',
       'config': str(folder),
       'malloc': malloc,
       'warmup': _WARMUP.value,
@@ -108,11 +93,11 @@ class Bench:
     self.versions |= result.facts.pop('versions')
     return result
 
-  def start_with_peer(self, job: str, config, malloc: str = '') -> list[worker.Worker]:
-    """Starts a job and, where --peer asks for it, the same job of the peer."""
-    workers = [self.start('jax', job, config, malloc)]
+  def start_with_peer(self, config, malloc: str) -> list[worker.Worker]:
+    """Starts the step and, where --peer asks for it, the peer's."""
+    workers = [self.start('jax', config, malloc)]
     if _PEER.value:
-      workers.append(self.start(_PEER.value, job, config, malloc))
+      workers.append(self.start(_PEER.value, config, malloc))
       check_parameters(workers)
       workers[1].facts['flops_per_image'] = workers[0].facts['flops_per_image']
     return workers
@@ -124,9 +109,9 @@ class Bench:
   def step(self) -> dict:
     """Times the train step: allocators and the peer."""
     config = without_augmentation(self.config)
-    pairs = [self.start_with_peer('step', config, _MALLOC.value[0])]
+    pairs = [self.start_with_peer(config, _MALLOC.value[0])]
     if pairs[0][0].facts['platform'] == 'cpu':  # The allocator is the host's.
-      pairs += [self.start_with_peer('step', config, m) for m in _MALLOC.value[1:]]
+      pairs += [self.start_with_peer(config, m) for m in _MALLOC.value[1:]]
     workers = [worker for pair in pairs for worker in pair]
     self.alternate(workers)
     # Both with an allocator; and the first beside all others as they come.
@@ -139,7 +124,7 @@ class Bench:
 
   def run(self) -> dict:
     """Times training from the command line beside its step alone."""
-    step = self.start('jax', 'step', self.config)
+    step = self.start('jax', self.config)
     step.name = 'step alone'
     whole = runs.WholeRun('whole run', self.config, _MALLOC.value[0])
     self.alternate([whole, step])
@@ -148,23 +133,8 @@ class Bench:
       'ratios': [tables.create_ratio(whole, step)],
     }
 
-  def predict(self) -> dict:
-    """Times prediction at several batch sizes."""
-    pairs = []
-    for size in _BATCH_SIZES.value:
-      config = without_augmentation(
-        self.config, train__batch_size=int(size), train__eval_batch_size=int(size)
-      )
-      pairs += [(worker, config) for worker in self.start_with_peer('predict', config)]
-    self.alternate([worker for worker, _ in pairs])
-    return {'rows': [tables.create_row(*pair) for pair in pairs]}
 
-
-_MEASURES = {
-  'step': Bench.step,
-  'run': Bench.run,
-  'predict': Bench.predict,
-}
+_MEASURES = {'step': Bench.step, 'run': Bench.run}
 _MEASURE = flags.DEFINE_enum('measure', 'step', list(_MEASURES), 'What to time.')
 
 
@@ -172,8 +142,6 @@ def _check_flags() -> None:
   """Raises errors.UserError for what is wrong with the flags."""
   if set(_MALLOC.value) - set(worker.MALLOCS):
     raise errors.UserError(f'--malloc is some of {", ".join(worker.MALLOCS)}')
-  if not all(size.isdigit() and int(size) for size in _BATCH_SIZES.value):
-    raise errors.UserError('--batch_sizes are whole numbers, such as 1,8,32')
   if _CONFIG.value is None:
     raise errors.UserError('--config=configs/NAME.py is needed')
   try:

@@ -1,4 +1,4 @@
-"""The jobs of a worker that run this package: step and prediction."""
+"""The job of a worker that runs this package's train step."""
 
 import collections
 import time
@@ -18,8 +18,8 @@ from benchmarking import noise
 _EXAMPLES = 4000  # Per epoch, for schedules that count in epochs.
 
 
-class _Job:
-  """What all jobs report."""
+class Step:
+  """The train step, on a batch of noise that is on the devices."""
 
   def __init__(self, config):
     backbone, sizes = config.model.backbone, [config.train.batch_size]
@@ -27,26 +27,12 @@ class _Job:
     process.divide_cpu(config.train.cpu_devices or count)
     process.exclude_nondeterminism()
     device = jax.devices()[0]
-    self.config = config
     self.facts = {
       'platform': device.platform,
       'device': f'{jax.device_count()} x {device.device_kind}',
       'versions': {name: metadata.version(name) for name in ('jax', 'jaxlib', 'flax')},
       'images': config.train.batch_size,
     }
-
-  def device_memory(self) -> float | None:
-    """Returns the first device's peak in GiB, None on CPU."""
-    statistics = jax.local_devices()[0].memory_stats() or {}
-    peak = statistics.get('peak_bytes_in_use')
-    return None if peak is None else peak / 2**30
-
-
-class Step(_Job):
-  """The train step, on a batch of noise that is on the devices."""
-
-  def __init__(self, config):
-    super().__init__(config)
     devices.check_batch_size('train.batch_size', config.train.batch_size)
     network = predictor.Network(config)
     run = trainer.create_run(config, network, _EXAMPLES)
@@ -82,30 +68,8 @@ class Step(_Job):
     jax.block_until_ready(self.state)
     return (time.perf_counter() - start) / (calls * self.steps)
 
-
-class Predict(_Job):
-  """The predictor; logits and decoded values are brought to the host."""
-
-  def __init__(self, config):
-    super().__init__(config)
-    self.network = predictor.Network(config)
-    run = trainer.create_run(config, self.network, _EXAMPLES)
-    self.variables = devices.replicate(run.state.variables)
-    self.batch = noise.create_batch(config)
-    start = time.perf_counter()
-    self.run(1)
-    table = flops.layer_table(self.network.model, self.network.input_size)
-    self.facts |= {
-      'compile_seconds': time.perf_counter() - start,
-      'parameters': int(parameter_overview.count_parameters(run.state.params)),
-      'flops_per_image': sum(row['flops'] for row in table),
-    }
-
-  def run(self, count: int) -> float:
-    """Returns seconds per batch, over `count` batches."""
-    start = time.perf_counter()
-    self.network.predict_all(self.variables, [self.batch] * count)
-    return (time.perf_counter() - start) / count
-
-
-JOBS = {'step': Step, 'predict': Predict}
+  def device_memory(self) -> float | None:
+    """Returns the first device's peak in GiB, None on CPU."""
+    statistics = jax.local_devices()[0].memory_stats() or {}
+    peak = statistics.get('peak_bytes_in_use')
+    return None if peak is None else peak / 2**30

@@ -1,4 +1,4 @@
-"""The jobs of a worker that run PyTorch: the peer's step and prediction.
+"""The job of a worker that runs PyTorch: the peer's train step.
 
 The peer gets what PyTorch offers: channels_last, fused optimizers, on CUDA
 `torch.compile`, TF32 as XLA takes it, and autocast where the recipe computes in
@@ -114,8 +114,8 @@ def create_optimizer(config, net: nn.Module) -> torch.optim.Optimizer:
   return kind(groups, fused=True)
 
 
-class _Job:
-  """A network on its device, with a batch there."""
+class Step:
+  """The train step, on a batch of noise that is on the device."""
 
   def __init__(self, config):
     self.on_gpu = torch.cuda.is_available()
@@ -144,6 +144,11 @@ class _Job:
       'versions': {'torch': torch.__version__},
       'images': len(batch['image']),
     }
+    self.net.train()
+    freeze(self.net, config.optimizer.freeze)
+    self.optimizer = create_optimizer(config.optimizer, self.net)
+    if self.on_gpu:  # The first step is mostly compilation there.
+      self.facts['compile_seconds'] = self.run(1)
 
   def compute(self, image):
     """Maps uint8 [B, H, W, 3] to task name -> logits float32 [B, K]."""
@@ -156,22 +161,6 @@ class _Job:
   def device_memory(self) -> float | None:
     """Returns the device's peak in GiB, None on CPU."""
     return torch.cuda.max_memory_allocated() / 2**30 if self.on_gpu else None
-
-  def compile(self) -> None:
-    """Runs once on CUDA, where that is mostly compilation, and times it."""
-    if self.on_gpu:
-      self.facts['compile_seconds'] = self.run(1)
-
-
-class Step(_Job):
-  """The train step."""
-
-  def __init__(self, config):
-    super().__init__(config)
-    self.net.train()
-    freeze(self.net, config.optimizer.freeze)
-    self.optimizer = create_optimizer(config.optimizer, self.net)
-    self.compile()
 
   def loss(self) -> torch.Tensor:
     """Computes the batch's loss, weighted over the tasks."""
@@ -199,24 +188,3 @@ class Step(_Job):
     if self.on_gpu:
       torch.cuda.synchronize()
     return (time.perf_counter() - start) / count
-
-
-class Predict(_Job):
-  """The forward pass in evaluation, its logits brought to the host."""
-
-  def __init__(self, config):
-    super().__init__(config)
-    self.net.eval()
-    self.compile()
-
-  @torch.inference_mode()
-  def run(self, count: int) -> float:
-    """Returns seconds per batch, over `count` batches."""
-    start = time.perf_counter()
-    for _ in range(count):
-      for logits in self.forward(self.batch['image']).values():
-        logits.cpu()
-    return (time.perf_counter() - start) / count
-
-
-JOBS = {'step': Step, 'predict': Predict}

@@ -7,7 +7,6 @@ so that what slows the machine slows all of them.
 """
 
 import contextlib
-import ctypes.util
 import importlib
 import json
 import os
@@ -22,7 +21,7 @@ from agegender_jax import errors
 from agegender_jax.runtime import process
 
 _SCRIPTS = pathlib.Path(__file__).parent.parent
-MALLOCS = ('tuned', 'stock', 'jemalloc')
+MALLOCS = ('tuned', 'stock')
 
 
 class WorkerDiedError(Exception):
@@ -48,25 +47,8 @@ def environment(**changes: str | None) -> dict[str, str]:
 
 
 def malloc_variables(malloc: str) -> dict[str, str]:
-  """Returns the variables that give a process one of MALLOCS.
-
-  jemalloc keeps what is freed, as process.tune_malloc has glibc do, but its
-  threads do not wait for each other.
-
-  Raises:
-    errors.UserError: jemalloc is not installed.
-  """
-  if malloc != 'jemalloc':
-    return {'AGEGENDER_MALLOC': '0' if malloc == 'stock' else ''}
-  library = ctypes.util.find_library('jemalloc')
-  if library is None:
-    raise errors.UserError('--malloc: install jemalloc (Debian: libjemalloc2)')
-  settings = 'dirty_decay_ms:-1,muzzy_decay_ms:-1'  # Nothing is given back.
-  return {
-    'AGEGENDER_MALLOC': '0',
-    'LD_PRELOAD': ':'.join(filter(None, [library, os.environ.get('LD_PRELOAD')])),
-    'MALLOC_CONF': os.environ.get('MALLOC_CONF', settings),
-  }
+  """Returns the variables that give a process one of MALLOCS."""
+  return {'AGEGENDER_MALLOC': '0' if malloc == 'stock' else ''}
 
 
 class Worker:
@@ -162,8 +144,8 @@ def create_job(task: dict):
   """Creates what the task names.
 
   Args:
-    task: `module` (of this package) and `job`, the key of the class in its
-      JOBS; `config`, a folder with a config.json; `malloc`.
+    task: `module` (of this package) whose Step it is; `config`, a folder with a
+      config.json; `malloc`.
 
   Returns:
     An object with `run(count)`, which returns seconds per call; `facts`, a
@@ -174,7 +156,7 @@ def create_job(task: dict):
   config = config_lib.load_config(task['config'])
   # Imported late: the allocator is tuned before there are threads.
   module = importlib.import_module(f'benchmarking.{task["module"]}')
-  return module.JOBS[task['job']](config)
+  return module.Step(config)
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
-from benchmarking import torch_jobs  # Makes torchvision fit to be imported.
+from benchmarking import torch_step  # Makes torchvision fit to be imported.
 from torchvision.transforms import v2 as transforms
 
 from agegender_jax import cli, errors
@@ -68,10 +68,10 @@ def create_transform(data):
   ])  # fmt: skip
 
 
-def train(config) -> torch_jobs.Step:
+def train(config) -> torch_step.Step:
   """Trains as the run does and returns the job, its network in evaluation."""
   torch.manual_seed(config.seed)
-  job, change = torch_jobs.Step(config), create_transform(config.data)
+  job, change = torch_step.Step(config), create_transform(config.data)
   source = source_lib.create_source(config.data, config.data.train_split)
   durations = schedules.create_durations(config.train, len(source))
   rate = schedules.create_schedule(config.optimizer, durations)

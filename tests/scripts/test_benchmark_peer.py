@@ -49,15 +49,11 @@ def load_recipe(name, arg=''):
 
 def small(config, **fields):
   """Returns a copy at 64 pixels, a batch of 4, without randomness."""
-  config = benchmark.without_augmentation(
-    config,
-    **{
-      'data__image_size': 64,
-      'train__batch_size': 4,
-      'train__eval_batch_size': 4,
-      **fields,
-    },
-  )
+  config = benchmark.without_augmentation(config)
+  config.data.image_size, config.train.batch_size = 64, 4
+  for name, value in fields.items():
+    block, _, field = name.partition('__')
+    config[block][field] = value
   for field in ('layers', 'branch'):
     words = config.model[field].split()
     words = [word for word in words if not word.startswith('drop:')]
@@ -72,14 +68,14 @@ def torch_lib():
     importlib.util.find_spec('torch') and importlib.util.find_spec('torchvision')
   ):
     pytest.skip('needs pip install -e .[benchmark]')
-  from benchmarking import torch_jobs, torch_nets
+  from benchmarking import torch_nets, torch_step
 
-  return types.SimpleNamespace(jobs=torch_jobs, nets=torch_nets)
+  return types.SimpleNamespace(step=torch_step, nets=torch_nets)
 
 
 def create_peer(torch_lib, config):
   """Returns the peer network of a configuration."""
-  outputs = {name: row[1] for name, row in torch_lib.jobs.create_tasks(config).items()}
+  outputs = {name: row[1] for name, row in torch_lib.step.create_tasks(config).items()}
   return torch_lib.nets.Net(config.model, config.data.image_size, outputs)
 
 
@@ -130,8 +126,7 @@ def shapes_of(config):
 def test_peer_has_as_many_parameters(torch_lib, name, arg):
   import torch
 
-  config = benchmark.without_augmentation(load_recipe(name, arg),
-                                          train__eval_batch_size=2)  # fmt: skip
+  config = benchmark.without_augmentation(load_recipe(name, arg))
   _, variables = shapes_of(config)
   ours = sum(math.prod(leaf.shape)
              for leaf in jax.tree.leaves(variables['params']))  # fmt: skip
@@ -189,7 +184,7 @@ OPTIMIZERS = {
 @pytest.mark.parametrize('name', OPTIMIZERS)
 def test_peer_learns_as_ours_does(torch_lib, name):
   import torch
-  from benchmarking import jax_jobs
+  from benchmarking import jax_step
 
   config = small(
     config_lib.default_config(),
@@ -199,13 +194,13 @@ def test_peer_learns_as_ours_does(torch_lib, name):
   )
   config.model.layers = 'conv:8 pool norm conv:8 pool'
   config.model.branch = 'conv:8 norm gap dense:8'
-  ours = jax_jobs.Step(config)
+  ours = jax_step.Step(config)
   variables = devices.unreplicate(ours.state.variables)
   arrays = {
     path: np.asarray(leaf)
     for path, leaf in traverse_util.flatten_dict(variables, sep='/').items()
   }
-  theirs = torch_lib.jobs.Step(config)
+  theirs = torch_lib.step.Step(config)
   theirs.net.load_state_dict(port(arrays), strict=False)
   losses = [
     (
@@ -222,7 +217,7 @@ def test_peer_learns_as_ours_does(torch_lib, name):
 def test_peer_freezes_what_ours_freezes(torch_lib):
   config = small(load_recipe('utk_vgg', 'scratch'))
   peer = create_peer(torch_lib, config)
-  torch_lib.jobs.freeze(peer, config.optimizer.freeze)
+  torch_lib.step.freeze(peer, config.optimizer.freeze)
   trained = sum(p.numel() for p in peer.parameters() if p.requires_grad)
   assert trained == 2 * (512 * 256 + 256 + 256 + 1)
 
