@@ -26,8 +26,9 @@ def default_config() -> config_dict.ConfigDict:
   # Of a mixture: how often an epoch takes the rows of each data set, such as
   # `utkface=2 fairface=0.5`; where not named, once.
   data.mix_weights = ''
-  # How far an epoch evens out the decades of age, 70 and over being one: an image's
-  # share is its decade's number of images to the power of minus this; 0 to 1.
+  # How far an epoch evens out the decades of age, 70 and over being one: an image of
+  # known age is taken as often as its decade's size to the power of minus this says,
+  # at most ten times; 0 to 1.
   data.balance_ages = 0.0
   # Splits such as `utkface:test fairface:test`: images within 3 bits of
   # difference hash of one of theirs are not trained on; `:test` is of this data.

@@ -19,10 +19,12 @@ from agegender_jax import errors, schema
 from agegender_jax.data import source as source_lib
 
 _READ_AHEAD = 2  # Batches.
+# The most by which evening out the ages multiplies how often an image is taken.
+_MOST_BY_BALANCE = 10
 Batches = Generator[dict[str, np.ndarray], None, None]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Order:
   """Which rows each step of a training run takes.
 
@@ -46,7 +48,7 @@ class Order:
   seed: int
   process_index: int = 0
   process_count: int = 1
-  weights: np.ndarray | None = dataclasses.field(default=None, compare=False)
+  weights: np.ndarray | None = None
 
   def __post_init__(self):
     if self.batch_size % self.process_count:
@@ -58,7 +60,7 @@ class Order:
   @property
   def epoch_size(self) -> int:
     """The number of examples of an epoch."""
-    return self.size if self.weights is None else round(self.weights.sum())
+    return self.size if self.weights is None else int(self.weights.sum() + 0.5)
 
   def rows(self, steps: range) -> np.ndarray:
     """Returns int64 [steps * B / process_count], step after step.
@@ -77,6 +79,7 @@ class Order:
       rows[here] = order if self.weights is None else self._weighted(epoch)[order]
     return rows
 
+  @functools.lru_cache(maxsize=4)  # noqa: B019, a run has an order or two.
   def _weighted(self, epoch):
     """Returns the rows of an epoch, int64 [epoch_size], by weight."""
     order = _permutation(self.seed, epoch, self.size)
@@ -100,11 +103,12 @@ def create_order(
     errors.UserError: data.mix_weights or data.balance_ages that are none.
   """
   weights = np.ones(len(source))
-  if source.sizes or config.data.mix_weights:
+  if source.sizes or config.data.mix_weights.strip():
     weights *= np.repeat(_mix_weights(config, source), source.sizes)
   if config.data.balance_ages:
-    weights *= _age_weights(source.labels['age_low'], config.data.balance_ages)
-  return Order(
+    first_year = source.labels['age_low']
+    weights = _balance_ages(weights, first_year, config.data.balance_ages)
+  order = Order(
     len(source),
     config.train.batch_size,
     config.seed,
@@ -112,6 +116,11 @@ def create_order(
     process_count,
     weights=None if (weights == 1).all() else weights,
   )
+  if len(source) and not order.epoch_size:
+    raise errors.UserError(
+      f'data.mix_weights = "{config.data.mix_weights}" leaves no image in an epoch'
+    )
+  return order
 
 
 def _mix_weights(config, source):
@@ -128,14 +137,18 @@ def _mix_weights(config, source):
   return list(weights.values())
 
 
-def _age_weights(first_year, power):
-  """Returns weights of rows, float64 [N], whose mean is 1: see data.balance_ages."""
+def _balance_ages(weights, first_year, power):
+  """Returns weights, float64 [N], that even out the decades: see data.balance_ages."""
   if power > 1:
     raise errors.UserError(f'data.balance_ages = {power:g} must be at most 1')
-  # Years from 70 on are few: one class; and so are labels that are not known.
-  decade = np.minimum(first_year // 10, 7) + 1
-  weights = np.bincount(decade)[decade] ** -float(power)
-  return weights / weights.mean()
+  known = first_year != schema.UNKNOWN
+  decade = np.minimum(first_year[known] // 10, 7)  # Years from 70 on are few.
+  before = weights[known]
+  balanced = before * np.bincount(decade, before)[decade] ** -float(power)
+  balanced *= before.sum() / balanced.sum()
+  result = weights.copy()
+  result[known] = np.minimum(balanced, _MOST_BY_BALANCE * before)
+  return result
 
 
 class _TrainCalls(grain.MapDataset):
@@ -155,7 +168,7 @@ class _TrainCalls(grain.MapDataset):
   def __getitem__(self, call):
     steps = self._calls[call]
     batch = whole = self._make(self._source, self._order.rows(steps))
-    if self._order != self._whole_order:
+    if self._order.process_count > 1:
       whole = make_labels(self._source, self._whole_order.rows(steps))
     return batch | {'known': count_known(whole, len(steps))}
 

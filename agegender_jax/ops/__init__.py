@@ -66,6 +66,7 @@ def conv_general_dilated(
     and precision is None
     and lhs.dtype.itemsize >= 4  # Its sums would ruin bfloat16.
     and 1 < feature_group_count == lhs.shape[-1] == rhs.shape[-1]
+    and rhs.shape[-2] == 1
   )
   if form == 'plain' or dilated or not (is_usual or is_depthwise):
     return lax.conv_general_dilated(

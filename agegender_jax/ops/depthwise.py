@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from agegender_jax.ops import kernel_gradient, pooling
+from agegender_jax.ops import pooling
 
 # XLA sums over pixels one number at a time, but adds whole images many at a time: so
 # many of a batch are added before their pixels are.
@@ -72,6 +72,9 @@ def _backward(strides, padding, residuals, dy):
 def _kernel_gradient(x, window, strides, dy):
   """Returns dW [kh, kw, 1, C] of an image that is padded already."""
   size = dy.shape[1:3]
+  images = -(-len(dy) // _IMAGES_AT_ONCE)  # Of a piece of the batch.
+  more = -len(dy) % images
+  x, dy = (jnp.pad(array, ((0, more), *[(0, 0)] * 3)) for array in (x, dy))
   # Pixels that lie `strides` apart, side by side.
   phases = {
     first: lax.optimization_barrier(
@@ -79,7 +82,7 @@ def _kernel_gradient(x, window, strides, dy):
     )
     for first in itertools.product(*map(range, strides))
   }
-  count = kernel_gradient.largest_divisor(len(dy), _IMAGES_AT_ONCE)
+  count = len(dy) // images
   pieces = jnp.split(dy, count)
 
   def product(tap):

@@ -90,16 +90,16 @@ def test_hold_out_names_other_sets(data):
 
 
 def test_an_epoch_takes_each_set_as_often_as_its_weight():
-  weights = np.repeat([0.5, 2.0], [6, 4])
-  order = pipeline.Order(10, 4, 0, weights=weights)
-  assert order.epoch_size == 3 + 8
+  weights = np.repeat([0.5, 2.0], [5, 4])
+  order = pipeline.Order(9, 4, 0, weights=weights)
+  assert order.epoch_size == 3 + 8  # The half image is a whole one.
   rows = order.rows(range(11)).reshape(4, 11)  # Four epochs.
   for epoch in rows:
-    counts = np.bincount(epoch, minlength=10)
-    assert counts[:6].max() == 1 and counts[:6].sum() == 3
-    assert counts[6:].tolist() == [2, 2, 2, 2]
-  assert len({tuple(sorted(epoch[epoch < 6])) for epoch in rows}) > 1
-  again = pipeline.Order(10, 4, 0, weights=weights)
+    counts = np.bincount(epoch, minlength=9)
+    assert counts[:5].max() == 1 and counts[:5].sum() == 3
+    assert counts[5:].tolist() == [2, 2, 2, 2]
+  assert len({tuple(sorted(epoch[epoch < 5])) for epoch in rows}) > 1
+  again = pipeline.Order(9, 4, 0, weights=weights)
   np.testing.assert_array_equal(again.rows(range(5, 9)), order.rows(range(5, 9)))
 
 
@@ -113,6 +113,7 @@ def test_weights_are_named_and_checked(data):
     ('fold=1', 'did you mean "folder"'),
     ('folder=x', 'number'),
     ('folder=1e9', 'below 1000'),
+    ('folder=1e-9 utkface=1e-9', 'leaves no image in an epoch'),
   ):
     config.data.mix_weights = text
     with pytest.raises(errors.UserError, match=message):

@@ -105,30 +105,51 @@ def test_resumed_stream_goes_on_where_it_was(start):
 
 
 class Years:
-  """A split of 64 images of one decade, 16 of another and 4 of 70 years and more."""
+  """A split of which only the first years of the labels count."""
 
   sizes = ()
-  labels = {'age_low': np.repeat([25, 8, 93, 71], [64, 16, 3, 1])}
+
+  def __init__(self, counts):
+    self.labels = {'age_low': np.repeat([*counts], [*counts.values()])}
 
   def __len__(self):
-    return 84
+    return len(self.labels['age_low'])
 
 
-@pytest.mark.parametrize('power, counts', [(0.5, (48, 24, 12)), (1.0, (28, 28, 28))])
-def test_an_epoch_evens_out_the_decades_of_age(power, counts):
-  config = config_lib.default_config()
-  config.data.balance_ages = power
-  order = pipeline.create_order(config, Years())
-  assert order.epoch_size == 84
-  first, second = order.rows(range(21)).reshape(2, -1)[:, :84]
-  for rows in (first, second):
-    years = Years.labels['age_low'][rows]
+@pytest.mark.parametrize(
+  'power, sizes, counts, wanted',
+  [
+    (0.5, (), {25: 64, 8: 16, 93: 3, 71: 1}, (48, 24, 12)),
+    (1.0, (), {25: 64, 8: 16, 93: 3, 71: 1}, (28, 28, 28)),
+    # The first set, of half weight, has the rows of the twenties.
+    (1.0, (64, 20), {25: 64, 8: 16, 93: 3, 71: 1}, (52 / 3,) * 3),
+    # Labels that are not known are taken as before, and no image over ten times.
+    (1.0, (), {25: 900, 8: 99, 80: 1, -1: 10}, (1000 / 3, 1000 / 3, 10)),
+  ],
+)
+def test_an_epoch_evens_out_the_decades_of_age(power, sizes, counts, wanted):
+  source, config = Years(counts), config_lib.default_config()
+  source.sizes, config.data.balance_ages = sizes, power
+  if sizes:
+    config.data.name = 'utkface+fairface'
+    config.data.mix_weights = 'utkface=0.5'
+  order = pipeline.create_order(config, source)
+  assert abs(order.epoch_size - sum(wanted) - counts.get(-1, 0)) <= 1
+  size = order.epoch_size
+  stream = order.rows(range(5 * size))
+  for rows in (stream[:size], stream[-size:]):  # Whole epochs: 64 examples a step.
+    years = source.labels['age_low'][rows]
     found = [(years == 25).sum(), (years == 8).sum(), (years >= 70).sum()]
-    assert np.abs(np.subtract(found, counts)).max() <= 1
-  assert not np.array_equal(np.sort(first), np.sort(second))
+    assert np.abs(np.subtract(found, wanted)).max() <= 1
+    assert (years == -1).sum() == counts.get(-1, 0)
+  assert not np.array_equal(np.sort(stream[:size]), np.sort(stream[-size:]))
+
+
+def test_more_than_even_ages_are_refused():
+  config = config_lib.default_config()
   config.data.balance_ages = 1.5
   with pytest.raises(errors.UserError, match='balance_ages = 1.5 must be at most 1'):
-    pipeline.create_order(config, Years())
+    pipeline.create_order(config, Years({25: 3}))
 
 
 def test_processes_share_each_batch():

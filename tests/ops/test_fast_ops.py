@@ -127,7 +127,7 @@ def test_depthwise_conv_equals_lax(name, monkeypatch):
   monkeypatch.setattr(depthwise, '_IMAGES_AT_ONCE', 2)
   height, width, channels, _, window, strides, _ = CONVS[name]
   channels, padding = max(channels, 2), _padding(name)
-  x = _normal(0, (4, height, width, channels))
+  x = _normal(0, (5, height, width, channels))
   kernel = _normal(1, (*window, 1, channels))
 
   def conv(x, kernel, formulation):
