@@ -53,7 +53,8 @@ def conv_general_dilated(
     ValueError: a dilated or grouped convolution is asked of `fourier`.
   """
   strides = tuple(window_strides)
-  is_usual = feature_group_count == 1 and lhs.ndim == 4 and precision is None
+  is_plain_2d = lhs.ndim == 4 and precision is None
+  is_usual = is_plain_2d and feature_group_count == 1
   dilated = {*(lhs_dilation or ()), *(rhs_dilation or ())} - {1}
   form = choose(formulation)
   if form == 'fourier' and (dilated or not is_usual):
@@ -62,8 +63,7 @@ def conv_general_dilated(
     form = 'plain'
   is_depthwise = (
     form == 'fast'
-    and lhs.ndim == 4
-    and precision is None
+    and is_plain_2d
     and lhs.dtype.itemsize >= 4  # Its sums would ruin bfloat16.
     and 1 < feature_group_count == lhs.shape[-1] == rhs.shape[-1]
     and rhs.shape[-2] == 1
