@@ -142,6 +142,10 @@ def _balance_ages(weights, first_year, power):
   if power > 1:
     raise errors.UserError(f'data.balance_ages = {power:g} must be at most 1')
   known = first_year != schema.UNKNOWN
+  if not known.any():
+    raise errors.UserError(
+      'data.balance_ages needs ages, and none is known: leave it 0'
+    )
   decade = np.minimum(first_year[known] // 10, 7)  # Years from 70 on are few.
   before = weights[known]
   balanced = before * np.bincount(decade, before)[decade] ** -float(power)

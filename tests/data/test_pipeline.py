@@ -152,6 +152,13 @@ def test_more_than_even_ages_are_refused():
     pipeline.create_order(config, Years({25: 3}))
 
 
+def test_ages_that_are_not_known_are_not_evened_out():
+  config = config_lib.default_config()
+  config.data.balance_ages = 0.5
+  with pytest.raises(errors.UserError, match='balance_ages needs ages'):
+    pipeline.create_order(config, Years({-1: 3}))
+
+
 def test_processes_share_each_batch():
   parts = [train(process_index=i, process_count=2) for i in range(2)]
   for whole, left, right in zip(train(), *parts, strict=True):
