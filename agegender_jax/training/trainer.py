@@ -546,7 +546,8 @@ def _extend(trainer: Trainer, own, latest: int, changed: list[str]) -> None:
   print(
     f'the run goes on from step {latest} of {durations.total}: {"; ".join(changed)}'
   )
-  before = schedules.create_durations(own.train, len(trainer.splits['train']))
+  order = pipeline.create_order(own, trainer.splits['train'])
+  before = schedules.create_durations(own.train, order.epoch_size)
   if config.optimizer.schedule == 'cosine' and before.total != durations.total:
     old = schedules.create_schedule(own.optimizer, before)
     print(

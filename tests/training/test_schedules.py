@@ -1,9 +1,11 @@
+import types
+
 import numpy as np
 import pytest
 
 from agegender_jax import config as config_lib
 from agegender_jax import errors
-from agegender_jax.training import schedules
+from agegender_jax.training import schedules, trainer
 
 
 def durations_of(num_examples=100, **fields):
@@ -102,3 +104,18 @@ def test_constant_is_constant():
 def test_a_wrong_schedule_is_refused(fields, message):
   with pytest.raises(errors.UserError, match=message):
     schedule(**fields)
+
+
+def test_a_longer_run_of_a_mixture_names_its_old_end(capsys):
+  own = config_lib.default_config()
+  own.update({'data': {'name': 'utkface+fairface', 'mix_weights': 'fairface=2'}})
+  own.optimizer.schedule = 'cosine'
+  own.train.update({'batch_size': 10, 'num_epochs': 2.0})
+  longer = own.copy_and_resolve_references()
+  longer.train.num_epochs = 3.0
+  source = type('Mixture', (list,), {'sizes': (80, 20)})(range(100))
+  durations = schedules.create_durations(longer.train, 120)
+  run = types.SimpleNamespace(durations=durations, schedule=lambda step: 0.0)
+  changed = types.SimpleNamespace(config=longer, run=run, splits={'train': source})
+  trainer._extend(changed, own, 12, ['train.num_epochs'])
+  assert 'ends at step 36 instead of 24' in capsys.readouterr().out
