@@ -131,19 +131,16 @@ def group_of_interval(low: np.ndarray, high: np.ndarray, groups: str) -> np.ndar
   return np.where(is_known, fits.argmax(-1), UNKNOWN).astype(np.int32)
 
 
-def group_of_prediction(age: np.ndarray, groups: str) -> np.ndarray:
-  """Maps predicted years to the nearest group.
+def group_of_prediction(age, groups: str):
+  """Maps predicted years to the nearest group, in NumPy or in JAX.
 
   Args:
-    age: float [B], years, finite.
+    age: float [B], years.
     groups: key of AGE_GROUPS.
 
   Returns:
     int32 [B], row of AGE_GROUPS[groups]; of two equally near the younger.
   """
-  years = np.asarray(age, np.float64)[..., None]
-  low, high = np.asarray(AGE_GROUPS[groups], np.float64).T
-  # Not infinity: a network that has diverged predicts that, too.
-  high = np.append(high[:-1], np.finfo(np.float64).max)
-  distance = np.maximum(np.maximum(low - years, years - high), 0)
-  return np.argmin(distance, axis=-1).astype(np.int32)
+  low, high = np.asarray(AGE_GROUPS[groups], np.float32).T
+  between = (high[:-1] + low[1:]) / 2
+  return (age[:, None] > between[None]).sum(axis=1).astype(np.int32)

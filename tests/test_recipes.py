@@ -72,7 +72,7 @@ def drawn(tmp_path_factory):
     path = folder / 'fairface' / part / f'{index}.jpg'
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(face['image'])
-    group = schema.group_of_prediction(face['age'], 'fairface')
+    (group,) = schema.group_of_prediction(np.array([face['age']]), 'fairface')
     low, high = schema.AGE_GROUPS['fairface'][group]
     rows[part].append({
       'file': f'{part}/{index}.jpg',

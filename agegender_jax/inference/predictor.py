@@ -1,7 +1,7 @@
 """A network ready to predict, for training's evaluations and afterwards."""
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import jax
 import numpy as np
@@ -59,13 +59,7 @@ class Network:
       )
     self.input_size = crop or size
     self.normalize_fn = preprocessing.create_normalize(config.data.normalize)
-    # On one device; `predict` runs it on all of them.
-    self.predict_step = create_predict_step(
-      self.model,
-      self.tasks,
-      self.normalize_fn,
-      preprocessing.create_views(crop, config.data.oversample),
-    )
+    self._views_fn = preprocessing.create_views(crop, config.data.oversample)
     self._step = devices.pmap_predict_step(self.predict_step)
 
   def shapes(self) -> dict:
@@ -89,6 +83,23 @@ class Network:
         break
       size //= 2
     return size
+
+  def predict_step(self, variables, image: jax.Array) -> dict:
+    """Predicts images uint8 [B, H, W, 3] on one device.
+
+    Returns:
+      What the tasks decode, by key, and `logits` by task name, float32 [B, K]:
+      the mean of those of the image's crops and mirror images.
+    """
+    views = [
+      self.model.apply(variables, self.normalize_fn(view), train=False)
+      for view in self._views_fn(image)
+    ]
+    logits = jax.tree.map(lambda *parts: sum(parts) / len(parts), *views)
+    decoded: dict[str, jax.Array] = {}
+    for task in self.tasks:
+      decoded |= task.decode(logits[task.name])
+    return {'logits': logits, **decoded}
 
   def predict(self, variables, batches: Iterable[dict]) -> Iterator[dict]:
     """Predicts batches, the next ones under way while one is read.
@@ -235,37 +246,3 @@ def predictions(output, age_groups: str) -> dict[str, np.ndarray]:
     columns['gender_prob'] = output['gender_prob']
     columns['gender_logit'] = output['logits']['gender'][:, 0]
   return columns
-
-
-def create_predict_step(
-  model: nn.Module,
-  predict_tasks: Sequence[tasks.Task],
-  normalize_fn: Callable,
-  views_fn: Callable = lambda image: [image],
-) -> Callable:
-  """Creates the step that predicts without labels.
-
-  Args:
-    model: linen module, `__call__(image, train)` -> task name -> logits.
-    predict_tasks: the tasks.
-    normalize_fn: image in [0, 255] -> the network's input.
-    views_fn: image -> the crops and mirror images whose logits are averaged.
-
-  Returns:
-    A pure function for `devices.pmap_predict_step`: variables, uint8 image
-    [B, H, W, 3] -> what the tasks decode, by key, and `logits` by task name,
-    float32 [B, K].
-  """
-
-  def predict_step(variables, image):
-    views = [
-      model.apply(variables, normalize_fn(view), train=False)
-      for view in views_fn(image)
-    ]
-    logits = jax.tree.map(lambda *parts: sum(parts) / len(parts), *views)
-    decoded: dict[str, jax.Array] = {}
-    for task in predict_tasks:
-      decoded |= task.decode(logits[task.name])
-    return {'logits': logits, **decoded}
-
-  return predict_step

@@ -75,7 +75,7 @@ def create_model(
     cnn.parse_layers(text)
   formulation = '' if config.conv == 'direct' else config.conv
   kit = layers.Kit(
-    conv=functools.partial(layers.Conv, formulation=formulation),
+    conv=layers.conv(formulation),
     norm=functools.partial(layers.BatchNorm, axis_name=axis_name, is_frozen=is_frozen),
     drop=functools.partial(layers.Dropout, axis_name=axis_name),
     max_pool=functools.partial(ops.max_pool, formulation=formulation),

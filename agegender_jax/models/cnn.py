@@ -16,6 +16,16 @@ from agegender_jax.models import layers
 
 # The reports' networks are Keras models: its default initialiser.
 KERNEL_INIT = nn.initializers.glorot_uniform()
+# Word -> type of its value.
+LAYERS: dict[str, type | None] = {
+  'conv': int,
+  'dense': int,
+  'pool': None,
+  'norm': None,
+  'drop': float,
+  'flatten': None,
+  'gap': None,
+}
 
 
 def parse_layers(text: str) -> list[tuple[str, float | None, str]]:
@@ -37,7 +47,7 @@ def parse_layers(text: str) -> list[tuple[str, float | None, str]]:
     kind, colon, value = word.partition(':')
     if kind not in LAYERS:
       raise errors.unknown('layer', word, sorted(LAYERS))
-    value_type = LAYERS[kind][1]
+    value_type = LAYERS[kind]
     try:
       number = value_type(value) if value_type else None
     except ValueError:
@@ -53,72 +63,6 @@ def parse_layers(text: str) -> list[tuple[str, float | None, str]]:
   return result
 
 
-def _conv(module, x, features, name, train):
-  del train
-  conv = module.kit.conv(
-    features, (3, 3), dtype=module.dtype, kernel_init=KERNEL_INIT, name=name
-  )
-  return layers.Relu(name=f'{name}_relu')(conv(_as_map(x, name)))
-
-
-def _dense(module, x, features, name, train):
-  del train
-  if x.ndim != 2:
-    raise errors.UserError(f'layer "{name}" needs "flatten" or "gap" before it')
-  dense = nn.Dense(features, dtype=module.dtype, kernel_init=KERNEL_INIT, name=name)
-  return layers.relu(dense(x))
-
-
-def _pool(module, x, value, name, train):
-  del value, train
-  if min(_as_map(x, name).shape[1:3]) < 2:
-    raise errors.UserError(
-      f'data.image_size is too small for this network: layer "{name}" gets '
-      f'a map of {x.shape[1]}x{x.shape[2]}; raise it or drop a "pool"'
-    )
-  return module.kit.max_pool(x, (2, 2), (2, 2), 'VALID')
-
-
-def _norm(module, x, value, name, train):
-  del value
-  norm = module.kit.norm(dtype=module.dtype, name=name)
-  return norm(x, use_running_average=not train)
-
-
-def _drop(module, x, rate, name, train):
-  return module.kit.drop(rate, name=name)(x, deterministic=not train)
-
-
-def _flatten(module, x, value, name, train):
-  del module, value, name, train
-  return x.reshape((x.shape[0], -1))
-
-
-def _gap(module, x, value, name, train):
-  del module, value, train
-  return _as_map(x, name).mean(axis=(1, 2))
-
-
-def _as_map(x, name):
-  if x.ndim != 4:
-    raise errors.UserError(
-      f'layer "{name}" needs a feature map, but what comes in is flat'
-    )
-  return x
-
-
-# Word -> (layer, type of its value).
-LAYERS = {
-  'conv': (_conv, int),
-  'dense': (_dense, int),
-  'pool': (_pool, None),
-  'norm': (_norm, None),
-  'drop': (_drop, float),
-  'flatten': (_flatten, None),
-  'gap': (_gap, None),
-}
-
-
 def apply_layers(module: nn.Module, text: str, x: jax.Array, train: bool):
   """Applies a line of layers as submodules of `module` (inside compact).
 
@@ -132,7 +76,34 @@ def apply_layers(module: nn.Module, text: str, x: jax.Array, train: bool):
     float [B, h, w, K] or [B, K].
   """
   for kind, value, name in parse_layers(text):
-    x = LAYERS[kind][0](module, x, value, name, train)
+    if kind in ('conv', 'pool', 'gap') and x.ndim != 4:
+      raise errors.UserError(
+        f'layer "{name}" needs a feature map, but what comes in is flat'
+      )
+    if kind == 'dense' and x.ndim != 2:
+      raise errors.UserError(f'layer "{name}" needs "flatten" or "gap" before it')
+    if kind == 'pool' and min(x.shape[1:3]) < 2:
+      raise errors.UserError(
+        f'data.image_size is too small for this network: layer "{name}" gets '
+        f'a map of {x.shape[1]}x{x.shape[2]}; raise it or drop a "pool"'
+      )
+    options = {'dtype': module.dtype, 'name': name}
+    match kind:
+      case 'conv':
+        x = module.kit.conv(value, (3, 3), kernel_init=KERNEL_INIT, **options)(x)
+        x = layers.Relu(name=f'{name}_relu')(x)
+      case 'dense':
+        x = layers.relu(nn.Dense(value, kernel_init=KERNEL_INIT, **options)(x))
+      case 'pool':
+        x = module.kit.max_pool(x, (2, 2), (2, 2), 'VALID')
+      case 'norm':
+        x = module.kit.norm(**options)(x, use_running_average=not train)
+      case 'drop':
+        x = module.kit.drop(value, name=name)(x, deterministic=not train)
+      case 'flatten':
+        x = x.reshape((x.shape[0], -1))
+      case 'gap':
+        x = x.mean(axis=(1, 2))
   return x
 
 

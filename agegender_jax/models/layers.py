@@ -19,23 +19,14 @@ from agegender_jax import errors, ops
 from agegender_jax.runtime import devices
 
 
-class Conv(nn.Conv):
-  """`nn.Conv`, 3x3 unless told otherwise.
-
-  Attributes:
-    formulation: see ops.conv_general_dilated.
-  """
-
-  kernel_size: Any = (3, 3)
-  formulation: str = ''
-
-  def __post_init__(self):
-    """Has linen's layer call `ops` where no other function is given."""
-    if self.conv_general_dilated is None:
-      self.conv_general_dilated = functools.partial(
-        ops.conv_general_dilated, formulation=self.formulation
-      )
-    super().__post_init__()
+def conv(formulation: str = '') -> Callable[..., nn.Module]:
+  """Returns `nn.Conv` computed by a formulation of ops.conv_general_dilated."""
+  return functools.partial(
+    nn.Conv,
+    conv_general_dilated=functools.partial(
+      ops.conv_general_dilated, formulation=formulation
+    ),
+  )
 
 
 def check_size(image, least: int, net: str) -> None:
@@ -211,13 +202,13 @@ class Kit:
   """The layers that a network is built of.
 
   Attributes:
-    conv: class of the convolutions, as `Conv`.
+    conv: what makes a convolution, as `conv()`.
     norm: class of the batch norms, as `BatchNorm`.
     drop: class of the dropouts, as `Dropout`.
     max_pool: as `ops.max_pool`.
   """
 
-  conv: Callable[..., nn.Module] = Conv
+  conv: Callable[..., nn.Module] = conv()  # noqa: RUF009, a function.
   norm: Callable[..., nn.Module] = BatchNorm
   drop: Callable[..., nn.Module] = Dropout
   max_pool: Callable[..., jax.Array] = ops.max_pool

@@ -12,7 +12,6 @@ It returns float64 [R], NaN where a resample leaves the score undefined.
 """
 
 import dataclasses
-import functools
 import re
 from collections.abc import Callable, Mapping
 
@@ -51,15 +50,12 @@ def _divide(sums, counts):
     return np.where(counts == 0, np.nan, sums / counts)
 
 
-def _mean(of, weights, true, *predicted):
-  """Averages `of(true, *predicted)`, float [N]."""
-  return _divide(of(true, *predicted) @ weights, weights.sum(axis=0))
+def _mean_of(of) -> Callable[..., np.ndarray]:
+  """Returns what averages `of(true, *predicted)`, float [N], by the weights."""
+  return lambda weights, *columns: _divide(of(*columns) @ weights, weights.sum(axis=0))
 
 
-def _rmse(weights, true, predicted):
-  """Computes the root of the mean squared error."""
-  squares = _mean(lambda t, p: (p - t) ** 2, weights, true, predicted)
-  return np.sqrt(squares)
+_mean_square = _mean_of(lambda t, p: (p - t) ** 2)
 
 
 def _macro_mae(weights, true, predicted):
@@ -190,10 +186,6 @@ INTERVALS = {level: (f'age_low_{level}', f'age_high_{level}') for level in (50, 
 }
 
 
-def _mean_of(of) -> Callable[..., np.ndarray]:
-  return functools.partial(_mean, of)
-
-
 def _within(years: int) -> Metric:
   """Returns the cumulative score: the share of errors of at most `years`."""
   return Metric(
@@ -227,7 +219,8 @@ METRICS: dict[str, Metric] = {
     *map(_within, (1, 3, 5, 10)),
     Metric('age_bias', 'Age bias', 'years', 0, AGE,
            _mean_of(lambda t, p: p - t), 0, True),
-    Metric('age_rmse', 'Age error (RMSE)', 'years', -1, AGE, _rmse),
+    Metric('age_rmse', 'Age error (RMSE)', 'years', -1, AGE,
+           lambda *args: np.sqrt(_mean_square(*args))),
     Metric('age_mae_macro', 'Age error, mean of decades', 'years', -1, AGE,
            _macro_mae),
     *(metric for level in INTERVALS for metric in _intervals(level)),
@@ -243,7 +236,7 @@ METRICS: dict[str, Metric] = {
            GENDER, _balanced_accuracy, 1),
     Metric('gender_auc', 'Gender AUC', '', 1, GENDER, _auc),
     Metric('gender_brier', 'Gender Brier score', '', -1, GENDER,
-           _mean_of(lambda t, p: (p - t) ** 2)),
+           _mean_square),
     Metric('gender_nll', 'Gender log loss', '', -1, GENDER, _mean_of(_log_loss)),
     Metric('gender_ece', 'Gender calibration error (ECE)', '%', -1, GENDER,
            _calibration_error),

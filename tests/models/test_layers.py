@@ -43,8 +43,9 @@ def test_formulation_follows_the_backend_unless_given(monkeypatch):
 )
 def test_conv_equals_nn_conv(options, formulation):
   x = _image()
-  ours = layers.Conv(4, **options, formulation=formulation)
-  theirs = nn.Conv(4, **{'kernel_size': (3, 3)} | options)
+  options = {'kernel_size': (3, 3)} | options
+  ours = layers.conv(formulation)(4, **options)
+  theirs = nn.Conv(4, **options)
   variables = theirs.init(jax.random.key(0), x)
   jax.tree.map(
     np.testing.assert_array_equal,
@@ -76,7 +77,7 @@ def test_conv_names_itself_conv():
   class Net(nn.Module):
     @nn.compact
     def __call__(self, x):
-      return layers.Conv(2)(x)
+      return layers.conv()(2, (3, 3))(x)
 
   params = Net().init(jax.random.key(0), _image())['params']
   assert set(params) == {'Conv_0'}
@@ -86,7 +87,7 @@ def test_conv_names_itself_conv():
 def test_fast_conv_is_taken_only_where_chosen():
   x = _image()
   for form, is_taken in {'fast': True, '': True, 'plain': False}.items():
-    conv = layers.Conv(4, formulation=form)
+    conv = layers.conv(form)(4, (3, 3))
     variables = conv.init(jax.random.key(0), x)
     traced = str(jax.make_jaxpr(conv.apply)(variables, x))
     assert ('custom_vjp' in traced) == is_taken

@@ -1,7 +1,5 @@
 """Convolution in the Fourier domain: values and gradients of the plain layer."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -45,9 +43,7 @@ def test_fourier_conv_layer_is_a_drop_in_for_conv():
   image = jax.random.normal(jax.random.key(1), (1, 32, 32, 3))
   net = vgg.VGG(stage_sizes=(1, 1))
   variables = net.init(jax.random.key(0), image, train=False)
-  other = net.copy(
-    kit=layers.Kit(conv=functools.partial(layers.Conv, formulation='fourier'))
-  )
+  other = net.copy(kit=layers.Kit(conv=layers.conv('fourier')))
   again = other.init(jax.random.key(0), image, train=False)
   jax.tree.map(np.testing.assert_array_equal, variables, again)
   np.testing.assert_allclose(
@@ -66,6 +62,6 @@ def test_fourier_conv_keeps_bfloat16():
 
 
 def test_fourier_conv_refuses_groups():
-  layer = layers.Conv(4, feature_group_count=2, formulation='fourier')
+  layer = layers.conv('fourier')(4, (3, 3), feature_group_count=2)
   with pytest.raises(ValueError, match='without dilation and groups'):
     layer.init(jax.random.key(0), jnp.zeros((1, 8, 8, 2)))

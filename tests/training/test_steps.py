@@ -1,5 +1,6 @@
 import contextlib
 import dataclasses
+import functools
 import os
 import pathlib
 import subprocess
@@ -306,16 +307,12 @@ def test_weighted_loss_is_the_reports_sum():
 def test_predict_step_ignores_the_rest_of_the_batch():
   config = config_lib.default_config()
   config.model.layers, config.model.branch = 'conv:4 norm pool', 'gap'
-  run_tasks = tasks.create_tasks(config.tasks, 'adience')
-  model = models.create_model(
-    config.model, {task.name: task.num_outputs for task in run_tasks}
-  )
+  config.data.image_size = 16
+  network = predictor.Network(config)
   image = batch_of()['image']
-  variables = model.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)), False)
-  step = predictor.create_predict_step(
-    model, run_tasks, preprocessing.create_normalize('unit')
-  )
-  whole, part = step(variables, image), step(variables, image[3:4])
+  variables = models.init_variables(network.model, jax.random.key(0), 16)
+  step = functools.partial(network.predict_step, variables)
+  whole, part = step(image), step(image[3:4])
   np.testing.assert_allclose(whole['age'][3:4], part['age'], rtol=1e-5)
   assert ((whole['gender_prob'] > 0) & (whole['gender_prob'] < 1)).all()
 

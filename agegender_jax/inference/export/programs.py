@@ -44,8 +44,6 @@ def create_answer(network) -> Callable:
   if config.model.conv != 'fourier':
     config.model.conv = 'plain'  # XLA's own operations, on any platform.
   predict_step = predictor.Network(config).predict_step
-  groups = np.asarray(schema.AGE_GROUPS[network.config.data.age_groups], np.float32)
-  groups[-1, 1] = np.finfo(np.float32).max  # The last group has no end.
 
   def answer(image):
     output = predict_step(variables, image)
@@ -53,9 +51,7 @@ def create_answer(network) -> Callable:
     if 'age' in output:
       age = output['age'].astype(jnp.float32)
       result['age'] = age
-      low, high = (jnp.asarray(ends)[None, :] for ends in groups.T)
-      distance = jnp.maximum(jnp.maximum(low - age[:, None], age[:, None] - high), 0)
-      result['age_group'] = jnp.argmin(distance, axis=1).astype(jnp.int32)
+      result['age_group'] = schema.group_of_prediction(age, config.data.age_groups)
       if fitted.get('age'):
         half = np.asarray(fitted['age']['levels'][str(calibration.SHOWN_LEVEL)])
         edges = np.asarray(fitted['age']['edges'], np.float32)
