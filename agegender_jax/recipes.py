@@ -145,6 +145,22 @@ def set_age_distribution(config, kind: str) -> None:
   config.train.batch_size = 128
 
 
+def set_best_cnn(config) -> None:
+  """Sets the CNN with batch norm that learns most at 64 px (docs/results.md).
+
+  It follows `set_age_distribution`.
+  """
+  config.data.image_size = 64
+  config.model.backbone = 'cnn'
+  config.model.layers = (
+    'conv:32 norm pool conv:64 norm conv:64 norm pool conv:128 norm conv:128 norm pool'
+  )
+  config.model.branch = 'conv:128 norm conv:128 norm pool flatten drop:0.5 dense:128'
+  config.tasks.gender.weight = 4.0
+  config.optimizer.weight_decay = 0.1
+  config.train.ema_decay = 0.998
+
+
 def set_run_local(config) -> None:
   """Shrinks a recipe to a check: 3 steps of 4 examples at 64 pixels."""
   config.data.image_size, config.data.crop_size = 64, 0

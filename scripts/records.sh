@@ -44,20 +44,28 @@ finish() { # Waits for all; one failure does not stop the others.
   done
   rows=()
 }
+then_from() { # NAME: fails if it did, since others start from it.
+  case " ${failed[*]} " in
+    *" $1 "*) fail "$1 failed, from which others start: see $output/$1.log" ;;
+  esac
+}
 
-train fairface fairface_best.py --config.data.hold_out='fairface:test utkface:test' "$@"
+held_out=--config.data.hold_out='fairface:test utkface:test'
+train fairface_first fairface_best.py "$held_out" "$@"
 for seed in 0 1 2; do
   train "seed5k_$seed" utk_best.py:protocol=seed5k --config.seed=$seed "$@"
   train "full_$seed" utk_best.py --config.seed=$seed "$@"
 done
 finish
-case " ${failed[*]} " in
-  *' fairface '*) fail "fairface failed, from which others start: see $output/fairface.log" ;;
-esac
-for seed in 0 1 2; do # Named by the flag: a recipe's argument ends at a comma.
+then_from fairface_first
+# Named by the flag: a recipe's argument ends at a comma.
+train fairface fairface_best.py:init=there "$held_out" \
+  --config.model.init_from="$output/fairface_first" "$@"
+finish
+then_from fairface
+for seed in 0 1 2; do
   train "full_fairface_$seed" utk_best.py:init=there --config.seed=$seed \
-    --config.model.init_from="$output/fairface" --config.model.width=1.0 \
-    --config.data.image_size=96 "$@"
+    --config.model.init_from="$output/fairface" "$@"
 done
 finish
 [ ${#failed[@]} -eq 0 ] || fail "failed: ${failed[*]}; see their logs in $output"
