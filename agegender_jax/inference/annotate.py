@@ -1,8 +1,9 @@
 """Draws boxes and labels on images: black and white, so legible on any."""
 
 import itertools
+import math
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -61,20 +62,21 @@ def draw(image: Image.Image, faces: Sequence[api.Face]) -> Image.Image:
   return image
 
 
-class Annotator:
-  """Writes images with the faces' boxes and labels into a folder."""
+def create_writer(folder: str) -> Callable[[str, Sequence[api.Face]], None]:
+  """Creates a folder, and what writes an image with its faces drawn into it.
 
-  def __init__(self, folder: str):
-    """Creates the folder."""
-    self._folder = pathlib.Path(folder)
-    self._folder.mkdir(parents=True, exist_ok=True)
-    self._names: set[str] = set()
+  An image is named as its file; of equal names the later are numbered.
+  """
+  pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
+  used: set[str] = set()
 
-  def write(self, path: str, faces: Sequence[api.Face]) -> None:
-    """Writes one image, named as its file; of equal names the later are numbered."""
+  def write(path, faces):
     stem = pathlib.Path(path).stem
     names = itertools.chain([stem], (f'{stem}_{n}' for n in itertools.count(2)))
-    name = next(name for name in names if name not in self._names)
-    self._names.add(name)
-    image = draw(photos.decode(path), faces)
-    image.save(self._folder / f'{name}.jpg', quality=92)
+    name = next(name for name in names if name not in used)
+    used.add(name)
+    # Its faces are known, so its size is within data.max_megapixels.
+    image = draw(photos.decode(path, max_megapixels=math.inf), faces)
+    image.save(pathlib.Path(folder, f'{name}.jpg'), quality=92)
+
+  return write

@@ -13,6 +13,7 @@ import tqdm
 
 from agegender_jax import errors as errors_lib
 from agegender_jax import files, schema
+from agegender_jax.data import images
 from agegender_jax.inference import annotate as annotate_lib
 from agegender_jax.inference import api, photos
 
@@ -206,7 +207,7 @@ def predict(
   bar = tqdm.tqdm(total=len(paths), unit='img', file=sys.stderr, disable=disable)
   write_line = print if bar.disable else bar.write
   width = min(NAME_WIDTH, max(map(len, paths)) + 4 * detect)
-  annotator = annotate_lib.Annotator(annotate) if annotate else None
+  write_image = annotate_lib.create_writer(annotate) if annotate else None
   columns = DETECT_COLUMNS if detect else COLUMNS
   with bar, open_table(output, columns) as write_row:
     _print(write_line, format_line({}, age_groups, width))
@@ -220,8 +221,12 @@ def predict(
         counts['faceless'] += face.error == photos.NO_FACE
       if any(face.error not in ('', photos.NO_FACE) for face in faces):
         failed.append(path)
-      elif annotator:
-        annotator.write(path, faces)
+      elif write_image:
+        try:
+          write_image(path, faces)
+        except images.UnreadableError as error:  # It was readable a moment ago.
+          line = f'{path} is not in {annotate}: {error}'
+          _print(write_line, errors_lib.printable(line))
       bar.update()
   seconds = time.monotonic() - start
   _print(print, summarise(len(paths), failed, seconds, counts if detect else {}))

@@ -2,6 +2,7 @@ import csv
 import dataclasses
 import io
 import json
+import types
 
 import numpy as np
 import pytest
@@ -186,10 +187,10 @@ def test_annotated_images_have_the_box_and_a_label_each(tmp_path):
     (tmp_path / name).mkdir()
     Image.new('RGB', (400, 300), 'grey').save(tmp_path / name / 'x.png')
   face = dataclasses.replace(FOUND, box=(100.0, 100.0, 200.0, 200.0))
-  annotator = annotate.Annotator(str(tmp_path / 'out'))
+  write = annotate.create_writer(str(tmp_path / 'out'))
   Image.new('RGB', (40, 30)).save(tmp_path / 'x_2.png')
   for name in ('a/x', 'b/x', 'x_2'):
-    annotator.write(str(tmp_path / f'{name}.png'), [face])
+    write(str(tmp_path / f'{name}.png'), [face])
   found = sorted(path.name for path in (tmp_path / 'out').iterdir())
   assert found == ['x.jpg', 'x_2.jpg', 'x_2_2.jpg']
   with Image.open(tmp_path / 'out' / 'x.jpg') as image:
@@ -198,3 +199,22 @@ def test_annotated_images_have_the_box_and_a_label_each(tmp_path):
   for strip in (grey[150, 96:106], grey[150, 195:205], grey[195:205, 150]):
     assert strip.min() < 60 and strip.max() > 190
   assert abs(grey[250, 350] - 128) < 6
+
+
+def test_an_image_that_cannot_be_drawn_costs_no_row(tmp_path, capsys):
+  paths = [str(tmp_path / name) for name in ('gone.png', 'large.png')]
+  Image.new('RGB', (4, 3)).save(paths[0])
+  Image.new('L', (10_100, 10_000)).save(paths[1], compress_level=1)
+
+  def stream(found, largest_face):
+    (tmp_path / 'gone.png').unlink()
+    return ([FACES[0]] for _ in found)
+
+  network = types.SimpleNamespace(
+    fitted={}, info={'age_groups': 'adience'}, faces='crop', batch_size=8, stream=stream
+  )
+  output, folder = tmp_path / 'a.csv', tmp_path / 'drawn'
+  predict.predict(network, paths, str(output), str(folder))
+  assert output.read_text().count(',31.2,') == 2
+  assert [path.name for path in folder.iterdir()] == ['large.jpg']
+  assert f'{paths[0]} is not in {folder}' in capsys.readouterr().out
