@@ -59,7 +59,9 @@ _FLOAT16 = flags.DEFINE_bool('float16', False, 'For export: store weights in flo
 _PUSH = flags.DEFINE_string(
   'push', '', 'For export --format=folder: owner/name on the Hugging Face hub.'
 )
-_PORT = flags.DEFINE_integer('port', 7860, 'For demo: port of the local page.')
+_PORT = flags.DEFINE_integer(
+  'port', 7860, 'For demo: port of the local page.', lower_bound=1, upper_bound=65535
+)
 _PREDICTIONS = flags.DEFINE_string(
   'predictions', '', 'For score: a CSV of predictions of config.data.eval_split.'
 )
