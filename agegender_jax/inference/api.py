@@ -97,8 +97,9 @@ class Predictor:
     self.config, self.folder = config, hub.local(source)
     config_lib.check_network(config, self.folder)
     self.network = network = predictor.Network(config)
-    stored = weights.find(self.folder)
-    if stored and not config.train.restore_step:
+    stored, own = weights.find(self.folder), config_lib.load_config(self.folder)
+    is_chosen = config.train.select == own.train.select
+    if stored and is_chosen and not config.train.restore_step:
       variables, self.step, recipe = weights.read(stored, network.shapes())
     else:
       variables, self.step = predictor.read_selected(

@@ -135,6 +135,13 @@ def test_a_calibration_of_another_step_is_not_used(tmp_path):
   assert not p.info['calibrated'] and 'age_low' not in p.predict(image_of(1))
 
 
+def test_another_step_than_the_chosen_one_is_read_from_the_checkpoints(run):
+  config = config_lib.load_config(str(run))
+  config.train.select = 'last'
+  with pytest.raises(errors.UserError, match='no checkpoint'):
+    api.Predictor(config, str(run))
+
+
 def test_without_a_network_the_error_says_what_to_name(tmp_path, monkeypatch):
   monkeypatch.setattr(config_lib, 'SHIPPED', tmp_path / 'none')
   with pytest.raises(errors.UserError, match='no network of its own.*hf:owner/name'):
