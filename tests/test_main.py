@@ -68,7 +68,7 @@ def faces(tmp_path):
     ([QUICK, '--mode=traim'], ['mode']),
     ([QUICK, '--nonsense=1'], ['nonsense']),
     ([QUICK, 'stray'], ['stray']),
-    (['--mode=demo', '--port=70000'], ['port', '65535']),
+    ([QUICK, '--mode=demo', '--port=70000'], ['port', '65535']),
   ],
 )
 def test_a_wrong_flag(flags, words, tmp_path):
