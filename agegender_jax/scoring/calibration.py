@@ -312,9 +312,11 @@ def read(path: str | os.PathLike) -> dict:
     probe = {'age_pred': np.array([30.0]), 'gender_logit': np.ones(1)}
     found = apply(fitted, probe) if fitted else {}
     is_usable = all(np.isfinite(value).all() for value in found.values())
+    for key, kind in (('step', int), ('split', str), ('fingerprint', str)):
+      is_usable &= not fitted or isinstance(fitted[key], kind)
   except (LookupError, TypeError, ValueError, AttributeError):
     is_usable = False
-  if not is_usable or not isinstance(fitted.get('step', 0), int):
+  if not is_usable:
     raise errors_lib.UserError(
       f'{path} is damaged: delete it and evaluate the run again'
     )

@@ -19,6 +19,8 @@ from agegender_jax.inference import hub as hub_lib
 FITTED = {
   'num_examples': 1000,
   'step': 7,
+  'split': 'validation',
+  'fingerprint': 'f',
   'age': {'edges': [], 'counts': [1000], 'levels': {
     '0.5': [4.0], '0.8': [8.0], '0.9': [12.0]}},
   'gender': {'temperature': 2.0, 'count': 1000, 'nll_before': 1, 'nll_after': 1},

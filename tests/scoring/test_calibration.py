@@ -126,12 +126,15 @@ def test_a_file_comes_back_to_the_last_bit(tmp_path):
   random = np.random.default_rng(5)
   age = random.uniform(0, 90, 500)
   table = {'age': age, 'age_pred': age + random.normal(0, 7, 500)}
-  fitted = {'step': 7, **calibration.fit(table | {'gender': age * 0})}
+  fitted = {'step': 7, 'split': 'validation', 'fingerprint': 'f'}
+  fitted |= calibration.fit(table | {'gender': age * 0})
   path = tmp_path / 'calibration.json'
   assert calibration.read(path) == {}
   files.write_json(path, fitted)
   assert calibration.read(path) == fitted
-  for text in ('{', '[]', '{"step": 7}', json.dumps(fitted | {'age': {'edges': 'x'}})):
+  without = {key: value for key, value in fitted.items() if key != 'fingerprint'}
+  damaged = [without, fitted | {'step': '7'}, fitted | {'age': {'edges': 'x'}}]
+  for text in ('{', '[]', '{"step": 7}', *map(json.dumps, damaged)):
     path.write_text(text)
     with pytest.raises(errors_lib.UserError, match='damaged'):
       calibration.read(path)
