@@ -56,19 +56,15 @@ def majority_baseline(train_labels, labels) -> dict[str, float]:
   """
   # Of a table's columns, age_low and age_high are a predicted interval.
   table = {key: np.asarray(labels[key]) for key in ('age', 'age_group', 'gender')}
-  known = {
-    key: train_labels[key][train_labels[key] != schema.UNKNOWN]
-    for key in ('age', 'age_group', 'gender')
-  }
   size = len(table['age'])
-  if len(known['age']):
-    table['age_pred'] = np.full(size, np.median(known['age']))
-  if len(known['age_group']):
-    commonest = np.bincount(known['age_group']).argmax()
-    table['age_group_pred'] = np.full(size, commonest)
-  if len(known['gender']):
-    share = np.mean(known['gender'] == schema.FEMALE)
-    table['gender_prob'] = np.full(size, share)
+  for key, column, constant in (
+    ('age', 'age_pred', np.median),
+    ('age_group', 'age_group_pred', lambda known: np.bincount(known).argmax()),
+    ('gender', 'gender_prob', lambda known: np.mean(known == schema.FEMALE)),
+  ):
+    known = train_labels[key][train_labels[key] != schema.UNKNOWN]
+    if len(known):
+      table[column] = np.full(size, constant(known))
   return score(table, num_samples=0)
 
 
@@ -103,8 +99,6 @@ def paired_difference(
   for table in tables:
     for column in columns:
       same = same & metrics.is_known(table[column], column)
-  if not same.any():
-    return result
   views = {
     index: view
     for index, table in enumerate(tables)
