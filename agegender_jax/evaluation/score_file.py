@@ -1,9 +1,9 @@
 """Scores anybody's predictions of a split (`--mode=score`)."""
 
-import collections
 import csv
 import io
 import json
+import os
 import pathlib
 from collections.abc import Mapping, Sequence
 
@@ -26,7 +26,7 @@ def read_predictions(path: str) -> tuple[list[str], dict[str, list[str]]]:
     errors.UserError: no such file, no `name`, or no prediction.
   """
   try:
-    text = files.read(path).decode('utf-8-sig')
+    text = files.read(os.path.expanduser(path)).decode('utf-8-sig')
     reader = csv.DictReader(io.StringIO(text, newline=''), strict=True)
     rows = list(reader)
   except FileNotFoundError:
@@ -50,7 +50,7 @@ def read_predictions(path: str) -> tuple[list[str], dict[str, list[str]]]:
 
 def match_names(
   predicted: Sequence[str], names: Sequence[str]
-) -> tuple[np.ndarray, dict[str, int]]:
+) -> tuple[np.ndarray, dict[str, list[str]]]:
   """Finds the row of each image's prediction.
 
   A name that is no image's is tried without its folders, if the images' names
@@ -61,28 +61,29 @@ def match_names(
     names: those of the split's N images.
 
   Returns:
-    int [N], row in the file, -1 for none; and how many images have none
-    (`missing`), how many names are no image's (`unknown`) or repeated
-    (`duplicate`): these are left out.
+    int [N], row in the file, -1 for none; and the names left out: those that are
+    no image's (`unknown`) or repeated (`duplicate`), of images without a row
+    (`missing`).
   """
   rows = {name: row for row, name in enumerate(names)}
   short = {name.rsplit('/')[-1]: row for name, row in rows.items()}
   short = short if len(short) == len(names) else {}
   found = np.full(len(names), -1)
   uses = np.zeros(len(names), int)
-  counts = {'unknown': 0}
+  left_out: dict[str, list[str]] = {'unknown': [], 'duplicate': []}
   for place, name in enumerate(predicted):
     name = name.replace('\\', '/')
     row = rows.get(name, short.get(name.rsplit('/')[-1]))
     if row is None:
-      counts['unknown'] += 1
-    else:
-      found[row] = place
-      uses[row] += 1
-  counts['duplicate'] = int((uses[uses > 1] - 1).sum())
+      left_out['unknown'].append(name)
+      continue
+    if uses[row]:
+      left_out['duplicate'].append(name)
+    found[row] = place
+    uses[row] += 1
   found[uses > 1] = -1
-  counts['missing'] = int((found < 0).sum())
-  return found, counts
+  left_out['missing'] = [names[row] for row in np.flatnonzero(found < 0)]
+  return found, left_out
 
 
 def parse_column(key: str, texts: Sequence[str], group_names: Sequence[str]):
@@ -120,14 +121,14 @@ def create_table(
 
   Returns:
     The table of scoring.score, NaN where an image has no prediction, and the
-    counts of `match_names`.
+    number of names that `match_names` left out.
 
   Raises:
-    errors.UserError: the file cannot be read, or too much of it or of the
-      split would be left out.
+    errors.UserError: the file cannot be read, an interval ends before it begins,
+      or too much of the file or of the split would be left out.
   """
   predicted, texts = read_predictions(path)
-  rows, counts = match_names(predicted, names)
+  rows, left_out = match_names(predicted, names)
   table = {key: np.asarray(labels[key]) for key in ('age', 'age_group', 'gender')}
   for key, column in texts.items():
     try:
@@ -135,32 +136,27 @@ def create_table(
     except ValueError as error:
       raise errors.UserError(f'--predictions={path}: {error}') from None
     table[key] = np.where(rows >= 0, values[rows], np.nan)
-    counts[f'without {key}'] = int((np.isnan(table[key]) & (rows >= 0)).sum())
-  for what, count in counts.items():
+    without = np.flatnonzero(np.isnan(table[key]) & (rows >= 0))
+    left_out[f'without {key}'] = [names[row] for row in without]
+  for what, out in left_out.items():
     whole = len(predicted) if what in ('unknown', 'duplicate') else len(names)
-    if count > MOST_LEFT_OUT * whole:
+    if len(out) > MOST_LEFT_OUT * whole:
       raise errors.UserError(
         f'--predictions={path}: of {len(predicted)} rows and {len(names)} images '
-        f'of the split, {count} are {what} (such as '
-        f'"{_example(what, predicted, names, rows)}"); at most 1 % may be: is it of '
-        'this split?'
+        f'of the split, {len(out)} are {what} (such as "{out[0]}"); at most 1 % may '
+        'be: is it of this split?'
+      )
+  if {'age_low', 'age_high'} <= table.keys():
+    for row in np.flatnonzero(table['age_low'] > table['age_high']):
+      raise errors.UserError(
+        f'--predictions={path}: age_low of "{names[row]}" is above its age_high'
       )
   if 'age_pred' in table and 'age_group_pred' not in table:
     known = np.isfinite(table['age_pred'])
     years = np.where(known, table['age_pred'], 0)
     group = schema.group_of_prediction(years, age_groups)
     table['age_group_pred'] = np.where(known, group, np.nan)
-  return table, counts
-
-
-def _example(what, predicted, names, rows) -> str:
-  """Returns a name that was left out."""
-  if what == 'missing':
-    return names[int(np.argmax(rows < 0))]
-  if what == 'duplicate':
-    return collections.Counter(predicted).most_common(1)[0][0]
-  used = set(rows.tolist())
-  return next((name for row, name in enumerate(predicted) if row not in used), '')
+  return table, {what: len(out) for what, out in left_out.items()}
 
 
 def score_file(config, workdir: str, path: str) -> dict[str, float]:
@@ -203,17 +199,10 @@ def score_file(config, workdir: str, path: str) -> dict[str, float]:
   }
   config_lib.save_config(config, workdir)
   artifacts.write_results(workdir, scores, table, source, config)
-  folder = pathlib.Path(workdir)
-  content = {
-    'name': config.data.name,
-    'splits': {split: summary.summarise_labels(source.labels)},
-    'roles': {'test': split},
-    'majority': scoring.majority_baseline(train.labels, source.labels),
-    'licence': source.licence,
-    'fingerprint': source.fingerprint,
-  }
-  files.write_json(folder / 'data.json', content)
-  files.write_json(folder / 'run.json', {'finished': True, 'predictions': path})
+  splits = {'train': train, 'test': source}
+  summary.write_data_summary(config, workdir, splits, {'test': split})
+  finished = {'finished': True, 'predictions': path}
+  files.write_json(pathlib.Path(workdir, 'run.json'), finished)
   print(json.dumps(scores, indent=2))
   if scores.get('gender_accuracy', 1) < 0.5:
     print('gender is wrong for most: gender_prob is the probability of female')

@@ -149,22 +149,23 @@ def check_processes(config, splits: dict, step: int | None = None) -> None:
   hosts.check_same(values)
 
 
-def write_data_summary(config, workdir: str, splits: dict) -> None:
+def write_data_summary(config, workdir: str, splits: dict, roles=None) -> None:
   """Writes data.json: what the run saw, and the majority baseline's scores.
 
   Args:
     config: the run's configuration.
     workdir: output folder.
-    splits: `train`, `validation`, `test` -> source.
+    splits: `train`, `validation`, `test` -> source; the second may be absent.
+    roles: those of `splits` to list -> the split's name; None is all.
   """
   train, test = splits['train'], splits['test']
-  names = {key: config.data[f'{key}_split'] for key in splits}
+  roles = roles or {key: config.data[f'{key}_split'] for key in splits}
   content = {
     'name': config.data.name,
     'splits': {
-      names[key]: summarise_labels(source.labels) for key, source in splits.items()
+      name: summarise_labels(splits[key].labels) for key, name in roles.items()
     },
-    'roles': names,
+    'roles': roles,
     'majority': scoring.majority_baseline(train.labels, test.labels),
     'preparation': train.preparation,
     'licence': train.licence,

@@ -60,7 +60,10 @@ def test_little_is_left_out_and_counted(tmp_path):
     (lambda given: given[:190], '10 are missing .*"faces/190.jpg"'),
     (lambda given: given + [(f'x{row}', 1, 1) for row in range(3)], '3 are unknown'),
     (lambda given: given + given[:3], '6 are missing|3 are duplicate'),
-    (lambda given: [(n, '', g) for n, _, g in given[:9]] + given[9:], 'without age'),
+    (
+      lambda given: [(n, '', g) for n, _, g in given[:9]] + given[9:],
+      r'9 are without age_pred \(such as "faces/0.jpg"\)',
+    ),
     (lambda given: [(NAMES[0], 'old', 1), *given[1:]], 'old'),
     (lambda given: [(NAMES[0], 3, 1.5), *given[1:]], 'gender_prob "1.5" of row 2'),
     (lambda given: [(NAMES[0], 'nan', 1), *given[1:]], 'age_pred "nan"'),
@@ -70,6 +73,20 @@ def test_little_is_left_out_and_counted(tmp_path):
 def test_what_is_refused(tmp_path, change, words):
   with pytest.raises(errors.UserError, match=words):
     table(write(tmp_path / 'p.csv', change(rows())))
+
+
+def test_an_interval_that_ends_before_it_begins_is_refused(tmp_path):
+  given = [(name, 30, 20, 40) for name in NAMES]
+  given[3] = (NAMES[3], 30, 40, 20)
+  path = write(tmp_path / 'p.csv', given, 'name,age_pred,age_low,age_high')
+  with pytest.raises(errors.UserError, match='age_low of "faces/3.jpg" is above'):
+    table(path)
+
+
+def test_the_users_folder_may_be_a_tilde(tmp_path, monkeypatch):
+  monkeypatch.setenv('HOME', str(tmp_path))
+  write(tmp_path / 'p.csv', rows())
+  assert score_file.read_predictions('~/p.csv')[0] == NAMES
 
 
 def test_the_file_must_name_its_images(tmp_path):
