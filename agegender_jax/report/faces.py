@@ -5,7 +5,6 @@ from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from agegender_jax.report import blocks, plots
 
-MOST_FACES = 20
 _FAR = 10  # Years; a larger error stands out.
 _MAP = 'inferno'
 
@@ -53,7 +52,7 @@ def _face(run, row):
 
 def _gallery(run, kind, is_confidence=False):
   items = []
-  for image, row in run.faces[kind][:MOST_FACES]:
+  for image, row in run.faces[kind]:
     tag, strong = _tag(run, row, is_confidence)
     shown = {'src': blocks.image_uri(image), 'tag': tag, 'strong': strong}
     items.append(_face(run, row) | shown)
@@ -121,7 +120,7 @@ def _explained(run):
       row,
       {'image': image} | {task: overlay(image, heat) for task, heat in maps.items()},
     )
-    for image, row, maps in run.saliency[:MOST_FACES]
+    for image, row, maps in run.saliency
   ]
 
 
@@ -148,7 +147,7 @@ def saliency(run) -> dict:
 def save_sheets(run, folder) -> None:
   """Writes the images that the page shows as contact sheets, one PNG per section."""
   for kind, found in run.faces.items():
-    items = [(_caption(run, row), image) for image, row in found[:MOST_FACES]]
+    items = [(_caption(run, row), image) for image, row in found]
     _save_sheet(folder / f'{kind}.png', items, 5)
   items = [
     (_caption(run, row) if name == 'image' else name, image)

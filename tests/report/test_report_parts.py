@@ -134,6 +134,14 @@ def test_contradicted_tag_is_the_confidence_in_the_other_gender(tmp_path):
   assert faces.worst(run) == {}
 
 
+def test_as_many_faces_as_the_run_kept_are_shown(tmp_path):
+  rows = [{'name': f'{row}', 'age': 30, 'age_pred': 31} for row in range(30)]
+  folder = fake_workdir.create_minimal(tmp_path, rows)
+  images = np.zeros((30, 8, 8, 3), np.uint8)
+  np.savez(folder / 'faces.npz', images=images, row=np.arange(30))
+  assert len(faces.faces(run_lib.Run(folder))['blocks'][0]['items']) == 30
+
+
 def test_other_data_lists_each_evaluation_once(tmp_path, full):
   folder = fake_workdir.create(tmp_path / 'run', count=50)
   own = json.loads((folder / 'scores.json').read_text())
