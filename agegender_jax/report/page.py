@@ -4,6 +4,7 @@ import pathlib
 
 from agegender_jax import errors, files
 from agegender_jax.report import blocks, comparison, faces, plots, record, sections
+from agegender_jax.report import model_card as card_lib
 from agegender_jax.report import run as run_lib
 
 # The page of a run, results first. A new part is one more function of the run.
@@ -21,7 +22,7 @@ _OF_TRAINING = (
 
 
 def write_report(workdir) -> str:
-  """Writes report.html and figures/*.png of one run into its workdir.
+  """Writes model_card.md, report.html and figures/*.png of a run into its workdir.
 
   Args:
     workdir: folder that a training run wrote, finished or not.
@@ -32,6 +33,7 @@ def write_report(workdir) -> str:
   Raises:
     errors.UserError: the folder is no workdir, or a file in it is damaged.
   """
+  card_lib.write_card(workdir)  # First: the page links to it.
   run = run_lib.Run(workdir)
   folder = run.workdir / 'figures'
   folder.mkdir(exist_ok=True)

@@ -8,8 +8,7 @@ import fake_workdir
 import pytest
 
 from agegender_jax import errors, report
-from agegender_jax.report import model_card
-from agegender_jax.report import run as run_lib
+from agegender_jax.report import model_card, record
 
 # Mitchell et al. 2019, figure 1; then two more.
 HEADINGS = [
@@ -213,11 +212,10 @@ def test_the_configuration_alone_gives_no_figure(tmp_path):
 
 
 def test_the_report_finds_its_card(folder, monkeypatch):
-  def write_page(workdir):
-    return run_lib.Run(workdir).model_card
-
-  monkeypatch.setattr(report.page, 'write_report', write_page)
-  assert report.write_report(folder) == 'model_card.md'
+  (folder / 'model_card.md').unlink()
+  monkeypatch.setattr(report.page, 'SECTIONS', (record.reproduce,))
+  page = pathlib.Path(report.write_report(folder)).read_text('utf-8')
+  assert '<a href="model_card.md">' in page
 
 
 def test_a_damaged_file_is_named(folder):
