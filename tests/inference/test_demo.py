@@ -42,6 +42,7 @@ def test_uploads_are_deleted(tmp_path):
   (tmp_path / 'b').write_bytes(b'x')
   demo.empty_folder(tmp_path)
   assert list(tmp_path.iterdir()) == []
+  assert tmp_path.stat().st_mode & 0o777 == 0o700  # mkdtemp's.
 
 
 def test_a_program_asks_the_page_and_nothing_is_left(tmp_path):
