@@ -10,6 +10,7 @@ numbers as JSON. Use an idle machine: a load misleads, and so do single rounds.
 docs/performance.md has the tables.
 """
 
+import dataclasses
 import pathlib
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from ml_collections import config_flags
 
 from agegender_jax import config as config_lib
 from agegender_jax import errors, files
+from agegender_jax.training import augment
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'Recipe, configs/NAME.py[:key=value,...].', lock_config=True
@@ -41,21 +43,19 @@ _OUTPUT = flags.DEFINE_string('output', None, 'Folder to keep the results in.')
 
 def without_augmentation(config):
   """Returns a copy whose network sees the images as they are, as a peer does."""
-  result = config_lib.default_config()
-  result.update(config.to_dict())
-  for name in ('rotation', 'zoom', 'shift', 'brightness', 'contrast', 'erase'):
-    result.data[name] = 0.0
-  result.data.flip = result.data.oversample = False
+  result = config.copy_and_resolve_references()
+  result.data.update(dataclasses.asdict(augment.Strengths()))
+  result.data.oversample, result.train.mixup = False, 0.0
   result.data.image_size = config.data.crop_size or config.data.image_size
   result.data.crop_size = 0
   return result
 
 
 def check_parameters(workers) -> None:
-  """Raises ValueError unless all networks have as many parameters."""
+  """Raises errors.UserError unless all networks have as many parameters."""
   counts = {worker.name: worker.facts['parameters'] for worker in workers}
   if len(set(counts.values())) != 1:
-    raise ValueError(f'these are not the same network: {counts}')
+    raise errors.UserError(f'these are not the same network: {counts}')
 
 
 class Bench:

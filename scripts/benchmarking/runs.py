@@ -30,8 +30,7 @@ class WholeRun:
       malloc: one of worker.MALLOCS.
     """
     self.name, self.malloc = name, malloc
-    self.config = config_lib.default_config()
-    self.config.update(config.to_dict())
+    self.config = config.copy_and_resolve_references()
     self.facts = {'images': config.train.batch_size}
     self.seconds, self.memory = [], {'peak_rss': 0.0}
 

@@ -11,6 +11,7 @@ import pytest
 
 from agegender_jax import config as config_lib
 from agegender_jax import errors, schema
+from agegender_jax.training import augment
 
 ROOT = pathlib.Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / 'scripts'))
@@ -104,10 +105,19 @@ def test_peer_is_timed_without_augmentation():
   config = config_lib.default_config()
   config.data.image_size, config.data.crop_size = 256, 227
   config.data.flip, config.train.batch_size = True, 50
+  config.data.jpeg, config.train.mixup = 0.5, 0.2
   plain = benchmark.without_augmentation(config)
   assert (plain.data.image_size, plain.data.crop_size) == (227, 0)
   assert not plain.data.flip and plain.train.batch_size == 50
+  assert augment.create_strengths(plain.data) == augment.Strengths()
+  assert plain.train.mixup == 0
   assert config.data.flip
+
+
+def test_networks_of_other_sizes_are_not_compared():
+  workers = [worker('a', parameters=5), worker('b', parameters=6)]
+  with pytest.raises(errors.UserError, match='not the same network'):
+    benchmark.check_parameters(workers)
 
 
 def run_script(*args):
