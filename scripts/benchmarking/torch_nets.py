@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from agegender_jax import config as config_lib
 from agegender_jax import errors
 
 # A torchvision built for CUDA registers no operators on a CPU-only torch, and
@@ -142,6 +143,10 @@ BACKBONES = {
 }
 
 
+# Fields of the block `model` that torchvision's ResNets have not.
+_OF_OURS = ('width', 'first_pool', 'squeeze_excite', 'resnet_d', 'drop_path')
+
+
 def _sequential(modules):
   return nn.Sequential(collections.OrderedDict(modules))
 
@@ -166,6 +171,10 @@ class Net(nn.Module):
         f'no PyTorch peer of model.backbone={config.backbone} with '
         f'model.conv={config.conv}; known: {", ".join(BACKBONES)}, direct'
       )
+    known = config_lib.default_config().model
+    changed = [f'model.{name}' for name in _OF_OURS if config[name] != known[name]]
+    if changed:
+      raise errors.UserError(f'no PyTorch peer of a network with {", ".join(changed)}')
     self.tasks = tuple(outputs)
     self.backbone, shape = BACKBONES[config.backbone](config, size)
     for name, count in outputs.items():

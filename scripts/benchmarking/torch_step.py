@@ -23,7 +23,7 @@ _STATISTICS = {
   'imagenet': ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
   'inception': ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
 }
-_NUM_YEARS = 101  # tasks.NUM_YEARS.
+_DEX_YEARS = 101  # tasks.DEX_YEARS.
 
 
 def _group_loss(logits, label):
@@ -35,7 +35,11 @@ _TASKS = {
   'age': {
     'mse': ('age', 1, lambda x, y: F.mse_loss(x[:, 0], y)),
     'mae': ('age', 1, lambda x, y: F.l1_loss(x[:, 0], y)),
-    'dex': ('age', _NUM_YEARS, lambda x, y: _group_loss(x, y.floor())),
+    'dex': (
+      'age',
+      _DEX_YEARS,
+      lambda x, y: _group_loss(x, y.floor().clamp(max=_DEX_YEARS - 1)),
+    ),
     'group': ('age_group', None, _group_loss),
   },
   'gender': {

@@ -47,6 +47,7 @@ def check(config) -> None:
   for block, names in (
     (config.data, ('crop_size', 'oversample', 'hold_out', 'mix_weights')),
     (config.model, ('init_from',)),
+    (config.optimizer, ('layer_decay',)),
     (train, ('mixup', 'ema_decay', 'teachers')),
     (tasks.gender, ('label_smoothing',)),
   ):
@@ -120,20 +121,23 @@ def predict(job, source, path: pathlib.Path) -> None:
 
 
 def main(_) -> None:
-  """Trains, then predicts each split."""
-  config = _CONFIG.value
+  """Trains, then predicts each split; what the user can fix is one line."""
+  config, folder = _CONFIG.value, pathlib.Path(_OUTPUT.value)
   try:
     check(config)
+    for text in _SCORE.value:
+      if text.count(':') < 2:
+        raise errors.UserError(f'--score={text}: give NAME:SPLIT:FOLDER')
+    job = train(config)
+    folder.mkdir(parents=True, exist_ok=True)
+    for text in _SCORE.value:
+      data = config.data.copy_and_resolve_references()
+      data.name, split, data.source_dir = text.split(':', 2)
+      data.train_split = ''
+      path = folder / f'{data.name}_{split}.csv'
+      predict(job, source_lib.create_source(data, split), path)
   except errors.UserError as error:
     cli.fail(error)
-  job, folder = train(config), pathlib.Path(_OUTPUT.value)
-  folder.mkdir(parents=True, exist_ok=True)
-  for text in _SCORE.value:
-    name, split, source_dir = text.split(':', 2)
-    data = config.data.copy_and_resolve_references()
-    with data.unlocked():
-      data.name, data.source_dir, data.train_split = name, source_dir, ''
-    predict(job, source_lib.create_source(data, split), folder / f'{name}_{split}.csv')
 
 
 if __name__ == '__main__':

@@ -15,6 +15,7 @@ from flax import traverse_util
 from agegender_jax import config as config_lib
 from agegender_jax import errors
 from agegender_jax.inference import predictor
+from agegender_jax.models import tasks
 from agegender_jax.runtime import devices
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -222,7 +223,29 @@ def test_peer_freezes_what_ours_freezes(torch_lib):
   assert trained == 2 * (512 * 256 + 256 + 256 + 1)
 
 
-def test_peer_refuses_what_it_does_not_know(torch_lib):
-  config = small(config_lib.default_config(), model__conv='fourier')
+@pytest.mark.parametrize(
+  'field, value',
+  [
+    ('conv', 'fourier'),
+    ('width', 0.5),
+    ('first_pool', False),
+    ('squeeze_excite', True),
+    ('resnet_d', True),
+    ('drop_path', 0.1),
+  ],
+)
+def test_peer_refuses_what_it_does_not_know(torch_lib, field, value):
+  config = small(load_recipe('utk_resnet', 'backbone=resnet18,scratch'))
+  config.model[field] = value
   with pytest.raises(errors.UserError, match='no PyTorch peer'):
     create_peer(torch_lib, config)
+
+
+def test_ages_past_the_last_class_count_as_the_last(torch_lib):
+  import torch
+
+  config = small(config_lib.default_config(), tasks__age={'kind': 'dex', 'weight': 1.0})
+  label, count, loss, _ = torch_lib.step.create_tasks(config)['age']
+  logits = torch.zeros(2, count)
+  assert (label, count) == ('age', tasks.DEX_YEARS)
+  assert loss(logits, torch.tensor([116.0, 30])).item() == pytest.approx(math.log(101))

@@ -51,3 +51,27 @@ def test_what_the_peer_does_not_do_is_refused(tmp_path):
   )  # fmt: skip
   (line,) = done.stderr.strip().splitlines()
   assert done.returncode == 2 and 'knows no data.erase, init_from' in line
+
+
+@pytest.mark.skipif(
+  not importlib.util.find_spec('torchvision'), reason='torchvision is not installed'
+)
+@pytest.mark.parametrize(
+  'flag, words',
+  [
+    ('--score=utkface:seed5k_test', 'give NAME:SPLIT:FOLDER'),
+    ('--config.data.source_dir=absent', 'susanqq.github.io/UTKFace'),
+    ('--config.optimizer.layer_decay=0.7', 'knows no layer_decay'),
+  ],
+)
+def test_what_the_user_can_fix_is_a_line(tmp_path, flag, words):
+  done = subprocess.run(
+    [
+      sys.executable, 'scripts/peers/pytorch.py', f'--output={tmp_path}',
+      '--config=configs/utk_multibranch.py', f'--config.data.data_dir={tmp_path}', flag,
+    ],
+    capture_output=True, text=True, check=False,
+    env={**os.environ, 'JAX_PLATFORMS': 'cpu'},
+  )  # fmt: skip
+  (line,) = done.stderr.strip().splitlines()
+  assert done.returncode == 2 and words in line
