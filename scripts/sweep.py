@@ -15,7 +15,6 @@ was killed. A failed run is reported and the rest go on; the exit status is then
 import contextlib
 import dataclasses
 import datetime
-import json
 import os
 import pathlib
 import re
@@ -25,7 +24,7 @@ import subprocess
 import sys
 import time
 
-from agegender_jax import cli, errors, recipes, scoring
+from agegender_jax import cli, errors, files, recipes, scoring
 from agegender_jax import config as config_lib
 from agegender_jax.evaluation import artifacts
 from agegender_jax.studies import sweeps
@@ -163,7 +162,7 @@ def run_all(
 
 def describe(folder: pathlib.Path) -> str:
   """Returns a finished run's scores in a few words."""
-  scores = json.loads((folder / 'scores.json').read_text())
+  scores = files.read_json(folder / 'scores.json')
   return '  '.join(
     f'{metric.title} {metric.text(scores[metric.name])}'
     for metric in scoring.headlines()

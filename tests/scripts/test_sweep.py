@@ -132,6 +132,12 @@ def test_time_left_is_that_of_runs_that_ended(path, tmp_path, capsys, monkeypatc
   assert ends[2].endswith('done')
 
 
+def test_damaged_scores_are_a_line(tmp_path):
+  (tmp_path / 'scores.json').write_text('{"age_mae": ')
+  with pytest.raises(errors.UserError, match=r'scores\.json is damaged'):
+    sweep.describe(tmp_path)
+
+
 def test_a_finished_run_on_other_data_is_refused(path, tmp_path, capsys, monkeypatch):
   monkeypatch.setattr(sweep, 'train', lambda *args: pytest.fail('trained'))
   faces_on_disk.write_utkface(tmp_path / 'raw', 3)
