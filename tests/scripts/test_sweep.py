@@ -134,7 +134,7 @@ def test_time_left_is_that_of_runs_that_ended(path, tmp_path, capsys, monkeypatc
 
 def test_damaged_scores_are_a_line(tmp_path):
   (tmp_path / 'scores.json').write_text('{"age_mae": ')
-  with pytest.raises(errors.UserError, match=r'scores\.json is damaged'):
+  with pytest.raises(errors_lib.UserError, match=r'scores\.json is damaged'):
     sweep.describe(tmp_path)
 
 
