@@ -65,11 +65,16 @@ def create_model(
     A linen module, `__call__(image, train)` -> task name -> logits [B, K].
 
   Raises:
-    errors.UserError: unknown backbone, dtype or layer.
+    errors.UserError: unknown backbone, dtype or layer, or a width that is none.
   """
   for field, known in (('backbone', BACKBONES), ('conv', CONVS), ('dtype', DTYPES)):
     if config[field] not in known:
       raise errors.unknown(f'model.{field}', config[field], sorted(known))
+  # The first of a ResNet's layers has 64 channels times the width, half of them too.
+  if config.width < 1 / 32 or min(config.dense_features, default=1) < 1:
+    raise errors.UserError(
+      'model.width must be at least 1/32, each of model.dense_features at least 1'
+    )
   # Written wrongly, either would be refused later, and less clearly.
   for text in (config.layers, config.branch):
     cnn.parse_layers(text)

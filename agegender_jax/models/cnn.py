@@ -52,7 +52,7 @@ def parse_layers(text: str) -> list[tuple[str, float | None, str]]:
       number = value_type(value) if value_type else None
     except ValueError:
       number = 0
-    limit = 1 if kind == 'drop' else float('inf')
+    limit = 1 if kind == 'drop' else 2**31
     if bool(value_type) != bool(colon) or (value_type and not 0 < number < limit):
       raise errors.UserError(
         f'layer "{word}" should read "{kind}'
