@@ -82,7 +82,7 @@ def match_names(
     found[row] = place
     uses[row] += 1
   found[uses > 1] = -1
-  left_out['missing'] = [names[row] for row in np.flatnonzero(found < 0)]
+  left_out['missing'] = [names[row] for row in np.flatnonzero(found < 0).tolist()]
   return found, left_out
 
 
@@ -136,7 +136,7 @@ def create_table(
     except ValueError as error:
       raise errors.UserError(f'--predictions={path}: {error}') from None
     table[key] = np.where(rows >= 0, values[rows], np.nan)
-    without = np.flatnonzero(np.isnan(table[key]) & (rows >= 0))
+    without = np.flatnonzero(np.isnan(table[key]) & (rows >= 0)).tolist()
     left_out[f'without {key}'] = [names[row] for row in without]
   for what, out in left_out.items():
     whole = len(predicted) if what in ('unknown', 'duplicate') else len(names)
@@ -147,7 +147,7 @@ def create_table(
         'be: is it of this split?'
       )
   if {'age_low', 'age_high'} <= table.keys():
-    for row in np.flatnonzero(table['age_low'] > table['age_high']):
+    for row in np.flatnonzero(table['age_low'] > table['age_high']).tolist():
       raise errors.UserError(
         f'--predictions={path}: age_low of "{names[row]}" is above its age_high'
       )
