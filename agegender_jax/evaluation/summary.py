@@ -12,7 +12,7 @@ from agegender_jax import errors, files, schema, scoring
 from agegender_jax.data import source as source_lib
 from agegender_jax.evaluation import artifacts
 from agegender_jax.models import flops, parameter_groups
-from agegender_jax.runtime import hosts
+from agegender_jax.runtime import hosts, process
 
 # Fields in which the processes of a run may differ.
 _OWN_FIELDS = (
@@ -254,16 +254,12 @@ def _peak_memory() -> dict:
 
   Of a resumed run it is that of its last part.
   """
-  result = {}
-  # Of getrusage, a process's peak starts from that of the one that began it.
-  status = pathlib.Path('/proc/self/status')
-  text = status.read_text() if status.exists() else ''
-  if peak := re.search(r'VmHWM:\s*(\d+) kB', text):
-    result['peak_memory_bytes'] = int(peak[1]) * 1024
-  statistics = jax.local_devices()[0].memory_stats() or {}
-  if 'peak_bytes_in_use' in statistics:
-    result['peak_device_memory_bytes'] = statistics['peak_bytes_in_use']
-  return result
+  device = jax.local_devices()[0].memory_stats() or {}
+  result = {
+    'peak_memory_bytes': process.peak_memory(),
+    'peak_device_memory_bytes': device.get('peak_bytes_in_use'),
+  }
+  return {name: peak for name, peak in result.items() if peak is not None}
 
 
 def print_speed(found: dict) -> None:

@@ -11,6 +11,7 @@ import logging
 import multiprocessing
 import os
 import pathlib
+import re
 import shutil
 import sys
 import tempfile
@@ -93,6 +94,15 @@ def num_cores() -> int:
   if hasattr(os, 'sched_getaffinity'):  # Linux.
     return len(os.sched_getaffinity(0))
   return os.cpu_count() or 1
+
+
+def peak_memory() -> int | None:
+  """Returns the most bytes that this process has held, None outside of Linux."""
+  status = pathlib.Path('/proc/self/status')
+  # Of getrusage, a process's peak starts from that of the one that began it.
+  text = status.read_text() if status.exists() else ''
+  peak = re.search(r'VmHWM:\s*(\d+) kB', text)
+  return int(peak[1]) * 1024 if peak else None
 
 
 def choose_cpu_devices(backbone: str, batch_sizes: Sequence[int], cores: int) -> int:

@@ -11,7 +11,6 @@ import importlib
 import json
 import os
 import pathlib
-import re
 import subprocess
 import sys
 import tempfile
@@ -131,15 +130,6 @@ def alternate(workers: list, rounds: int, calls: int) -> None:
       worker.close()
 
 
-def peak_memory() -> float | None:
-  """Returns the most memory that this process has held, GiB, None outside of Linux."""
-  status = pathlib.Path('/proc/self/status')
-  if not status.exists():
-    return None
-  # Unlike getrusage's, it does not start from the parent process's peak.
-  return int(re.search(r'VmHWM:\s*(\d+)', status.read_text())[1]) / 2**20
-
-
 def create_job(task: dict):
   """Creates what the task names.
 
@@ -174,11 +164,9 @@ def main() -> None:
       job.run(task['warmup'])
     answer(**job.facts)
     for line in sys.stdin:
-      answer(
-        seconds=job.run(int(line)),
-        peak_rss=peak_memory(),
-        peak_device=job.device_memory(),
-      )
+      seconds, peak = job.run(int(line)), process.peak_memory()
+      peak_rss = peak and peak / 2**30
+      answer(seconds=seconds, peak_rss=peak_rss, peak_device=job.device_memory())
   except errors.UserError as error:
     answer(error=str(error))
 
