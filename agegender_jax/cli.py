@@ -12,12 +12,13 @@ from agegender_jax import errors
 class Parser(argparse.ArgumentParser):
   """A parser that names what is wrong in one line, without the usage."""
 
-  def __init__(self, description: str):
+  def __init__(self, description: str, **options):
     """Creates a parser without flags; the description keeps its lines."""
     super().__init__(
       description=description,
       formatter_class=argparse.RawDescriptionHelpFormatter,
       allow_abbrev=False,
+      **options,
     )
 
   def error(self, message):

@@ -291,23 +291,25 @@ def load_config(workdir: str) -> config_dict.ConfigDict:
       raise ValueError(f'{empty[0]} is null')
   except (KeyError, AttributeError, TypeError, ValueError) as error:
     raise errors.UserError(
-      f'{path} does not fit this version: {str(error).splitlines()[0]}'
+      f'{path} does not fit this version: {errors.one_line(error)}'
     ) from None
   check_values(config)
   return config
 
 
 def check_values(config: config_dict.ConfigDict) -> None:
-  """Raises errors.UserError for a number below 0 or not finite.
+  """Raises errors.UserError for a number below 0, from 2**63 on, or not finite.
 
-  No field has a use for either; what else a field may not be is
+  No field has a use for any; what else a field may not be is
   checked where it is read.
   """
   values = flatten(config)
   for name, value in values.items():
     is_number = isinstance(value, int | float)
-    if is_number and not 0 <= value < float('inf'):
-      raise errors.UserError(f'config field {name} = {value} must be 0 or more')
+    if is_number and not 0 <= value < 2**63:
+      raise errors.UserError(
+        f'config field {name} = {value} must be 0 or more, and below 2**63'
+      )
   for name in _AT_LEAST_ONE:
     if values[name] < 1:
       raise errors.UserError(f'{name} must be 1 or more')

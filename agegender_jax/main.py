@@ -1,6 +1,5 @@
 """The command line: flags, then one call."""
 
-import argparse
 import os
 import re
 import threading
@@ -91,12 +90,12 @@ def _parse_flags(argv):
   """Parses flags; what the user can fix is one line, status 2."""
   if argv[1:] and argv[1] in _COMMANDS:
     argv = [argv[0], f'--mode={argv[1]}', *argv[2:]]
-  before = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+  before = cli.Parser('', add_help=False)
   for name in ('config', 'mode'):
     before.add_argument(f'-{name}', f'--{name}', default='')
   before.add_argument('-workdir', '--workdir', action='append', default=[])
-  values, others = before.parse_known_args(argv[1:])
   try:
+    values, others = before.parse_known_args(argv[1:])
     if values.mode in _NETWORK_MODES and not (values.workdir or values.config):
       values.workdir = [config_lib.shipped_folder()]
     # A config.json is no recipe, but config.py returns the one of a workdir.

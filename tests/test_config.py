@@ -2,6 +2,7 @@ import pathlib
 import re
 
 import pytest
+from ml_collections import config_dict
 
 from agegender_jax import config as config_lib
 from agegender_jax import errors
@@ -97,6 +98,27 @@ def test_numbers_below_zero_are_refused(name):
   config.update_from_flattened_dict({name: -1})
   with pytest.raises(errors.UserError, match=name):
     config_lib.check_values(config)
+
+
+@pytest.mark.parametrize('name', ['seed', 'data.synthetic_seed'])
+def test_seeds_fit_64_bits(name):
+  config = config_lib.default_config()
+  config.update_from_flattened_dict({name: 2**63 - 1})
+  config_lib.check_values(config)
+  config.update_from_flattened_dict({name: 2**63})
+  with pytest.raises(errors.UserError, match=f'{name} = {2**63} .* below 2'):
+    config_lib.check_values(config)
+
+
+def test_an_error_without_text_is_one_line_too(tmp_path, monkeypatch):
+  config_lib.save_config(config_lib.default_config(), str(tmp_path))
+
+  def fail(*_):
+    raise ValueError
+
+  monkeypatch.setattr(config_dict.ConfigDict, 'update', fail)
+  with pytest.raises(errors.UserError, match='does not fit this version: ValueError'):
+    config_lib.load_config(str(tmp_path))
 
 
 @pytest.mark.parametrize('name', ['model.drop_path', 'optimizer.layer_decay'])

@@ -67,6 +67,7 @@ def faces(tmp_path):
     ([], ['--config']),
     ([QUICK, '--mode=traim'], ['mode']),
     ([QUICK, '--nonsense=1'], ['nonsense']),
+    (['--mode'], ['--mode', 'expected one argument']),
     ([QUICK, 'stray'], ['stray']),
     ([QUICK, '--mode=demo', '--port=70000'], ['port', '65535']),
   ],

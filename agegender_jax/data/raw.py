@@ -20,7 +20,7 @@ import unicodedata
 import zlib
 from collections.abc import Iterable
 
-from agegender_jax import errors, files
+from agegender_jax import errors, files, schema
 
 # What a folder is searched for, by the data sets and by predict.
 IMAGE_SUFFIXES = (
@@ -74,7 +74,10 @@ class Source:
   def licence(self) -> str:
     """Returns the licence that a stand-in states, else ''."""
     path = self.path / STAND_IN_FILE
-    return path.read_text('utf-8').splitlines()[0] if path.is_file() else ''
+    if not path.is_file():
+      return ''
+    first_line = path.read_text('utf-8', 'replace').partition('\n')[0]
+    return first_line.strip() or schema.STAND_IN
 
   def images(self) -> tuple[list[RawFile], collections.Counter]:
     """Returns the images, sorted by name, and the files passed over, by reason.

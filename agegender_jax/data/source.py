@@ -216,11 +216,16 @@ def split_names(name: str, split: str, source_dir: str) -> list[tuple[str, str, 
   """Returns (data set, split, source_dir) of each data set of a mixture.
 
   Raises:
-    errors.UserError: the numbers of names differ.
+    errors.UserError: the numbers of names differ, or one is there twice.
   """
   names = name.split('+')
   if len(names) == 1:
     return [(name, split, source_dir)]
+  twice = [each for each in names if names.count(each) > 1]
+  if twice:
+    raise errors.UserError(
+      f'data.name = "{name}" names {twice[0]} twice: join their data into one'
+    )
   columns = []
   fields = ('split', split, '+'), ('source_dir', source_dir, os.pathsep)
   for field, text, mark in fields:

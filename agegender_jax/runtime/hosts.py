@@ -55,7 +55,7 @@ def join(config, found: tuple[str, int, int]) -> int:
       shutdown_timeout_seconds=_LONGEST_WAIT,
     )
   except (RuntimeError, ValueError) as error:
-    reason = str(error).splitlines()[0]
+    reason = errors.one_line(error)
     if address == cluster.AUTO and isinstance(error, ValueError):
       reason = 'JAX finds no SLURM, Open MPI, Kubernetes or TPU here'
     raise errors.UserError(

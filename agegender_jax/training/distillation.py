@@ -1,6 +1,7 @@
 """Teachers: finished runs whose answers a network learns beside the labels."""
 
 import copy
+import os
 
 import numpy as np
 
@@ -38,7 +39,8 @@ def predict_targets(config, run_tasks) -> dict[str, np.ndarray]:
       f'use {", ".join(tasks.DISTRIBUTIONS)}'
     )
   found: dict[str, list[np.ndarray]] = {task.name: [] for task in run_tasks}
-  for workdir in config.train.teachers.split(','):
+  for place in config.train.teachers.split(','):
+    workdir = os.path.expanduser(place.strip())
     theirs = config_lib.load_config(workdir)
     seen = copy.deepcopy(config)
     seen.data.update({name: theirs.data[name] for name in _PIXEL_FIELDS})

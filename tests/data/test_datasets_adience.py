@@ -153,6 +153,14 @@ def test_a_stand_in_says_so_in_its_licence(tmp_path):
   assert open_split(tmp_path, 'all').licence == text.splitlines()[0]
 
 
+@pytest.mark.parametrize(
+  'content, licence', [(b'', 'a stand-in'), (b'\xffx\ny', '\ufffdx')]
+)
+def test_any_file_marks_a_stand_in(tmp_path, content, licence):
+  (tmp_path / raw.STAND_IN_FILE).write_bytes(content)
+  assert raw.Source(tmp_path).licence == licence
+
+
 def test_over_a_percent_of_unread_labels_is_refused(tmp_path):
   write(tmp_path / 'raw')
   with pytest.raises(errors.UserError, match="1 of 10 labels of age .*'young'"):

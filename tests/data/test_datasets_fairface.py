@@ -7,7 +7,7 @@ import pytest
 from agegender_jax import errors, schema
 from agegender_jax.data import source as source_lib
 from agegender_jax.data import splits
-from agegender_jax.data.datasets import fairface
+from agegender_jax.data.datasets import base, fairface
 
 U = schema.UNKNOWN
 
@@ -125,6 +125,12 @@ def test_splits_are_the_owners_and_the_rule(tmp_path):
     for value in parts[name].hashes:
       percent = splits.percent(int(value).to_bytes(8, 'big'))
       assert (20 <= percent < 30) == is_held
+
+
+@pytest.mark.parametrize('name', ['val/1.jpg', './val/1.jpg', 'val\\1.jpg'])
+def test_the_owners_val_is_test_however_it_is_written(name):
+  example = base.Example(name, bytes, difference=bytes(8))
+  assert [*fairface.FairFace.split_examples(None, [example])] == ['test']
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,11 @@ def test_a_wrong_number_of_names_is_refused(split, source_dir):
     source_lib.split_names('utkface+folder', split, source_dir)
 
 
+def test_a_data_set_is_named_once():
+  with pytest.raises(errors.UserError, match='names folder twice: join'):
+    source_lib.split_names('folder+folder', 'train', 'a:b')
+
+
 @pytest.mark.parametrize('pattern', ['*.npy', '*.json', '*seed5k_train.array_record*'])
 def test_damaged_files_are_made_again(pattern, tmp_path):
   faces_on_disk.write_utkface(tmp_path / 'raw', 20)

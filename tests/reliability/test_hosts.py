@@ -13,7 +13,7 @@ import time
 import pytest
 
 from agegender_jax import config, errors
-from agegender_jax.runtime import checkpoint, cluster
+from agegender_jax.runtime import checkpoint, cluster, hosts
 from agegender_jax.runtime import process as process_lib
 
 FLAGS = (
@@ -260,6 +260,16 @@ def test_processes_are_found_in_the_configuration_then_in_jaxs_variables(monkeyp
   assert cluster.find(fields) == ('b:2', 2, 1)
   fields.coordinator = 'auto'
   assert cluster.find(fields) == ('auto', 0, 0)
+
+
+def test_a_failed_connection_without_text_is_one_line(monkeypatch):
+  def fail(**_):
+    raise RuntimeError
+
+  monkeypatch.setattr(hosts.jax.config, 'update', lambda *_: None)
+  monkeypatch.setattr(hosts.jax.distributed, 'initialize', fail)
+  with pytest.raises(errors.UserError, match='no connection .* a:1 .*: RuntimeError'):
+    hosts.join(config.default_config().distributed, ('a:1', 2, 0))
 
 
 @pytest.mark.parametrize('values', [('a:1', '', ''), ('', '2', '0'), ('a', '2', '0'),

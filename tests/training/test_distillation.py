@@ -47,6 +47,14 @@ def test_half_of_the_loss_is_the_divergence_from_the_teacher():
   assert float(found['gender']) == pytest.approx(expected, rel=1e-4)
 
 
+def test_a_teacher_may_be_in_the_home(tmp_path, monkeypatch):
+  monkeypatch.setenv('HOME', str(tmp_path))
+  ours = config_of()
+  ours.train.teachers = ' ~/gone, ~/other'
+  with pytest.raises(errors.UserError, match=f'no run in workdir "{tmp_path}/gone"'):
+    distillation.predict_targets(ours, [])
+
+
 @pytest.mark.nightly
 def test_a_run_learns_from_the_mean_of_its_teachers(tmp_path, monkeypatch, no_figures):
   monkeypatch.setattr(grad_cam, 'write_saliency', lambda *args: None)

@@ -63,7 +63,7 @@ class FairFace(base.FaceBuilder):
 
   def split_examples(self, examples):
     def part(example):
-      if example.name.startswith('val/'):
+      if raw.lookup_key(example.name).startswith('val/'):
         return 'test'
       return 'validation' if example.part == 'validation' else 'train'
 
