@@ -1,7 +1,6 @@
 """When a run does what: durations in steps, and the learning rate by step."""
 
 import dataclasses
-import math
 
 import jax.numpy as jnp
 import optax
@@ -52,14 +51,10 @@ def create_durations(config, num_examples: int) -> Durations:
     errors.UserError: a pair of durations set wrongly.
   """
   per_epoch = num_examples / config.batch_size
-  total = _exactly_one('train', config, 'num_epochs', 'num_steps')
-  every = _exactly_one('train', config, 'eval_every_epochs', 'eval_every_steps')
-  scale = {'num_epochs': per_epoch, 'eval_every_epochs': per_epoch}
-  total = max(1, round(config[total] * scale.get(total, 1)))
-  period = config[every] * scale.get(every, 1)
-  count = math.floor(total / period)
-  found = {max(1, round(k * period)) for k in range(1, count + 1)} | {total}
-  return Durations(total, per_epoch, frozenset(s for s in found if s <= total))
+  total = max(1, round(_steps('train', config, 'num', per_epoch)))
+  period = max(1, _steps('train', config, 'eval_every', per_epoch))
+  found = {round(k * period) for k in range(1, int(total / period) + 1)}
+  return Durations(total, per_epoch, frozenset(found | {total}))
 
 
 def create_schedule(config, durations: Durations) -> optax.Schedule:
@@ -85,28 +80,21 @@ def create_schedule(config, durations: Durations) -> optax.Schedule:
     errors.UserError: unknown schedule, or a pair of durations set wrongly.
   """
   rate, per_epoch = config.learning_rate, durations.per_epoch
-  warmup = _exactly_one(
-    'optimizer', config, 'warmup_steps', 'warmup_epochs', required=False
-  )
-  warmup_steps = 0
-  if warmup:
-    scale = 1 if warmup == 'warmup_steps' else per_epoch
-    warmup_steps = round(config[warmup] * scale)
+  warmup_steps = round(_steps('optimizer', config, 'warmup', per_epoch, required=False))
 
-  def decay_unit():
-    return _exactly_one('optimizer', config, 'decay_every_steps', 'decay_every_epochs')
+  def decay_every():
+    return _steps('optimizer', config, 'decay_every', per_epoch)
 
   def time_decay():
-    unit = decay_unit()
-    every = config[unit] * (1 if unit == 'decay_every_steps' else per_epoch)
+    every = decay_every()
     return lambda step: rate / (1 + step / every)
 
   def step_decay():
-    unit = decay_unit()
-    factor, every = config.decay_factor, config[unit]
-    if unit == 'decay_every_steps':
+    factor, every = config.decay_factor, decay_every()
+    if config.decay_every_steps:
       return lambda step: rate * factor ** (step // every)
-    return lambda step: rate * factor ** jnp.floor((1 + step // per_epoch) / every)
+    epochs = config.decay_every_epochs
+    return lambda step: rate * factor ** jnp.floor((1 + step // per_epoch) / epochs)
 
   def cosine():
     steps = max(1, durations.total - warmup_steps)
@@ -127,13 +115,12 @@ def create_schedule(config, durations: Durations) -> optax.Schedule:
   return schedule
 
 
-def _exactly_one(block, config, *names, required=True):
-  """Returns the name of the one field that is set (not 0)."""
-  found = [name for name in names if config[name]]
-  if len(found) > 1 or (required and not found):
-    fields = ' and '.join(f'{block}.{name}' for name in names)
+def _steps(block, config, name, per_epoch, required=True):
+  """Returns a duration in steps: of NAME_steps and NAME_epochs one is set (not 0)."""
+  steps, epochs = config[f'{name}_steps'], config[f'{name}_epochs']
+  if (steps and epochs) or (required and not (steps or epochs)):
     raise errors.UserError(
-      f'set exactly one of {fields} (the other 0); '
-      f'set are: {", ".join(found) or "none"}'
+      f'set exactly one of {block}.{name}_steps and {block}.{name}_epochs (the other '
+      f'0); set are: {"both" if steps else "none"}'
     )
-  return found[0] if found else None
+  return steps or epochs * per_epoch

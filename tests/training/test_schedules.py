@@ -20,6 +20,11 @@ def test_epochs_become_steps():
   assert plan.evaluations == {12, 25}
 
 
+def test_the_shortest_period_is_a_step():
+  plan = durations_of(eval_every_epochs=5e-324)
+  assert plan.evaluations == set(range(1, 26))
+
+
 def test_the_last_step_is_evaluated():
   plan = durations_of(eval_every_epochs=0.0, eval_every_steps=10)
   assert plan.evaluations == {10, 20, 25}
