@@ -38,24 +38,13 @@ class Order:
     size: number of examples, N.
     batch_size: of a step, over all processes.
     seed: of the order.
-    process_index: which contiguous part of each batch is wanted.
-    process_count: into how many parts each batch is cut.
     weights: float64 [N], of the rows; None = each once.
   """
 
   size: int
   batch_size: int
   seed: int
-  process_index: int = 0
-  process_count: int = 1
   weights: np.ndarray | None = None
-
-  def __post_init__(self):
-    if self.batch_size % self.process_count:
-      raise errors.UserError(
-        f'the batch size {self.batch_size} is not divisible by the '
-        f'{self.process_count} processes'
-      )
 
   @property
   def epoch_size(self) -> int:
@@ -63,14 +52,12 @@ class Order:
     return self.size if self.weights is None else int(self.weights.sum() + 0.5)
 
   def rows(self, steps: range) -> np.ndarray:
-    """Returns int64 [steps * B / process_count], step after step.
+    """Returns int64 [steps * B], step after step.
 
     Position p of the stream is row permutation(seed, p // N)[p % N], with N
     the epoch's size; with weights it is what `_weighted` has at that place.
     """
-    size = self.batch_size // self.process_count
-    local = self.process_index * size + np.arange(size)
-    positions = np.array(steps)[:, None] * self.batch_size + local
+    positions = np.array(steps)[:, None] * self.batch_size + np.arange(self.batch_size)
     epochs, places = np.divmod(positions.reshape(-1), self.epoch_size)
     rows = np.empty(len(epochs), np.int64)
     for epoch in range(epochs[0], epochs[-1] + 1):
@@ -88,16 +75,12 @@ class Order:
     return order[np.searchsorted(ends, np.arange(self.epoch_size) + 0.5)]
 
 
-def create_order(
-  config, source: source_lib.Source, process_index: int = 0, process_count: int = 1
-) -> Order:
+def create_order(config, source: source_lib.Source) -> Order:
   """Creates the order of a run's training split.
 
   Args:
     config: the run's configuration.
     source: the split.
-    process_index: see Order.
-    process_count: see Order.
 
   Raises:
     errors.UserError: data.mix_weights or data.balance_ages that are none.
@@ -112,8 +95,6 @@ def create_order(
     len(source),
     config.train.batch_size,
     config.seed,
-    process_index,
-    process_count,
     weights=None if (weights == 1).all() else weights,
   )
   if len(source) and not order.epoch_size:
@@ -155,52 +136,14 @@ def _balance_ages(weights, first_year, power):
   return result
 
 
-class _TrainCalls(grain.MapDataset):
-  """Random access by call to the batches of its steps."""
-
-  def __init__(self, source, order, calls, make):
-    super().__init__()
-    self._source = source
-    self._order = order
-    self._whole_order = dataclasses.replace(order, process_index=0, process_count=1)
-    self._calls = calls
-    self._make = make
-
-  def __len__(self):
-    return len(self._calls)
-
-  def __getitem__(self, call):
-    steps = self._calls[call]
-    batch = whole = self._make(self._source, self._order.rows(steps))
-    if self._order.process_count > 1:
-      whole = make_labels(self._source, self._whole_order.rows(steps))
-    return batch | {'known': count_known(whole, len(steps))}
-
-
-class _EvalSteps(grain.MapDataset):
-  """Random access by step to the batches of one pass, the tail padded."""
-
-  def __init__(self, source, batch_size):
-    super().__init__()
-    self._source = source
-    self._batch_size = batch_size
-
-  def __len__(self):
-    return -(-len(self._source) // self._batch_size)
-
-  def __getitem__(self, step):
-    rows = step * self._batch_size + np.arange(self._batch_size)
-    return make_batch(
-      self._source, np.where(rows < len(self._source), rows, schema.UNKNOWN)
-    )
-
-
 def train_batches(
   source: source_lib.Source,
   order: Order,
   calls: Sequence[range],
   num_workers: int = 0,
   with_images: bool = True,
+  part: int = 0,
+  parts: int = 1,
 ) -> Batches:
   """Iterates over the batches of calls, each some consecutive steps.
 
@@ -211,13 +154,23 @@ def train_batches(
       resumed run goes on where it was; see training.schedules.
     num_workers: processes that gather; 0 = a thread. Changes no batch.
     with_images: False leaves `image` out: images stay on the devices.
+    part: which contiguous part of each step's batch is wanted.
+    parts: into how many a batch is cut.
 
   Returns:
-    Per call a fresh batch, see schema, [steps * B / process_count, ...] each,
-    and `known`, see count_known. Closing it ends threads and workers.
+    Per call a fresh batch, see schema, [steps * B / parts, ...] each, and
+    `known`, see count_known. Closing it ends threads and workers.
   """
   make = make_batch if with_images else make_labels
-  return _read_ahead(_TrainCalls(source, order, calls, make), num_workers)
+
+  def batch(call):
+    steps = calls[call]
+    rows = order.rows(steps)
+    known = count_known(make_labels(source, rows), len(steps))
+    own = rows.reshape(len(steps), parts, -1)[:, part].reshape(-1)
+    return make(source, own) | {'known': known}
+
+  return _read_ahead(grain.MapDataset.range(len(calls)).map(batch), num_workers)
 
 
 def eval_batches(source: source_lib.Source, batch_size: int) -> Batches:
@@ -231,7 +184,12 @@ def eval_batches(source: source_lib.Source, batch_size: int) -> Batches:
     Batches with the keys of schema.BATCH_KEYS, [B, ...]; padding is black, with
     labels and row UNKNOWN.
   """
-  return _read_ahead(_EvalSteps(source, batch_size))
+
+  def batch(step):
+    rows = step * batch_size + np.arange(batch_size)
+    return make_batch(source, np.where(rows < len(source), rows, schema.UNKNOWN))
+
+  return _read_ahead(grain.MapDataset.range(-(-len(source) // batch_size)).map(batch))
 
 
 def make_batch(source: source_lib.Source, rows: np.ndarray) -> dict[str, np.ndarray]:
@@ -286,8 +244,6 @@ def _permutation(seed, epoch, size):
 
 def _read_ahead(batches, num_workers=0):
   """Yields batches, the next ones being made; closing it ends threads and workers."""
-  if not len(batches):
-    return
   # Grain's default, 16 threads and 500 elements, is many times slower.
   data = batches.to_iter_dataset(
     grain.ReadOptions(num_threads=1, prefetch_buffer_size=_READ_AHEAD)

@@ -149,8 +149,8 @@ class Trainer:
     with hosts.first_alone():  # It prepares and decodes.
       self._open_data()
     summary.check_processes(config, self.splits)
-    epoch_size = pipeline.create_order(config, self.splits['train']).epoch_size
-    self.run = create_run(config, self.network, epoch_size)
+    self.order = pipeline.create_order(config, self.splits['train'])
+    self.run = create_run(config, self.network, self.order.epoch_size)
     self.baseline_loss = divergence.majority_loss(
       self.network.tasks, self.splits['train'].labels
     )
@@ -198,7 +198,17 @@ class Trainer:
     state = devices.replicate(hosts.broadcast(state))
     key = devices.share(jax.random.key(config.seed))
     calls = durations.calls(start, config.train.steps_per_call)
-    images, batches = self._open_batches(calls)
+    source = self.splits['train']
+    images = load_images(source) if config.data.cache == 'device' else None
+    batches = pipeline.train_batches(
+      source,
+      self.order,
+      calls,
+      config.data.num_workers,
+      with_images=images is None,
+      part=jax.process_index(),
+      parts=jax.process_count(),
+    )
     log: Any = hosts.Silent()
     if hosts.is_first():
       log = logging.Logger(self.workdir, start, durations.total)
@@ -263,8 +273,8 @@ class Trainer:
     Args:
       call: the steps.
       state: before them.
-      images: see _open_batches.
-      batches: see _open_batches.
+      images: those that stay on the devices, or None.
+      batches: of the calls.
       key: of the run.
       is_new: whether so many steps in a call have to be compiled.
 
@@ -309,18 +319,6 @@ class Trainer:
       step = hosts.ask_first(checkpoints.latest_step)
       hosts.shut_down()
     stop.STOP.leave(number, f' at step {step}, which is saved')
-
-  def _open_batches(self, calls):
-    """Returns the images that stay on the devices, or None, and the batches."""
-    config, source = self.config, self.splits['train']
-    order = pipeline.create_order(
-      config, source, jax.process_index(), jax.process_count()
-    )
-    images = load_images(source) if config.data.cache == 'device' else None
-    batches = pipeline.train_batches(
-      source, order, calls, config.data.num_workers, with_images=images is None
-    )
-    return images, batches
 
   def _validate(self, state) -> dict[str, float]:
     """Scores the validation split, as `validation/<score>`."""
