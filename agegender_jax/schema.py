@@ -87,24 +87,6 @@ def years_of_label(
   return first, last
 
 
-def group_of_label(age: np.ndarray, groups: str) -> np.ndarray:
-  """Maps labelled years to their group; years in a gap are unknown.
-
-  Args:
-    age: float [B], years; UNKNOWN stays unknown.
-    groups: key of AGE_GROUPS.
-
-  Returns:
-    int32 [B], row of AGE_GROUPS[groups] or UNKNOWN.
-  """
-  years = np.floor(np.asarray(age, np.float64))
-  result = np.full(years.shape, UNKNOWN, np.int32)
-  last = len(AGE_GROUPS[groups]) - 1
-  for row, (low, high) in enumerate(AGE_GROUPS[groups]):
-    result[(years >= low) & ((years <= high) | (row == last))] = row
-  return result
-
-
 def group_of_interval(low: np.ndarray, high: np.ndarray, groups: str) -> np.ndarray:
   """Maps ages given as intervals to the group that covers half of their years.
 
@@ -113,8 +95,8 @@ def group_of_interval(low: np.ndarray, high: np.ndarray, groups: str) -> np.ndar
   data set's groups as another's. Nothing is ever read as a single age.
 
   Args:
-    low: int [B], first year; UNKNOWN stays unknown.
-    high: int [B], last year, at least the first.
+    low: [B], first year, whose fraction is cut off; UNKNOWN stays unknown.
+    high: [B], last year likewise, at least the first.
     groups: key of AGE_GROUPS.
 
   Returns:

@@ -29,7 +29,7 @@ def details(table, years, gender):
   """Returns details.json; table: columns age, age_pred, gender, gender_prob."""
   count = len(table['age'])
   table = table | {
-    'age_group': schema.group_of_label(table['age'], 'adience'),
+    'age_group': schema.group_of_interval(table['age'], table['age'], 'adience'),
     'age_group_pred': schema.group_of_prediction(table['age_pred'], 'adience'),
   }
   if not years:

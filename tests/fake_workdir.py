@@ -76,7 +76,7 @@ def create(folder, seed=0, error=8.0, count=1000, years=True, gender=True):
     if years:
       row |= {'age': age[i], 'age_pred': f'{predicted[i]:.2f}'}
     groups = (
-      schema.group_of_label(age[i : i + 1], 'adience')[0],
+      schema.group_of_interval(age[i : i + 1], age[i : i + 1], 'adience')[0],
       schema.group_of_prediction(predicted[i : i + 1], 'adience')[0],
     )
     row['age_group'] = '' if groups[0] < 0 else groups[0]

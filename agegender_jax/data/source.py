@@ -27,7 +27,7 @@ _RAW_FIELDS = (
 _VIEW_FIELDS = ('image_size', 'crop', 'filter', 'cache', 'age_groups')
 _INTERVAL = ('age_low', 'age_high')
 # Attributes of a Source, [N] each.
-_ARRAYS = ('hashes', 'intervals', 'conflicts')
+_ARRAYS = ('hashes', 'conflicts')
 _COMMON_COLUMNS = ('name', 'age', 'gender', 'hash', 'conflict', *_INTERVAL)
 
 
@@ -40,8 +40,6 @@ class Source:
       years, or of the interval where only that is known.
     names: of the images, by row; in a mixture after `<data set>/`.
     hashes: uint64 [N], see splits.difference_hash.
-    intervals: int32 [N, 2], first and last year of an age that is given as a
-      group; UNKNOWN elsewhere.
     conflicts: bool [N], whether an identical image of the data set has another
       age or gender.
     extras: further columns of the data, by row, codes by their names; in a
@@ -57,7 +55,6 @@ class Source:
   labels: dict[str, np.ndarray]
   names: list[str]
   hashes: np.ndarray
-  intervals: np.ndarray
   conflicts: np.ndarray
   extras: dict[str, list]
   preparation: dict[str, int]
@@ -336,16 +333,13 @@ def _open(builder, split, view, cache, age_groups):
       'age': age,
       'age_low': age_low,
       'age_high': age_high,
-      'age_group': np.where(
-        age == schema.UNKNOWN,
-        schema.group_of_interval(*intervals, age_groups),
-        schema.group_of_label(age, age_groups),
+      'age_group': schema.group_of_interval(
+        *(np.where(age == schema.UNKNOWN, end, age) for end in intervals), age_groups
       ),
       'gender': np.asarray(columns['gender'], np.int32),
     },
     names=columns['name'],
     hashes=np.array([int(text, 16) for text in columns['hash']], np.uint64),
-    intervals=np.stack(intervals, axis=-1).astype(np.int32),
     conflicts=np.asarray(columns['conflict'], bool),
     extras={
       key: [builder.VALUE_NAMES.get(key, {}).get(v, v) for v in values]

@@ -15,7 +15,7 @@ def create_batch(config) -> dict[str, np.ndarray]:
     'age': years.astype(np.float32),
     'age_low': years,
     'age_high': years,
-    'age_group': schema.group_of_label(years, config.data.age_groups),
+    'age_group': schema.group_of_interval(years, years, config.data.age_groups),
     'gender': random.integers(0, 2, count).astype(np.int32),
     'mask': np.ones(count, np.float32),
     'row': np.arange(count, dtype=np.int32),

@@ -69,9 +69,9 @@ def test_gather_returns_fresh_writable_arrays(data):
 def test_age_groups_are_those_asked_for(data):
   for groups in schema.AGE_GROUPS:
     source = source_lib.open_source('utkface', 'all', age_groups=groups, **data)
+    age = source.labels['age']
     np.testing.assert_array_equal(
-      source.labels['age_group'],
-      schema.group_of_label(source.labels['age'], groups),
+      source.labels['age_group'], schema.group_of_interval(age, age, groups)
     )
 
 
@@ -120,10 +120,10 @@ def test_only_the_split_trained_on_drops_conflicts(data):
     assert not dropping['train']
 
 
-def test_intervals_are_unknown_without_groups(data):
+def test_years_are_their_own_intervals(data):
   source = source_lib.open_source('utkface', 'all', **data)
-  assert source.intervals.shape == (60, 2)
-  assert (source.intervals == schema.UNKNOWN).all()
+  for key in ('age_low', 'age_high'):
+    np.testing.assert_array_equal(source.labels[key], source.labels['age'])
   assert set(source.extras) == {'race'}
 
 

@@ -31,7 +31,7 @@ def large(count=1008, seed=0):
   random = np.random.default_rng(seed)
   age = random.integers(0, 95, count).astype(float)
   gender = random.integers(0, 2, count)
-  group = schema.group_of_label(age, 'adience')
+  group = schema.group_of_interval(age, age, 'adience')
   return {
     'age': age,
     'age_pred': age + random.normal(0, 6, count),

@@ -32,7 +32,7 @@ def batch_of(count=BATCH, seed=0):
   return {
     'image': random.integers(0, 256, shape, dtype=np.uint8),
     'age': age,
-    'age_group': schema.group_of_label(age, 'adience'),
+    'age_group': schema.group_of_interval(age, age, 'adience'),
     'gender': random.integers(0, 2, count).astype(np.int32),
     'age_low': age.astype(np.int32),
     'age_high': age.astype(np.int32),
