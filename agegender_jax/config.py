@@ -236,28 +236,6 @@ _VERSIONED = (
 SHIPPED = pathlib.Path(__file__).parent / 'networks' / 'fairface_small'
 
 
-def shipped_folder() -> str:
-  """Returns SHIPPED.
-
-  Raises:
-    errors.UserError: this installation has none.
-  """
-  if not config_path(SHIPPED).is_file():
-    raise errors.UserError(
-      f'this installation has no network of its own ({SHIPPED} is absent): name a '
-      "trained run's --workdir, a published folder or hf:owner/name"
-    )
-  return str(SHIPPED)
-
-
-def get_config(workdir: str) -> config_dict.ConfigDict:
-  """Returns the configuration of the run in a workdir.
-
-  With it, `--config=.../config.py:WORKDIR` is a recipe like any other.
-  """
-  return load_config(workdir)
-
-
 def config_path(workdir: str | pathlib.Path) -> pathlib.Path:
   """Returns where the configuration of a run lies."""
   return pathlib.Path(workdir) / 'config.json'
@@ -295,6 +273,10 @@ def load_config(workdir: str) -> config_dict.ConfigDict:
     ) from None
   check_values(config)
   return config
+
+
+# With it, `--config=.../config.py:WORKDIR` is a recipe like any other.
+get_config = load_config
 
 
 def check_values(config: config_dict.ConfigDict) -> None:
@@ -365,12 +347,7 @@ def check_network(config: config_dict.ConfigDict, workdir: str) -> None:
     )
 
 
-def saved_cpu_devices(workdir: str) -> int:
-  """Returns for how many devices a begun run takes the CPU, 0 if not recorded."""
-  return _recorded(workdir, 'cpu_devices')
-
-
-def _recorded(workdir, key):
+def recorded(workdir: str, key: str) -> int:
   """Returns a number that config.json has beside the configuration, or 0."""
   try:
     return files.read_json(config_path(workdir)).get(key, 0)
@@ -391,13 +368,13 @@ def check_cpu(workdir: str, count: int, threads: int) -> None:
   Raises:
     errors.UserError: it has another number of devices.
   """
-  saved = saved_cpu_devices(workdir)
+  saved = recorded(workdir, 'cpu_devices')
   if saved and count and saved != count:
     raise errors.UserError(
       f'the run in "{workdir}" takes the CPU for {saved} devices, not {count}: leave '
       'out --config.train.cpu_devices (and the device count in XLA_FLAGS)'
     )
-  began = _recorded(workdir, 'threads')
+  began = recorded(workdir, 'threads')
   if count and began and began != threads:
     print(
       f'note: the run began with {began} CPU threads per device and goes on with '

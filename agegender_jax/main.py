@@ -97,7 +97,7 @@ def _parse_flags(argv):
   try:
     values, others = before.parse_known_args(argv[1:])
     if values.mode in _NETWORK_MODES and not (values.workdir or values.config):
-      values.workdir = [config_lib.shipped_folder()]
+      values.workdir = [str(config_lib.SHIPPED)]
     # A config.json is no recipe, but config.py returns the one of a workdir.
     if (
       values.workdir
@@ -195,7 +195,7 @@ def _name_workdirs(mode, recipe) -> list[str]:
     workdirs = [cli.default_workdir(recipe)]
     print(f'workdir: {workdirs[0]}', flush=True)
   if not workdirs and mode in _NETWORK_MODES:
-    workdirs = [config_lib.shipped_folder()]
+    workdirs = [str(config_lib.SHIPPED)]
     print(f'network: {config_lib.SHIPPED.name}, which ships with the package')
   if not workdirs:
     raise errors.UserError('--workdir=DIR is needed')

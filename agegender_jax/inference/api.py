@@ -317,6 +317,6 @@ def load(
     errors.UserError: no network there, it is damaged, or faces cannot be found
       because onnxruntime or the detector is absent.
   """
-  source = os.path.expanduser(os.fspath(source)) or config_lib.shipped_folder()
+  source = os.path.expanduser(os.fspath(source)) or str(config_lib.SHIPPED)
   config = config_lib.load_config(hub.local(source))
   return Predictor(config, source, faces, detector_path)

@@ -41,7 +41,9 @@ def set_up(config, workdir: str = '', processes=None) -> None:
     processes: see cluster.find.
   """
   train = config.train
-  count = train.cpu_devices or (workdir and config_lib.saved_cpu_devices(workdir)) or 0
+  count = (
+    train.cpu_devices or (workdir and config_lib.recorded(workdir, 'cpu_devices')) or 0
+  )
   number = processes[1] if processes else 1
   # Before the others are waited for, which this would leave waiting.
   _check_cpu_devices(count, number or 1, train.eval_batch_size)
