@@ -108,7 +108,8 @@ def whole(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     sync(temporary)
     os.replace(temporary, path)
   except OSError as error:
-    if error.filename in (None, str(temporary)):
+    # One without a number has a text only, which a name would hide.
+    if error.errno and error.filename in (None, str(temporary)):
       error.filename, error.filename2 = str(path), None
     raise
   finally:

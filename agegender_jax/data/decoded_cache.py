@@ -212,9 +212,8 @@ def write_once(path: pathlib.Path, write: Callable[[pathlib.Path], None]) -> Non
   with exclusive(path):
     if is_whole(path):  # Another process wrote it while this one waited.
       return
-    temporary = path.with_name(f'{path.name}.unfinished')
-    write(temporary)
-    os.replace(temporary, path)
+    with files.whole(path) as temporary:
+      write(temporary)
     seal(path)
 
 

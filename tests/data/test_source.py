@@ -13,7 +13,7 @@ import pytest
 
 from agegender_jax import config as config_lib
 from agegender_jax import errors as errors_lib
-from agegender_jax import schema
+from agegender_jax import files, schema
 from agegender_jax.data import decoded_cache, images
 from agegender_jax.data import source as source_lib
 
@@ -229,6 +229,13 @@ def test_write_once_leaves_nothing_half_written(tmp_path):
   decoded_cache.write_once(path, fail)  # Already there: not called.
 
 
+def test_what_is_written_is_on_the_disk_before_it_is_sealed(tmp_path, monkeypatch):
+  synced = []
+  monkeypatch.setattr(files, 'sync', lambda path: synced.append(path.stat().st_size))
+  decoded_cache.write_once(tmp_path / 'a', lambda path: path.write_bytes(b'12345'))
+  assert synced[0] == 5
+
+
 _KILLED = """
 import sys
 from agegender_jax.data import images, source
@@ -254,7 +261,7 @@ def test_killed_run_leaves_no_cache_that_is_read(data, tmp_path):
     capture_output=True,
   )
   assert run.returncode == -signal.SIGKILL, run.stderr.decode()
-  assert list(tmp_path.rglob('*.npy.unfinished'))
+  assert list(tmp_path.rglob('.*.unfinished'))
   killed = source_lib.open_source('utkface', 'all', **options)
   whole = source_lib.open_source('utkface', 'all', **data)
   rows = np.arange(60)
