@@ -51,8 +51,9 @@ def create_durations(config, num_examples: int) -> Durations:
     errors.UserError: a pair of durations set wrongly.
   """
   per_epoch = num_examples / config.batch_size
-  total = max(1, round(_steps('train', config, 'num', per_epoch)))
-  period = max(1, _steps('train', config, 'eval_every', per_epoch))
+  total = max(1, round(_steps('train', config, ('num_steps', 'num_epochs'), per_epoch)))
+  every = 'eval_every_steps', 'eval_every_epochs'
+  period = max(1, _steps('train', config, every, per_epoch))
   found = {round(k * period) for k in range(1, int(total / period) + 1)}
   return Durations(total, per_epoch, frozenset(found | {total}))
 
@@ -80,10 +81,12 @@ def create_schedule(config, durations: Durations) -> optax.Schedule:
     errors.UserError: unknown schedule, or a pair of durations set wrongly.
   """
   rate, per_epoch = config.learning_rate, durations.per_epoch
-  warmup_steps = round(_steps('optimizer', config, 'warmup', per_epoch, required=False))
+  warmup = 'warmup_steps', 'warmup_epochs'
+  warmup_steps = round(_steps('optimizer', config, warmup, per_epoch, required=False))
 
   def decay_every():
-    return _steps('optimizer', config, 'decay_every', per_epoch)
+    names = 'decay_every_steps', 'decay_every_epochs'
+    return _steps('optimizer', config, names, per_epoch)
 
   def time_decay():
     every = decay_every()
@@ -115,12 +118,13 @@ def create_schedule(config, durations: Durations) -> optax.Schedule:
   return schedule
 
 
-def _steps(block, config, name, per_epoch, required=True):
-  """Returns a duration in steps: of NAME_steps and NAME_epochs one is set (not 0)."""
-  steps, epochs = config[f'{name}_steps'], config[f'{name}_epochs']
+def _steps(block, config, names, per_epoch, required=True):
+  """Returns a duration in steps, of two fields: steps and epochs, one of them not 0."""
+  steps, epochs = (config[name] for name in names)
   if (steps and epochs) or (required and not (steps or epochs)):
+    fields = ' and '.join(f'{block}.{name}' for name in names)
     raise errors.UserError(
-      f'set exactly one of {block}.{name}_steps and {block}.{name}_epochs (the other '
-      f'0); set are: {"both" if steps else "none"}'
+      f'set exactly one of {fields} (the other 0); '
+      f'set are: {"both" if steps else "none"}'
     )
   return steps or epochs * per_epoch
