@@ -28,7 +28,6 @@ class Stop:
 
   def __init__(self):
     self.requested = 0  # The signal, 0 without one.
-    self.advice = ''  # How to go on, for the last line.
     self._deferrals = 0
     self._is_saving = False
     self._lock = threading.Lock()
@@ -108,7 +107,7 @@ class Stop:
       done: what was saved before, '' for nothing.
     """
     name = signal.Signals(number).name
-    line = f'stopped by {name}{done}; {self.advice or "run the command again"}'
+    line = f'stopped by {name}{done}; run the same command again'
     process.leave(128 + number, line)
 
 

@@ -69,15 +69,22 @@ class Meter:
     return reports, times
 
 
+def sum_reports(reports: Sequence[dict[str, np.ndarray]]) -> dict[str, list[float]]:
+  """Joins reports, name -> (sum, count) [steps, 2], into name -> [sum, count]."""
+  return {
+    name: np.concatenate([report[name] for report in reports])
+    .sum(axis=0, dtype=np.float64)
+    .tolist()
+    for name in reports[0]
+  }
+
+
 def mean_metrics(reports: Sequence[dict[str, np.ndarray]]) -> dict[str, float]:
   """Joins reports, name -> (sum, count) [steps, 2], into `train/<name>` means."""
-  result = {}
-  for name in reports[0]:
-    pairs = np.concatenate([report[name] for report in reports])
-    total, count = pairs.sum(axis=0, dtype=np.float64)
-    if count:
-      result[f'train/{name}'] = float(total / count)
-  return result
+  sums = sum_reports(reports)
+  return {
+    f'train/{name}': total / count for name, (total, count) in sums.items() if count
+  }
 
 
 class Logger:

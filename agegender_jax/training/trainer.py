@@ -247,7 +247,7 @@ class Trainer:
         watch.check(reports, step)
         since_evaluation += reports
         if stopped and not evaluates:
-          pending = {'sums': _sums(since_evaluation)}
+          pending = {'sums': logging.sum_reports(since_evaluation)}
           self._leave(stopped, state, pending, checkpoints, log)
         scalars = self._scalars(
           step, since_evaluation if evaluates else reports, times, flops_per_image
@@ -343,8 +343,7 @@ class Trainer:
       rate = float(self.run.schedule(step - 1))
     means = logging.mean_metrics(reports)
     if means.pop('train/skipped', None) is not None:
-      skipped = sum(report['skipped'][:, 0].sum() for report in reports)
-      means['train/skipped_steps'] = float(skipped)
+      means['train/skipped_steps'] = logging.sum_reports(reports)['skipped'][0]
     return {
       **means,
       'train/learning_rate': rate,
@@ -402,16 +401,6 @@ class Trainer:
     print(f'report: {page}')
 
 
-def _sums(reports) -> dict[str, list[float]]:
-  """Returns metric name -> [sum, count] of reports."""
-  return {
-    name: np.concatenate([report[name] for report in reports])
-    .sum(axis=0, dtype=np.float64)
-    .tolist()
-    for name in reports[0]
-  }
-
-
 def train_and_evaluate(config, workdir: str, recipe: str = '') -> None:
   """Trains, resuming where the workdir stands, then scores the test split.
 
@@ -424,7 +413,6 @@ def train_and_evaluate(config, workdir: str, recipe: str = '') -> None:
   Raises:
     errors.UserError: anything that the user can fix, in one line.
   """
-  stop.STOP.advice = 'run the same command again to go on'
   with lock.hold(workdir) if hosts.is_first() else contextlib.nullcontext():
     _train_and_evaluate(config, workdir, recipe)
 
