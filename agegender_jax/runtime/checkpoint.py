@@ -176,7 +176,7 @@ class Checkpoints:
       if digest != _digest_json(record) or record['step'] != step:
         raise ValueError('its digest differs')
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-      raise self._damaged(step, f'{RECORD}: {_first_line(error)}') from None
+      raise self._damaged(step, f'{RECORD}: {errors.one_line(error)}') from None
     return record
 
   def restore_variables(
@@ -236,7 +236,7 @@ class Checkpoints:
         args = ocp.args.StandardRestore(target)
         tree = reader.restore(self._folder / str(step) / item, args=args)
     except Exception as error:  # Whatever Orbax and TensorStore make of it.
-      raise self._damaged(step, f'{item}: {_first_line(error)}') from None
+      raise self._damaged(step, f'{item}: {errors.one_line(error)}') from None
     found = _leaves(tree)
     for name in sorted(expected.keys() | found.keys()):
       if expected.get(name) != found.get(name):
@@ -349,12 +349,6 @@ def _ignore_late_results() -> None:
 
 def _digest_json(content) -> str:
   return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _first_line(error) -> str:
-  """Returns the first line of an exception's text, cut to 200 characters."""
-  text = str(error).strip().split('\n')[0][:200]
-  return text or type(error).__name__
 
 
 def _check_same(target, found) -> None:

@@ -34,17 +34,12 @@ def replicate(tree, devices: Sequence[jax.Device] | None = None):
   return jax.tree.map(copy, tree)
 
 
-def place(tree):
-  """Hands each device its part of arrays of [devices, ...], to be kept there."""
-  return jax.device_put(tree, _sharding(AXIS))
-
-
-def share(tree):
-  """Puts the same arrays on all devices, as a step takes its key.
+def share(tree, *axes):
+  """Puts arrays on all devices, the same on each, or cut along `axes`.
 
   Left where they are they would be copied at every call.
   """
-  return jax.device_put(tree, _sharding())
+  return jax.device_put(tree, _sharding(*axes))
 
 
 def unreplicate(tree):

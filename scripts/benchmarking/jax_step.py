@@ -40,7 +40,7 @@ class Step:
     batch = noise.create_batch(config)
     batch = {key: np.concatenate([value] * self.steps) for key, value in batch.items()}
     batch['known'] = pipeline.count_known(batch, self.steps)
-    batch = devices.place(devices.shard_steps(batch, self.steps))
+    batch = devices.share(devices.shard_steps(batch, self.steps), devices.AXIS)
     self.rest = None, batch, devices.share(jax.random.key(0))
     start = time.perf_counter()
     self.compiled = run.train_steps.lower(self.state, *self.rest).compile()
