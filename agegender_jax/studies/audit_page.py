@@ -13,12 +13,9 @@ _FOUND = {
   'examples_without_age': 'of the examples without an age',
   'examples_without_gender': 'of the examples without a gender',
   'identical_groups': 'groups of byte-identical images',
-  'identical_images': 'images in those groups',
   'straddling_groups': 'of those groups lie in different parts',
-  'contradicting_groups': 'of those groups contradict in age or gender',
   'contradicting_groups_in_age': 'of those groups contradict in age',
   'contradicting_groups_in_gender': 'of those groups contradict in gender',
-  'contradicting_images': 'images that an identical one contradicts',
   'near_pairs': 'pairs of near-duplicates, hashes at most {bits} bits apart',
   'near_contradicting_pairs': 'of those pairs contradict in gender or by more '
                               'than {years} years',
@@ -44,6 +41,7 @@ def render(audit: audit_lib.Audit, source: str, command: str, bits: int) -> str:
   """
   default = 'drawn' if audit.builder.name == 'synthetic' else "TFDS's own folder"
   worst = 'other genders first, then the most years'
+  numbers = audit_lib.numbers(audit)
   return page.render(
     title=f'Audit of {audit.builder.name}',
     lead=[
@@ -53,8 +51,8 @@ def render(audit: audit_lib.Audit, source: str, command: str, bits: int) -> str:
       ('Terms', audit.builder.LICENCE),
     ],
     found=[
-      _summary(audit, bits),
-      _labels(audit),
+      _summary(audit, numbers['counts'], bits),
+      _labels(audit, numbers['parts']),
       blocks.section(
         'contradicting',
         'Identical images, other labels',
@@ -69,15 +67,14 @@ def render(audit: audit_lib.Audit, source: str, command: str, bits: int) -> str:
         f'{audit_lib.FAR_YEARS} years apart: {len(audit.near_contradicting):,}.',
         *_duplicates(audit, audit.near_contradicting, worst),
       ),
-      _straddling(audit, bits),
+      _straddling(audit, numbers, bits),
       _odd(audit),
       blocks.section('again', 'Audit it again', blocks.code(command)),
     ],
   )
 
 
-def _summary(audit, bits):
-  counts = audit_lib.numbers(audit)['counts']
+def _summary(audit, counts, bits):
   reasons = audit.builder.REASONS.items()
   texts = {key: text for key, text in reasons if key in counts} | _FOUND
   rows = [
@@ -88,9 +85,8 @@ def _summary(audit, bits):
   return blocks.section('found', 'What was found', table)
 
 
-def _labels(audit):
-  """Shows how many images of each label every part has."""
-  found = audit_lib.count_labels(audit)
+def _labels(audit, found):
+  """Shows how many images of each label every part has, see count_labels."""
   tables = []
   for key in ('gender', 'age', *audit_lib.short_columns(audit)):
     total = collections.Counter()
@@ -149,9 +145,8 @@ def _ages(groups):
   }
 
 
-def _straddling(audit, bits):
+def _straddling(audit, numbers, bits):
   """Shows identical and near images in different parts of the data set."""
-  numbers = audit_lib.numbers(audit)
   by_hash = numbers['counts']['straddling_pairs_by_hash']
   if not by_hash and not audit.straddling:
     return {}
@@ -192,7 +187,7 @@ def _duplicates(audit, found, order, shown_each=2):
       items[digests] = {
         'images': [_image(example) for example in shown[:shown_each]],
         'title': ' / '.join(dict.fromkeys(map(_label, shown))),
-        'note': ' and '.join(group.parts) + near * (shown_each > 1),
+        'note': ' and '.join(group.parts) + near,
       }
     for row, example in zip(group.rows, shown, strict=True):
       likeness = blocks.cell(f'{group.likeness:.3f}', group.likeness)
