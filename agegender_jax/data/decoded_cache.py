@@ -163,7 +163,7 @@ def write_pixels(
 
     title = f'{path.stem}: decoding at {size} px'
     with (
-      tqdm.tqdm(total=len(records), desc=title, unit=' images', disable=None) as bar,
+      progress_bar(len(records), title) as bar,
       concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool,
     ):
       for count in pool.map(fill, range(0, len(records), _CHUNK)):
@@ -171,6 +171,11 @@ def write_pixels(
     pixels.flush()
 
   write_once(path, write)
+
+
+def progress_bar(total: int, title: str) -> tqdm.tqdm:
+  """Creates a progress bar, which shows on a terminal only."""
+  return tqdm.tqdm(total=total, desc=title, unit=' images', disable=None)
 
 
 def read_columns(path: pathlib.Path, records) -> dict[str, list]:

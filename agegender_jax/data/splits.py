@@ -8,6 +8,8 @@ import hashlib
 import numpy as np
 from PIL import Image
 
+PARTS = ('train', 'validation', 'test')
+
 
 def difference_hash(image: Image.Image) -> bytes:
   """Hashes an image by the signs of its horizontal differences.

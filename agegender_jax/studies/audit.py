@@ -14,7 +14,7 @@ import typing
 import numpy as np
 
 from agegender_jax import errors, schema
-from agegender_jax.data import duplicates, images
+from agegender_jax.data import duplicates, images, splits
 from agegender_jax.data.datasets import base
 from agegender_jax.scoring import subgroups
 
@@ -25,7 +25,6 @@ SAME_IMAGE = 0.955
 # Years between the labels of nearly identical images that are too many: a
 # year or two may truly lie between two images.
 FAR_YEARS = 5
-_MAIN_PARTS = ('train', 'validation', 'test')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,7 +200,7 @@ def _parts(builder, examples) -> dict[int, str]:
   public split of the fewest pieces, such as a fold.
   """
   unions = {name: union.split('+') for name, union in builder.SPLITS.items()}
-  names = [name for name in _MAIN_PARTS if name in unions]
+  names = [name for name in splits.PARTS if name in unions]
   names = names or sorted(unions, key=lambda name: len(unions[name]))
   return {
     id(example): next((name for name in names if atom in unions[name]), atom)
@@ -351,7 +350,8 @@ def count_labels(audit: Audit) -> dict[str, dict]:
 
 
 def _place(part):
-  return _MAIN_PARTS.index(part) if part in _MAIN_PARTS else len(_MAIN_PARTS), part
+  order = splits.PARTS
+  return order.index(part) if part in order else len(order), part
 
 
 def short_columns(audit: Audit) -> list[str]:

@@ -13,10 +13,6 @@ from agegender_jax.data import raw, splits
 from agegender_jax.data.datasets import base
 
 NUM_FOLDS = 5
-# As the owners' files write what they do not know.
-_NO_AGE = ('', 'None')
-GENDERS = {'m': schema.MALE, 'f': schema.FEMALE}
-GENDERS |= {'': schema.UNKNOWN, 'u': schema.UNKNOWN}
 # The trees in which the owners offer the faces, the better aligned one first.
 _TREES = {
   'aligned': 'aligned/{}/landmark_aligned_face.{}.{}',
@@ -98,10 +94,8 @@ class Adience(base.FaceBuilder):
 
   def _label_row(self, row, name, images, found):
     age, interval, problem = parse_age(row['age'])
-    found.labels.add('age', row['age'], None if problem == 'bad_age' else interval[0])
-    gender = found.add_gender(row['gender'], GENDERS.get(row['gender']))
-    if problem:
-      found.counts[problem] += 1
+    found.add_interval(row['age'], interval, problem)
+    gender = found.add_gender(row['gender'], labels_lib.parse_gender(row['gender']))
     is_known = interval[0] != schema.UNKNOWN
     group = schema.group_of_interval(*interval, 'adience')
     found.counts['ungrouped_age'] += int(is_known and group == schema.UNKNOWN)
@@ -153,7 +147,7 @@ def parse_age(text: str) -> tuple[float, tuple[int, int], str]:
     (years, (first, last year), what is odd or ''), UNKNOWN where not known.
   """
   nothing = float(schema.UNKNOWN), (schema.UNKNOWN, schema.UNKNOWN)
-  if text in _NO_AGE:
+  if text.lower() in labels_lib.UNKNOWN_WORDS:
     return *nothing, 'unknown_age'
   is_age = re.fullmatch(r'\d{1,3}|\(\d{1,3}, *\d{1,3}\)', text, re.ASCII)
   years = [int(word) for word in re.findall(r'\d+', text)] if is_age else [1, 0]

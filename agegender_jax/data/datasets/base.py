@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow_datasets as tfds
-import tqdm
 from absl import logging
 
 from agegender_jax import errors, schema
@@ -23,9 +22,7 @@ from agegender_jax.data import labels as labels_lib
 # TFDS spills a split over 1 GB to disk through TensorFlow, which is absent.
 MAX_SPLIT_BYTES = 500 << 20
 MAX_UNREADABLE = 0.01  # A larger share of unreadable images is an error.
-PARTS = {name: name for name in ('train', 'validation', 'test')} | {
-  'all': 'train+validation+test'
-}
+PARTS = {name: name for name in splits.PARTS} | {'all': '+'.join(splits.PARTS)}
 
 
 @dataclasses.dataclass
@@ -85,6 +82,12 @@ class Collected:
     self.counts['bad_age'] += age is None
     self.counts['unknown_age'] += age == schema.UNKNOWN
     return float(schema.UNKNOWN) if age is None else age
+
+  def add_interval(self, text: object, interval: tuple[int, int], problem: str) -> None:
+    """Counts how a group of ages was read, and what was odd about it, if anything."""
+    self.labels.add('age', text, None if problem == 'bad_age' else interval[0])
+    if problem:
+      self.counts[problem] += 1
 
   def add_gender(self, text: object, gender: int | None) -> int:
     """Counts how a gender was read.
@@ -337,7 +340,7 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         logging.info('%s: %d %s', self.name, count, self.reason_text(reason))
     self.info.metadata.update({k: v for k, v in counts.items() if v})
     self.info.metadata['labels'] = summary
-    bar = progress_bar(len(kept), f'{self.name}: writing')
+    bar = decoded_cache.progress_bar(len(kept), f'{self.name}: writing')
     return {
       name: self._generate_examples(rows, bar)
       for atom, group in self.split_examples(kept).items()
@@ -409,11 +412,6 @@ def _part_number(name):
   return int((re.findall(r'__(\d+)$', name) or ['0'])[0])
 
 
-def progress_bar(total: int, title: str) -> tqdm.tqdm:
-  """Creates a progress bar, which shows on a terminal only."""
-  return tqdm.tqdm(total=total, desc=title, unit=' images', disable=None)
-
-
 def read_images(
   examples: list[Example], title: str, max_megapixels: float = images.MAX_MEGAPIXELS
 ) -> None:
@@ -438,7 +436,7 @@ def read_images(
 
   # Pillow decodes without holding Python's lock.
   with (
-    progress_bar(len(examples), title) as bar,
+    decoded_cache.progress_bar(len(examples), title) as bar,
     concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool,
   ):
     for _ in pool.map(read, examples):

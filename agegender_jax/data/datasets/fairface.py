@@ -52,11 +52,9 @@ class FairFace(base.FaceBuilder):
 
   def _label_row(self, row, images, found):
     interval, problem = parse_age(row['age'])
-    found.labels.add('age', row['age'], None if problem == 'bad_age' else interval[0])
+    found.add_interval(row['age'], interval, problem)
     gender = found.add_gender(row['gender'], labels_lib.parse_gender(row['gender']))
     found.counts['label_rows'] += 1
-    if problem:
-      found.counts[problem] += 1
     name, race = row['file'].strip(), row.get('race', '').strip()
     extras = {'race': race}
     found.add_image(images, name, gender=gender, extras=extras, interval=interval)

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from agegender_jax.data import labels as labels_lib
-from agegender_jax.data import raw
+from agegender_jax.data import raw, splits
 from agegender_jax.data.datasets import base, utkface
 
 _COLUMNS = ('path', 'age', 'gender')
@@ -18,7 +18,7 @@ _RESERVED = (
   'duplicate', 'age_group', 'age_low', 'age_high', 'age_pred', 'age_group_pred',
   'gender_prob',
 )  # fmt: skip
-_PARTS = {name: name for name in ('train', 'validation', 'test', '')}
+_PARTS = {name: name for name in (*splits.PARTS, '')}
 _PARTS['val'] = 'validation'
 
 

@@ -7,6 +7,7 @@ import os
 import pickle
 
 from agegender_jax import errors
+from agegender_jax.data import decoded_cache
 from agegender_jax.data.datasets import base
 from agegender_jax.data.synthetic_faces import faces as faces_lib
 
@@ -48,7 +49,7 @@ def draw(num_examples: int, seed: int) -> list[dict]:
     The dicts of synthetic_faces.draw_example, by index.
   """
   draw_one = functools.partial(faces_lib.draw_example, seed)
-  with base.progress_bar(num_examples, 'synthetic: drawing') as bar:
+  with decoded_cache.progress_bar(num_examples, 'synthetic: drawing') as bar:
     faces = []
     if num_examples >= _MIN_PARALLEL:
       try:

@@ -8,6 +8,7 @@ import numpy as np
 
 from agegender_jax import errors, schema
 from agegender_jax.data import labels as labels_lib
+from agegender_jax.data import splits
 from agegender_jax.data.datasets import base
 
 WELL_FORMED = re.compile(r'\d+_[01]_[0-4]_\d+\.jpg\.chip\.jpg', re.ASCII)
@@ -16,9 +17,8 @@ SEED_EXAMPLES = 5000
 RACES = ('White', 'Black', 'Asian', 'Indian', 'Others')
 # A blank before the extension or a missing dot leaves the fields readable.
 _STEM = re.compile(r'(?P<stem>.*?)\s*\.?(jpe?g)?\s*(\.chip)?\s*\.[a-z]+', re.IGNORECASE)
-_PARTS = ('train', 'validation', 'test')
-_SEED5K = [f'seed5k_{part}' for part in _PARTS]
-_REST = [f'rest_{part}' for part in _PARTS]
+_SEED5K = [f'seed5k_{part}' for part in splits.PARTS]
+_REST = [f'rest_{part}' for part in splits.PARTS]
 NAME_REASONS = {
   'missing_field': 'names without a field, which is unknown',
   'unusable_name': 'names without labels, skipped',
@@ -38,7 +38,7 @@ class UTKFace(base.FaceBuilder):
     f'which its owners offer at {HOMEPAGE} for non-commercial research'
   )
   SPLITS = {
-    **{part: f'seed5k_{part}+rest_{part}' for part in _PARTS},
+    **{part: f'seed5k_{part}+rest_{part}' for part in splits.PARTS},
     **{name: name for name in _SEED5K},
     'seed5k_trainval': 'seed5k_train+seed5k_validation',
     'seed5k': '+'.join(_SEED5K),
