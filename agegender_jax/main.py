@@ -1,7 +1,6 @@
 """The command line: flags, then one call."""
 
 import os
-import re
 import threading
 
 from absl import app, flags
@@ -115,23 +114,10 @@ def _parse_flags(argv):
       values.config = f'{config_lib.__file__}:{workdir}'
       argv = [argv[0], f'--config={values.config}', *argv[1:]]
     if values.config:
-      _check_fields(values.config, others)
+      recipes.check_flags(values.config, others)
     return flags.FLAGS(argv)
   except (flags.Error, errors.UserError) as error:
     _fail(error)
-
-
-def _check_fields(recipe: str, arguments) -> None:
-  """Raises errors.UserError for a `--config.` flag that names no field."""
-  path, _, arg = recipe.partition(':')
-  known = config_lib.flatten(recipes.load(path).get_config(arg))
-  for argument in arguments:
-    found = re.match(r'--?(?:no)?config\.([^=]*)', argument)
-    if found and found[1] not in known:
-      raise errors.UserError(
-        f'no field config.{found[1]}{errors.nearest(found[1], known)}; '
-        'agegender_jax/config.py lists them'
-      )
 
 
 def main(argv) -> None:

@@ -3,11 +3,13 @@
 import importlib.util
 import os
 import pathlib
+import re
 import types
 from collections.abc import Iterable
 
 from ml_collections import config_dict
 
+from agegender_jax import config as config_lib
 from agegender_jax import errors
 
 ADIENCE_FOLDS = 5
@@ -175,3 +177,16 @@ def set_target(config, target: str, age_kind: str) -> None:
   check_choice('target', target, ('age', 'gender', 'both'))
   config.tasks.age.kind = '' if target == 'gender' else age_kind
   config.tasks.gender.kind = '' if target == 'age' else 'binary'
+
+
+def check_flags(recipe: str, arguments: Iterable[str]) -> None:
+  """Raises errors.UserError for a `--config.` flag that names no field of a recipe."""
+  path, _, arg = recipe.partition(':')
+  known = config_lib.flatten(load(path).get_config(arg))
+  for argument in arguments:
+    found = re.match(r'--?(?:no)?config\.([^=]*)', argument)
+    if found and found[1] not in known:
+      raise errors.UserError(
+        f'no field config.{found[1]}{errors.nearest(found[1], known)}; '
+        'agegender_jax/config.py lists them'
+      )

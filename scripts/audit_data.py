@@ -19,7 +19,7 @@ import time
 from absl import app, flags
 from ml_collections import config_flags
 
-from agegender_jax import cli, errors, files
+from agegender_jax import cli, errors, files, recipes
 from agegender_jax import config as config_lib
 from agegender_jax.data import labels, source
 from agegender_jax.runtime import process
@@ -52,18 +52,14 @@ def write(audit, output: pathlib.Path, page: str) -> None:
 
 def parse_flags(argv) -> list[str]:
   """Parses flags; what the user can correct is one line, status 2."""
+  before = cli.Parser('', add_help=False)
+  before.add_argument('-config', '--config', default='')
   try:
+    values, others = before.parse_known_args(argv[1:])
+    if values.config:
+      recipes.check_flags(values.config, others)
     return flags.FLAGS(argv)
-  # ml_collections raises any of these for a field or a recipe that is none.
-  except (
-    flags.Error,
-    errors.UserError,
-    OSError,
-    AttributeError,
-    KeyError,
-    TypeError,
-    ValueError,
-  ) as error:
+  except (flags.Error, errors.UserError) as error:
     cli.fail(error)
 
 

@@ -15,7 +15,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from agegender_jax import config as config_lib
-from agegender_jax import errors, files
+from agegender_jax import errors, files, recipes
 
 RECORD = 'sweep.json'
 # Flags that two calls of one sweep may give differently: none changes a score.
@@ -113,10 +113,11 @@ def resolve(run: Run):
     'config', flag_values=values, lock_config=True, sys_argv=argv
   )
   try:
+    recipes.check_flags(run.flags[0].removeprefix('--config='), run.flags)
     values(argv)
     config_lib.check_values(values.config)
     return values.config
-  except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as bad:
+  except (flags.Error, errors.UserError) as bad:
     text = ' '.join(str(bad).split())
     raise errors.UserError(f'{" ".join(run.flags)}: {text}') from None
 

@@ -53,7 +53,7 @@ def test_an_output_that_cannot_be_written_is_said_first(tmp_path):
   [
     (['--config.data.source_dir=/nowhere'], 'does not exist'),
     (['--config.data.name=utkfaces'], 'did you mean "utkface"'),
-    (['--config.data.source=x'], 'source'),
+    (['--config.data.source=x'], 'did you mean "data.source_dir"'),
     (['--bits=100'], 'bits'),
     (['stray', '--config.data.source_dir=x'], 'unexpected argument "stray"'),
   ],
