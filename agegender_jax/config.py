@@ -416,14 +416,10 @@ def save_config(
   cpu_devices: int = 0,
   threads: int = 0,
 ) -> None:
-  """Saves the configuration and the versions of the libraries.
+  """Saves the configuration, the libraries' versions and what else is to be recorded.
 
-  Args:
-    config: the resolved configuration.
-    workdir: output folder.
-    recipe: the recipe's path and argument, for the record.
-    cpu_devices: for how many devices the run takes the CPU, for a resumed one.
-    threads: of each of them.
+  The recipe's path and argument are for people; for how many devices the run takes
+  the CPU, and the threads of each, are for a resumed one.
   """
   versions = {}
   for name in _VERSIONED:

@@ -56,11 +56,7 @@ class MemmapPixels(Pixels):
   """Rows of several memory-mapped arrays."""
 
   def __init__(self, paths: list[pathlib.Path]):
-    """Opens the arrays.
-
-    Args:
-      paths: .npy files, each uint8 [N_i, S, S, 3].
-    """
+    """Opens the arrays, .npy files, each uint8 [N_i, S, S, 3]."""
     # A plain view: slicing np.memmap itself costs more than the copy.
     self._arrays = [np.load(path, mmap_mode='r').view(np.ndarray) for path in paths]
     lengths = [len(array) for array in self._arrays]
@@ -86,14 +82,7 @@ class RecordPixels(Pixels):
   """Rows of several record files, decoded when asked for."""
 
   def __init__(self, records: list, size: int, crop: float, filter_name: str = ''):
-    """Keeps the records.
-
-    Args:
-      records: data sources whose examples have an encoded `image`.
-      size: height and width of the result, pixels.
-      crop: fraction of the side cut from each edge.
-      filter_name: key of images.FILTERS.
-    """
+    """Keeps the records, whose examples have an encoded `image`; see images.prepare."""
     lengths = [len(record) for record in records]
     super().__init__(records, lengths, (size, crop, filter_name))
     self._pool = None

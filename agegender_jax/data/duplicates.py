@@ -55,16 +55,10 @@ def near_pairs(hashes: np.ndarray, bits: int = 3) -> tuple[np.ndarray, np.ndarra
 
 
 def thumbnail(image: Image.Image) -> np.ndarray:
-  """Returns the grey levels of an image's middle.
+  """Returns the grey levels, uint8 [20, 20], of an upright RGB image's middle.
 
   Corners that turning a face upright has left black, captions and the
   background say little about whether two images are the same.
-
-  Args:
-    image: an upright RGB image.
-
-  Returns:
-    uint8 [20, 20].
   """
   small = images.prepare(image, THUMBNAIL, MARGIN)
   return np.asarray(Image.fromarray(small).convert('L'))

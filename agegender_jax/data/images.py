@@ -94,27 +94,15 @@ def decode(
   at_least: int = 0,
   max_megapixels: float = MAX_MEGAPIXELS,
 ) -> Image.Image:
-  """Decodes an image to upright RGB.
-
-  Grey, palette, CMYK and 16-bit images are converted, transparency is laid
-  on white, the EXIF orientation is applied.
-
-  Args:
-    encoded: an image file's bytes or its path.
-    at_least: see `load`.
-    max_megapixels: a larger image is refused.
-
-  Returns:
-    An RGB image.
-
-  Raises:
-    UnreadableError: not an image that Pillow can decode, or too large.
-  """
+  """Decodes an image to upright RGB, see `load` and `to_rgb`."""
   return to_rgb(load(encoded, at_least, max_megapixels))
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-  """Returns an image upright and in RGB, see `decode`."""
+  """Returns an image in RGB, turned upright by its EXIF block.
+
+  Grey, palette, CMYK and 16-bit images are converted, transparency is laid on white.
+  """
   # A broken EXIF block says nothing about orientation.
   with contextlib.suppress(Exception):
     image = ImageOps.exif_transpose(image)

@@ -174,15 +174,9 @@ def train_batches(
 
 
 def eval_batches(source: source_lib.Source, batch_size: int) -> Batches:
-  """Iterates once over every example, in order; padding has mask 0.
+  """Iterates once over every example, in order, in batches of [batch_size, ...].
 
-  Args:
-    source: the split.
-    batch_size: of each, B.
-
-  Returns:
-    Batches with the keys of schema.BATCH_KEYS, [B, ...]; padding is black, with
-    labels and row UNKNOWN.
+  Padding is black and has mask 0, labels and row UNKNOWN.
   """
 
   def batch(step):
@@ -193,15 +187,7 @@ def eval_batches(source: source_lib.Source, batch_size: int) -> Batches:
 
 
 def make_batch(source: source_lib.Source, rows: np.ndarray) -> dict[str, np.ndarray]:
-  """Gathers a batch; rows of UNKNOWN are padding.
-
-  Args:
-    source: the split.
-    rows: int [B].
-
-  Returns:
-    A fresh batch dict, see schema.
-  """
+  """Gathers a fresh batch, see schema, of rows, int [B]; UNKNOWN is padding."""
   known = rows != schema.UNKNOWN
   image = source.gather(np.where(known, rows, 0))
   image[~known] = 0
@@ -221,13 +207,9 @@ def make_labels(source: source_lib.Source, rows: np.ndarray) -> dict[str, np.nda
 
 
 def count_known(batch: dict[str, np.ndarray], num_steps: int) -> np.ndarray:
-  """Counts the examples of each global batch whose label is known.
+  """Counts the known labels of global batches, [steps * B] each.
 
   On the host, so that no device has to wait for another one's count.
-
-  Args:
-    batch: of global batches, [steps * B] each.
-    num_steps: how many steps it holds.
 
   Returns:
     float32 [steps, len(LABELS)], in the order of schema.LABELS.

@@ -133,12 +133,7 @@ def create_head(path: str, arg: str, sweep: str, given: Sequence[str]) -> dict:
 
 
 def write_record(folder: pathlib.Path, head: dict, runs: Iterable[Run]) -> None:
-  """Writes sweep.json: which run of which setting lies where.
-
-  Args:
-    folder: of the sweep.
-    head: see `create_head`.
-    runs: of this call; those of earlier calls are kept.
+  """Writes sweep.json: which run lies where; those of earlier calls are kept.
 
   Raises:
     errors.UserError: the folder holds another sweep, or one with other flags.

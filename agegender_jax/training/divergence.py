@@ -18,11 +18,7 @@ def check_finite(
 ) -> None:
   """Raises errors.UserError at the first step whose loss is not finite.
 
-  Args:
-    name: what the losses are called.
-    losses: of consecutive steps.
-    last_step: the step of the last one.
-    checkpoints: of the run.
+  The losses are of consecutive steps up to `last_step`; `name` is what they are called.
   """
   for offset, loss in enumerate(losses):
     if not math.isfinite(loss):
@@ -70,13 +66,7 @@ class Watch:
     max_skipped: int,
     checkpoints: checkpoint.Checkpoints,
   ):
-    """Begins with nothing skipped and nothing said.
-
-    Args:
-      baseline_loss: see majority_loss.
-      max_skipped: updates in a row that may be skipped.
-      checkpoints: of the run.
-    """
+    """Begins; up to `max_skipped` updates in a row may be left out."""
     self._baseline, self._max_skipped = baseline_loss, max_skipped
     self._checkpoints = checkpoints
     self._skipped, self._is_warned = 0, False

@@ -91,13 +91,7 @@ class Logger:
   """Writes one record per logged step; a resumed run continues the file."""
 
   def __init__(self, workdir: str, start_step: int, num_steps: int):
-    """Opens the records, dropping those past `start_step`.
-
-    Args:
-      workdir: output folder.
-      start_step: the step that the run continues from.
-      num_steps: of the whole run.
-    """
+    """Opens the records, dropping those past `start_step`, of `num_steps` in all."""
     path = pathlib.Path(workdir) / 'metrics.jsonl'
     kept = [row for row in artifacts.read_metrics(workdir) if row['step'] <= start_step]
     files.write_whole(path, ''.join(json.dumps(row) + '\n' for row in kept))

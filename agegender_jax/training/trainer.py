@@ -268,15 +268,7 @@ class Trainer:
       checkpoints.wait()
 
   def _dispatch(self, call, state, images, batches, key, is_new):
-    """Asks for the steps of a call.
-
-    Args:
-      call: the steps.
-      state: before them.
-      images: those that stay on the devices, or None.
-      batches: of the calls.
-      key: of the run.
-      is_new: whether so many steps in a call have to be compiled.
+    """Asks for the steps of a call, which are compiled if `is_new`.
 
     Returns:
       The state after them, their report, seconds for the batch, and until it
@@ -404,11 +396,7 @@ class Trainer:
 def train_and_evaluate(config, workdir: str, recipe: str = '') -> None:
   """Trains, resuming where the workdir stands, then scores the test split.
 
-  Args:
-    config: the run's configuration.
-    workdir: output folder; gets everything that the documentation of the
-      workdir lists.
-    recipe: the recipe's path and argument, for the record.
+  The recipe's path and argument are for the record.
 
   Raises:
     errors.UserError: anything that the user can fix, in one line.
@@ -467,18 +455,7 @@ def _save_config(config, workdir, recipe):
 
 
 def _begin(trainer: Trainer, checkpoints, recipe, changed, is_finished):
-  """Checks the workdir and writes what goes before the first step.
-
-  Args:
-    trainer: of the run.
-    checkpoints: of the workdir.
-    recipe: see `train_and_evaluate`.
-    changed: see config.check_resume.
-    is_finished: whether the run had ended before.
-
-  Returns:
-    The state from which a fresh run starts.
-  """
+  """Checks the workdir, writes what goes before the first step, returns the state."""
   config, workdir, state = trainer.config, trainer.workdir, trainer.run.state
   checkpoints.set_damaged_aside()
   latest = checkpoints.latest_step()
@@ -512,13 +489,7 @@ def _check_begun(workdir: str, latest: int | None, is_finished: bool) -> None:
 
 
 def _extend(trainer: Trainer, own, latest: int, changed: list[str]) -> None:
-  """Prints how a resumed run goes on otherwise than it began.
-
-  Args:
-    trainer: of the new configuration.
-    own: the configuration so far.
-    latest: the step from which it goes on.
-    changed: see config.check_resume.
+  """Prints how a run goes on from step `latest` otherwise than in its `own` config.
 
   Raises:
     errors.UserError: it stands beyond the new end.

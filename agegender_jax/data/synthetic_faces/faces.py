@@ -120,18 +120,7 @@ def _mottle(rng, traits, size: int) -> np.ndarray:
 
 
 def _develop(rng, canvas, traits, size: int, pose: dict) -> np.ndarray:
-  """Puts light, texture and the camera's faults on a painted canvas.
-
-  Args:
-    rng: source of every random choice.
-    canvas: the painted layers.
-    traits: the person.
-    size: of the result.
-    pose: where the head is.
-
-  Returns:
-    uint8 [size, size, 3].
-  """
+  """Puts light and the camera's faults on a canvas; returns uint8 [size, size, 3]."""
   image = np.asarray(canvas.colour.reduce(2), np.float32)
   lines = np.asarray(canvas.lines.reduce(2), np.float32)
   relief = canvas.relief.filter(ImageFilter.GaussianBlur(size / 64))
@@ -181,15 +170,7 @@ def draw_face(seed: int, index: int, size: int = 128) -> Face:
 
 
 def draw_example(seed: int, index: int) -> dict[str, object]:
-  """Draws a face as the builders store it.
-
-  Args:
-    seed: of the set of faces.
-    index: of the face in the set.
-
-  Returns:
-    dict of image (JPEG bytes), age (float, years), gender (int), name.
-  """
+  """Draws a face: image (JPEG bytes), age (float, years), gender (int), name."""
   face, file = draw_face(seed, index), io.BytesIO()
   Image.fromarray(face.image).save(file, 'JPEG', quality=face.quality)
   return {
