@@ -5,6 +5,29 @@ import io
 import numpy as np
 from PIL import Image
 
+from agegender_jax import config as config_lib
+from agegender_jax.data import datasets
+from agegender_jax.data import source as source_lib
+
+
+def data_of(**fields):
+  """Returns the block `config.data` with some fields of its own."""
+  data = config_lib.default_config().data
+  data.update(fields)
+  return data
+
+
+def open_source(name, split, *, drop_conflicts=False, **fields):
+  """Opens a split of the data that the fields of `config.data` describe."""
+  data = data_of(**fields)
+  return source_lib.open_source(data, {}, name, split, data.source_dir, drop_conflicts)
+
+
+def create_builder(name, **fields):
+  """Creates the builder of the data that the fields of `config.data` describe."""
+  data = data_of(**fields)
+  return datasets.create_builder(data, name, data.source_dir)
+
 
 def jpeg(seed: int, size: int = 32) -> bytes:
   """Returns an RGB JPEG of smooth noise, different for each seed."""

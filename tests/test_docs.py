@@ -14,7 +14,7 @@ from flax import linen as nn
 
 from agegender_jax import config as config_lib
 from agegender_jax import errors, models
-from agegender_jax.data import datasets, labels, raw, source
+from agegender_jax.data import datasets, labels, raw
 from agegender_jax.data.datasets import base
 from agegender_jax.models import layers
 
@@ -52,7 +52,7 @@ def test_the_data_set_of_the_pages_works(tmp_path, monkeypatch):
     (tmp_path / 'raw' / name).write_bytes(faces_on_disk.jpeg(row))
     rows.append(f'{name},{row},{"" if row else "f"},{"broken" if row > 37 else ""}')
   (tmp_path / 'raw' / 'toys.csv').write_text('\n'.join(rows))
-  found = source.open_source(
+  found = faces_on_disk.open_source(
     'toys', 'all', source_dir=str(tmp_path / 'raw'), data_dir=str(tmp_path / 'data')
   )
   assert sorted(found.labels['age']) == list(range(38))

@@ -4,13 +4,13 @@ import csv
 import json
 import pathlib
 
+import faces_on_disk
 import jax
 import numpy as np
 import pytest
 
 from agegender_jax import config as config_lib
 from agegender_jax import errors, ops, recipes, schema
-from agegender_jax.data import source as source_lib
 from agegender_jax.data.synthetic_faces import faces
 from agegender_jax.evaluation import grad_cam
 from agegender_jax.models import flops
@@ -241,7 +241,7 @@ def test_stand_in_folds_are_adiences_layout(drawn, tmp_path):
   assert 'not Adience' in (drawn / 'adience' / 'STAND_IN.txt').read_text()
   known = {}
   for groups in ('adience', 'fairface'):
-    source = source_lib.open_source(
+    source = faces_on_disk.open_source(
       'adience', 'all', source_dir=str(drawn / 'adience'),
       data_dir=str(drawn.parent / 'data'), image_size=8, age_groups=groups,
     )  # fmt: skip

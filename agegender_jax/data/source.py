@@ -19,12 +19,6 @@ from agegender_jax.data import labels as labels_lib
 from agegender_jax.data.datasets import base
 
 CACHES = ('memmap', 'none', 'device')
-# Of config.data: what finds and prepares raw data, and how images are seen.
-_RAW_FIELDS = (
-  'data_dir', 'synthetic_examples', 'synthetic_seed', 'allow_unread_labels',
-  'max_megapixels',
-)  # fmt: skip
-_VIEW_FIELDS = ('image_size', 'crop', 'filter', 'cache', 'age_groups')
 _INTERVAL = ('age_low', 'age_high')
 # Attributes of a Source, [N] each.
 _ARRAYS = ('hashes', 'conflicts')
@@ -109,24 +103,17 @@ def create_source(data, split: str, builders: dict | None = None) -> Source:
   Args:
     data: the block `config.data`.
     split: name of the split.
-    builders: see open_source.
+    builders: kept between calls, see open_source.
 
   Raises:
     errors.UserError: unknown data set or split, or unusable raw data.
   """
-  open_one = functools.partial(
-    open_source,
-    builders={} if builders is None else builders,
-    **{key: data[key] for key in (*_RAW_FIELDS, *_VIEW_FIELDS)},
-  )
+  builders = {} if builders is None else builders
+  open_one = functools.partial(open_source, data, builders)
   is_trained = split == data.train_split
   is_trained = is_trained and split not in (data.validation_split, data.test_split)
-  source = open_one(
-    data.name,
-    split,
-    source_dir=data.source_dir,
-    drop_conflicts=is_trained and data.drop_conflicts,
-  )
+  drops = is_trained and data.drop_conflicts
+  source = open_one(data.name, split, data.source_dir, drop_conflicts=drops)
   if not is_trained:
     return source
   folders = {n: at for n, _, at in split_names(data.name, '', data.source_dir)}
@@ -135,10 +122,10 @@ def create_source(data, split: str, builders: dict | None = None) -> Source:
   for item in data.hold_out.split():
     name, _, held = item.partition(':')
     folder = folders.get(name, '')
-    scored.append(open_one(name or data.name, held or 'test', source_dir=folder))
+    scored.append(open_one(name or data.name, held or 'test', folder))
   if source.sizes:
     for held in (data.validation_split, data.test_split):
-      scored.append(open_one(data.name, held, source_dir=data.source_dir))
+      scored.append(open_one(data.name, held, data.source_dir))
   return source.without_duplicates_of(scored) if scored else source
 
 
@@ -151,56 +138,42 @@ def create_opener(data) -> Callable[[str], Source]:
 
 
 def open_source(
+  data,
+  builders: dict,
   name: str,
   split: str,
-  *,
-  source_dir: str = '',
-  image_size: int = 128,
-  crop: float = 0.0,
-  filter: str = '',
-  cache: str = 'memmap',
-  age_groups: str = 'adience',
+  source_dir: str,
   drop_conflicts: bool = False,
-  builders: dict | None = None,
-  **options,
 ) -> Source:
   """Opens a split of a data set, or of several joined by `+`.
 
   Args:
+    data: the block `config.data`, but for what follows.
+    builders: kept between calls: the raw data are looked at once for all of their
+      splits.
     name: key of datasets.DATASETS, or several.
     split: public name of a split of that data set; of several one for all, or
       one each joined by `+`.
     source_dir: the raw data as their owners distribute them; of several one
       each joined by `:`.
-    image_size: height and width, pixels.
-    crop: fraction of the side cut from each edge before resizing.
-    filter: key of images.FILTERS.
-    cache: none (decode every time); else decode once, to disk.
-    age_groups: key of schema.AGE_GROUPS.
     drop_conflicts: leave out images that an identical one contradicts.
-    builders: kept between calls with the same options: the raw data are looked
-      at once for all of their splits.
-    **options: of base.FaceBuilder.create.
 
   Raises:
     errors.UserError: what the user can correct.
   """
   for what, key, known in (
-    ('config.data.cache', cache, CACHES),
-    ('config.data.age_groups', age_groups, schema.AGE_GROUPS),
-    ('config.data.filter', filter, images.FILTERS),
+    ('config.data.cache', data.cache, CACHES),
+    ('config.data.age_groups', data.age_groups, schema.AGE_GROUPS),
+    ('config.data.filter', data.filter, images.FILTERS),
   ):
     if key not in known:
       raise errors.unknown(what, key, sorted(known))
-  images.check_size(image_size, crop)
-  builders = {} if builders is None else builders
+  images.check_size(data.image_size, data.crop)
   parts = []
   for each, part, folder in split_names(name, split, source_dir):
-    builder = builders.get((each, folder))
-    if not builder:
-      builder = prepared_builder(each, part, source_dir=folder, **options)
-      builders[each, folder] = builder
-    source = _open(builder, part, (image_size, crop, filter), cache, age_groups)
+    if (each, folder) not in builders:
+      builders[each, folder] = prepared_builder(data, each, part, folder)
+    source = _open(data, builders[each, folder], part)
     if drop_conflicts:
       count = source.conflicts.sum()
       logging.info('%s: %d contradictory images left out', part, count)
@@ -246,9 +219,8 @@ def create_builders(data) -> list[base.FaceBuilder]:
   Raises:
     errors.UserError: unknown data set, or absent raw data.
   """
-  options = {key: data[key] for key in _RAW_FIELDS}
   return [
-    datasets.create_builder(name, source_dir=source_dir, **options)
+    datasets.create_builder(data, name, source_dir)
     for name, _, source_dir in split_names(data.name, '', data.source_dir)
   ]
 
@@ -258,15 +230,12 @@ def find_fingerprint(data) -> str:
   return '+'.join(builder.builder_config.name for builder in create_builders(data))
 
 
-def prepared_builder(name: str, split: str, **options) -> base.FaceBuilder:
+def prepared_builder(data, name: str, split: str, source_dir: str) -> base.FaceBuilder:
   """Returns the builder of a data set, which it prepares if need be.
 
-  Args:
-    name: key of datasets.DATASETS.
-    split: public name of a split, checked before the long work.
-    **options: of base.FaceBuilder.create.
+  The name of the split is checked before the long work.
   """
-  builder = datasets.create_builder(name, **options)
+  builder = datasets.create_builder(data, name, source_dir)
   _check_split(builder, split)
   # TFDS renames the folder into place when all is written.
   if not cache_lib.is_whole(builder.data_path):
@@ -274,8 +243,8 @@ def prepared_builder(name: str, split: str, **options) -> base.FaceBuilder:
       # Another process may have prepared it while this one waited.
       if not cache_lib.is_whole(builder.data_path):
         shutil.rmtree(builder.data_path, ignore_errors=True)  # Damaged.
-        _prepare(datasets.create_builder(name, **options))
-    builder = datasets.create_builder(name, **options)
+        _prepare(datasets.create_builder(data, name, source_dir))
+    builder = datasets.create_builder(data, name, source_dir)
   summary = builder.info.metadata['labels']
   builder.check_labels(summary)
   for line in labels_lib.describe(summary):
@@ -304,8 +273,9 @@ def _check_split(builder, split):
     raise errors.unknown(f'split of {builder.name}', split, sorted(builder.SPLITS))
 
 
-def _open(builder, split, view, cache, age_groups):
+def _open(data, builder, split):
   _check_split(builder, split)
+  view = data.image_size, data.crop, data.filter
   atoms = base.atoms_of(split, builder.SPLITS[split], builder.info.splits)
   decoders = {'image': tfds.decode.SkipDecoding()}
   records = [builder.as_data_source(atom, decoders=decoders) for atom in atoms]
@@ -314,7 +284,7 @@ def _open(builder, split, view, cache, age_groups):
   for atom, part in zip(atoms, records, strict=True):
     for key, values in cache_lib.read_columns(folder / f'{atom}.json', part).items():
       columns.setdefault(key, []).extend(values)
-  if cache == 'none':
+  if data.cache == 'none':
     pixels = cache_lib.RecordPixels(records, *view)
   else:
     key = f'{view[0]}px_crop{view[1]:g}{view[2]}_v{images.VERSION}'
@@ -334,7 +304,8 @@ def _open(builder, split, view, cache, age_groups):
       'age_low': age_low,
       'age_high': age_high,
       'age_group': schema.group_of_interval(
-        *(np.where(age == schema.UNKNOWN, end, age) for end in intervals), age_groups
+        *(np.where(age == schema.UNKNOWN, end, age) for end in intervals),
+        data.age_groups,
       ),
       'gender': np.asarray(columns['gender'], np.int32),
     },

@@ -12,7 +12,6 @@ import pytest
 
 from agegender_jax import errors, files, schema
 from agegender_jax.data import datasets, images, labels, raw, splits
-from agegender_jax.data import source as source_lib
 from agegender_jax.data.datasets import base, utkface
 from agegender_jax.data.synthetic_faces import faces
 
@@ -22,7 +21,7 @@ U = schema.UNKNOWN
 def open_all(name, tmp_path, **options):
   options = {'cache': 'none', 'image_size': 8} | options
   data_dir = str(tmp_path / 'prepared')
-  return source_lib.open_source(name, 'all', data_dir=data_dir, **options)
+  return faces_on_disk.open_source(name, 'all', data_dir=data_dir, **options)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +64,7 @@ def test_utkface_splits_are_the_rule(tmp_path, monkeypatch):
   }
 
   def open_split(split):
-    return source_lib.open_source('utkface', split, **options)
+    return faces_on_disk.open_source('utkface', split, **options)
 
   everything = open_split('all')
   assert sorted(everything.names) == sorted(names)
@@ -204,7 +203,7 @@ def test_split_over_the_limit_is_written_in_parts(tmp_path, monkeypatch):
   source = open_all('utkface', tmp_path, source_dir=str(tmp_path / 'raw'))
   written = list((tmp_path / 'prepared').rglob('*__11.array_record*'))
   assert sorted(source.names) == sorted(names) and written
-  source = source_lib.open_source(
+  source = faces_on_disk.open_source(
     'utkface', 'seed5k_train', source_dir=str(tmp_path / 'raw'),
     data_dir=str(tmp_path / 'prepared'), image_size=8,
   )  # fmt: skip
@@ -398,7 +397,9 @@ def test_a_reason_of_a_data_set_of_its_own_is_logged(tmp_path, monkeypatch):
       return found
 
   faces_on_disk.write_utkface(tmp_path / 'raw', 3)
-  builder = Own.create(source_dir=str(tmp_path / 'raw'), data_dir=str(tmp_path / 'out'))
+  builder = Own.create(
+    faces_on_disk.data_of(data_dir=str(tmp_path / 'out')), str(tmp_path / 'raw')
+  )
   lines = []
   monkeypatch.setattr(base.logging, 'info', lambda *texts: lines.append(texts))
   builder.download_and_prepare()

@@ -8,7 +8,6 @@ import pytest
 
 from agegender_jax import errors, schema
 from agegender_jax.data import raw
-from agegender_jax.data import source as source_lib
 from agegender_jax.data.datasets import adience
 
 U = schema.UNKNOWN
@@ -47,7 +46,7 @@ def write(folder, rows=ROWS, tree='aligned', missing=()):
 
 def open_split(tmp_path, split, **options):
   options = {'allow_unread_labels': True} | options
-  return source_lib.open_source(
+  return faces_on_disk.open_source(
     'adience', split, source_dir=str(tmp_path / 'raw'),
     data_dir=str(tmp_path / 'prepared'), image_size=8, cache='none', **options,
   )  # fmt: skip

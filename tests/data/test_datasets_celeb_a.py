@@ -9,7 +9,6 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from agegender_jax import errors, schema
-from agegender_jax.data import source as source_lib
 
 PARTS = ('train', 'validation', 'test')
 COUNTS = (6, 3, 4)
@@ -70,7 +69,7 @@ def prepared(owners, tmp_path_factory):
 
 
 def open_split(source_dir, data_dir, split='all'):
-  return source_lib.open_source(
+  return faces_on_disk.open_source(
     'celeb_a', split, source_dir=str(source_dir), data_dir=str(data_dir),
     image_size=8, cache='none',
   )  # fmt: skip

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from agegender_jax import errors, schema
-from agegender_jax.data import source as source_lib
 from agegender_jax.data import splits
 from agegender_jax.data.datasets import base, fairface
 
@@ -28,7 +27,7 @@ def write(folder, rows, missing=()):
 
 def open_split(tmp_path, split, **options):
   options = {'age_groups': 'fairface', 'allow_unread_labels': True} | options
-  return source_lib.open_source(
+  return faces_on_disk.open_source(
     'fairface', split, source_dir=str(tmp_path / 'raw'),
     data_dir=str(tmp_path / 'prepared'), image_size=8, cache='none', **options,
   )  # fmt: skip

@@ -6,7 +6,6 @@ import pytest
 import scipy.io
 
 from agegender_jax import errors, schema
-from agegender_jax.data import source as source_lib
 from agegender_jax.data.datasets import imdb_wiki
 
 U = schema.UNKNOWN
@@ -62,7 +61,7 @@ def write(folder, name='imdb', rows=ROWS, absent=('17/j_absent.jpg',)):
 
 
 def open_all(tmp_path, where='raw'):
-  return source_lib.open_source(
+  return faces_on_disk.open_source(
     'imdb_wiki', 'all', source_dir=str(tmp_path / where),
     data_dir=str(tmp_path / 'prepared'), image_size=8, cache='none',
   )  # fmt: skip

@@ -1,5 +1,6 @@
 import io
 
+import faces_on_disk
 import numpy as np
 import pytest
 from PIL import Image
@@ -162,7 +163,7 @@ def test_each_filter_changes_the_pixels_that_are_kept():
 
 def test_each_filter_has_its_own_decoded_images(tmp_path):
   def gather(name, cache):
-    source = source_lib.open_source(
+    source = faces_on_disk.open_source(
       'synthetic',
       'test',
       data_dir=str(tmp_path),

@@ -15,8 +15,7 @@ from hypothesis import strategies
 from PIL import Image
 
 from agegender_jax import errors, schema
-from agegender_jax.data import datasets, images, labels, raw
-from agegender_jax.data import source as source_lib
+from agegender_jax.data import images, labels, raw
 from agegender_jax.data.datasets import adience, fairface, utkface
 
 U = schema.UNKNOWN
@@ -32,7 +31,7 @@ def write_table(folder, rows, header='path,age,gender', count=None):
 
 
 def open_all(name, source_dir, tmp_path, **options):
-  return source_lib.open_source(
+  return faces_on_disk.open_source(
     name, 'all', source_dir=str(source_dir), data_dir=str(tmp_path / 'prepared'),
     image_size=8, cache='none', **options,
   )  # fmt: skip
@@ -227,7 +226,7 @@ def test_a_column_split_counts_instead_of_the_rule(tmp_path):
   rows = [f'{n}.jpg,20,m,{parts[n % 4]}' for n in range(12)]
   table = write_table(tmp_path, rows, 'path,age,gender,split')
   for part, numbers in (('train', {0}), ('validation', {1, 3}), ('test', {2})):
-    source = source_lib.open_source(
+    source = faces_on_disk.open_source(
       'folder', part, source_dir=str(table), data_dir=str(tmp_path / 'prepared'),
       image_size=8, cache='none',
     )  # fmt: skip
@@ -293,7 +292,7 @@ def test_any_table_is_rows_counts_or_one_line(tmp_path, lines, has_header):
   text = '\n'.join((['path,age,gender'] if has_header else []) + lines)
   table.write_bytes(text.encode('utf-8', 'surrogatepass'))
   try:
-    builder = datasets.create_builder(
+    builder = faces_on_disk.create_builder(
       'folder', source_dir=str(table), data_dir=str(tmp_path / 'prepared')
     )
     found = builder.collect()

@@ -40,7 +40,7 @@ def test_a_mixture_has_the_rows_of_both(data):
     data.data.name, 'test', data.data.source_dir
   ):
     parts.append(
-      source_lib.open_source(
+      faces_on_disk.open_source(
         name, 'test', source_dir=folder, data_dir=data.data.data_dir, image_size=8
       )
     )
@@ -65,7 +65,7 @@ def test_training_leaves_out_duplicates_of_scored_images(data):
   assert not hashes & {int(value) for value in train.hashes}
   left_out = train.preparation['duplicates_of_scored']
   assert left_out > 0
-  whole = source_lib.open_source(
+  whole = faces_on_disk.open_source(
     data.data.name, 'train', source_dir=data.data.source_dir, image_size=8,
     data_dir=data.data.data_dir,
   )  # fmt: skip
@@ -138,7 +138,7 @@ def test_damaged_files_are_made_again(pattern, tmp_path):
   faces_on_disk.write_utkface(tmp_path / 'raw', 20)
 
   def open_train():
-    return source_lib.open_source(
+    return faces_on_disk.open_source(
       'utkface', 'seed5k_train', source_dir=str(tmp_path / 'raw'), image_size=8,
       data_dir=str(tmp_path / 'prepared'),
     )  # fmt: skip

@@ -230,7 +230,7 @@ def test_eval_batches_score_every_example_once(size):
 
 def open_faces(folder, kind):
   faces_on_disk.write_utkface(folder / 'raw', N)
-  return source_lib.open_source(
+  return faces_on_disk.open_source(
     'utkface', 'all', source_dir=str(folder / 'raw'), cache=kind,
     data_dir=str(folder / 'prepared'), image_size=16,
   )  # fmt: skip

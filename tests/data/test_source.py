@@ -32,7 +32,7 @@ def data(tmp_path_factory):
 @pytest.mark.parametrize('kind', source_lib.CACHES)
 @pytest.mark.parametrize('crop', [0.0, 0.1])
 def test_gather_returns_the_prepared_images(data, kind, crop):
-  source = source_lib.open_source('utkface', 'all', cache=kind, crop=crop, **data)
+  source = faces_on_disk.open_source('utkface', 'all', cache=kind, crop=crop, **data)
   rows = np.array([59, 0, 17, 17, 33])
   pixels = source.gather(rows)
   assert pixels.dtype == np.uint8 and pixels.shape == (5, 16, 16, 3)
@@ -60,7 +60,7 @@ def test_gather_takes_rows_of_several_files_in_the_order_asked_for(tmp_path):
 
 
 def test_gather_returns_fresh_writable_arrays(data):
-  source = source_lib.open_source('utkface', 'all', **data)
+  source = faces_on_disk.open_source('utkface', 'all', **data)
   first = source.gather(np.array([0, 1]))
   first[:] = 0
   assert source.gather(np.array([0, 1])).any()
@@ -68,7 +68,7 @@ def test_gather_returns_fresh_writable_arrays(data):
 
 def test_age_groups_are_those_asked_for(data):
   for groups in schema.AGE_GROUPS:
-    source = source_lib.open_source('utkface', 'all', age_groups=groups, **data)
+    source = faces_on_disk.open_source('utkface', 'all', age_groups=groups, **data)
     age = source.labels['age']
     np.testing.assert_array_equal(
       source.labels['age_group'], schema.group_of_interval(age, age, groups)
@@ -82,7 +82,7 @@ def test_conflicts_are_dropped_on_request(kind, tmp_path):
     name = f'{labels}.jpg.chip.jpg'
     (tmp_path / 'raw' / name).write_bytes(faces_on_disk.jpeg(500))
   whole, kept = (
-    source_lib.open_source(
+    faces_on_disk.open_source(
       'utkface', 'all', source_dir=str(tmp_path / 'raw'), image_size=8,
       data_dir=str(tmp_path / 'prepared'), cache=kind, drop_conflicts=drop,
     )
@@ -106,7 +106,7 @@ def test_only_the_split_trained_on_drops_conflicts(data):
   config.data.drop_conflicts = True
   dropping = {}
 
-  def open_source(name, split, drop_conflicts, **options):
+  def open_source(data, builders, name, split, source_dir, drop_conflicts):
     dropping[split] = drop_conflicts
     return types.SimpleNamespace(sizes=())
 
@@ -121,34 +121,34 @@ def test_only_the_split_trained_on_drops_conflicts(data):
 
 
 def test_years_are_their_own_intervals(data):
-  source = source_lib.open_source('utkface', 'all', **data)
+  source = faces_on_disk.open_source('utkface', 'all', **data)
   for key in ('age_low', 'age_high'):
     np.testing.assert_array_equal(source.labels[key], source.labels['age'])
   assert set(source.extras) == {'race'}
 
 
 def test_second_open_prepares_and_decodes_nothing(data, monkeypatch):
-  first = source_lib.open_source('utkface', 'train', **data)
+  first = faces_on_disk.open_source('utkface', 'train', **data)
 
   def fail(*args, **kwargs):
     raise AssertionError('prepared or decoded again')
 
   monkeypatch.setattr(images, 'load', fail)
-  second = source_lib.open_source('utkface', 'train', **data)
+  second = faces_on_disk.open_source('utkface', 'train', **data)
   assert second.names == first.names
   assert second.preparation == first.preparation
   assert second.preparation['images'] == 60
   # Another size or crop is decoded again.
   with pytest.raises(AssertionError, match='decoded again'):
-    source_lib.open_source('utkface', 'train', **data | {'image_size': 17})
+    faces_on_disk.open_source('utkface', 'train', **data | {'image_size': 17})
   with pytest.raises(AssertionError, match='decoded again'):
-    source_lib.open_source('utkface', 'train', crop=0.2, **data)
+    faces_on_disk.open_source('utkface', 'train', crop=0.2, **data)
 
 
 def test_data_dir_defaults_to_the_environment(data, monkeypatch):
   monkeypatch.setenv('TFDS_DATA_DIR', data['data_dir'])
   monkeypatch.setattr(images, 'load', None)
-  source = source_lib.open_source('utkface', 'all', **data | {'data_dir': ''})
+  source = faces_on_disk.open_source('utkface', 'all', **data | {'data_dir': ''})
   assert len(source) == 60
 
 
@@ -166,7 +166,7 @@ def test_data_dir_defaults_to_the_environment(data, monkeypatch):
 def test_unknown_choices_are_named(data, change, message):
   arguments = {'name': 'utkface', 'split': 'test'} | data | change
   with pytest.raises(errors_lib.UserError, match=message):
-    source_lib.open_source(**arguments)
+    faces_on_disk.open_source(**arguments)
 
 
 def test_empty_split_is_an_error(tmp_path):
@@ -174,7 +174,7 @@ def test_empty_split_is_an_error(tmp_path):
   opened, errors = [], []
   for split in ('train', 'validation', 'test'):
     try:
-      source = source_lib.open_source(
+      source = faces_on_disk.open_source(
         'utkface', split, source_dir=str(tmp_path / 'raw'),
         data_dir=str(tmp_path / 'prepared'), image_size=8,
       )  # fmt: skip
@@ -188,20 +188,20 @@ def test_empty_split_is_an_error(tmp_path):
 def test_unwritable_data_dir_is_an_error(data, tmp_path):
   (tmp_path / 'file').write_text('')
   with pytest.raises(errors_lib.UserError, match='another config.data.data_dir'):
-    source_lib.open_source(
+    faces_on_disk.open_source(
       'utkface', 'test', **data | {'data_dir': str(tmp_path / 'file')}
     )
 
 
 def test_full_disk_is_an_error(data, monkeypatch):
-  source_lib.open_source('utkface', 'test', **data)
+  faces_on_disk.open_source('utkface', 'test', **data)
   monkeypatch.setattr(
     decoded_cache.shutil,
     'disk_usage',
     lambda _: decoded_cache.shutil._ntuple_diskusage(1, 1, 0),
   )
   with pytest.raises(errors_lib.UserError, match='0.0 GB free.*cache=none'):
-    source_lib.open_source('utkface', 'test', **data | {'image_size': 9})
+    faces_on_disk.open_source('utkface', 'test', **data | {'image_size': 9})
 
 
 def test_full_disk_while_preparing_is_an_error(data, tmp_path, monkeypatch):
@@ -211,7 +211,7 @@ def test_full_disk_while_preparing_is_an_error(data, tmp_path, monkeypatch):
     lambda _: decoded_cache.shutil._ntuple_diskusage(1, 1, 0),
   )
   with pytest.raises(errors_lib.UserError, match='cannot be prepared in'):
-    source_lib.open_source('utkface', 'test', **data | {'data_dir': str(tmp_path)})
+    faces_on_disk.open_source('utkface', 'test', **data | {'data_dir': str(tmp_path)})
 
 
 def test_write_once_leaves_nothing_half_written(tmp_path):
@@ -238,6 +238,7 @@ def test_what_is_written_is_on_the_disk_before_it_is_sealed(tmp_path, monkeypatc
 
 _KILLED = """
 import sys
+from agegender_jax import config
 from agegender_jax.data import images, source
 name, source_dir, data_dir = sys.argv[1:]
 real, count = images.load, 0
@@ -249,8 +250,9 @@ def load(*arguments, **options):
     os.kill(os.getpid(), signal.SIGKILL)
   return real(*arguments, **options)
 images.load = load
-source.open_source('utkface', 'all', source_dir=source_dir,
-                    data_dir=data_dir, image_size=16)
+data = config.default_config().data
+data.update(source_dir=source_dir, data_dir=data_dir, image_size=16)
+source.create_source(data, 'all')
 """
 
 
@@ -262,19 +264,19 @@ def test_killed_run_leaves_no_cache_that_is_read(data, tmp_path):
   )
   assert run.returncode == -signal.SIGKILL, run.stderr.decode()
   assert list(tmp_path.rglob('.*.unfinished'))
-  killed = source_lib.open_source('utkface', 'all', **options)
-  whole = source_lib.open_source('utkface', 'all', **data)
+  killed = faces_on_disk.open_source('utkface', 'all', **options)
+  whole = faces_on_disk.open_source('utkface', 'all', **data)
   rows = np.arange(60)
   np.testing.assert_array_equal(killed.gather(rows), whole.gather(rows))
   assert not list(tmp_path.rglob('*.unfinished'))
 
 
 def test_killed_preparation_is_cleared_away(data, tmp_path):
-  source_lib.open_source('utkface', 'all', **data | {'data_dir': str(tmp_path)})
+  faces_on_disk.open_source('utkface', 'all', **data | {'data_dir': str(tmp_path)})
   version = next(tmp_path.glob('utkface/*/1.2.0'))
   leftover = version.with_name('incomplete.ABCDEF_1.2.0')
   version.rename(leftover)
-  source = source_lib.open_source(
+  source = faces_on_disk.open_source(
     'utkface', 'all', **data | {'data_dir': str(tmp_path)}
   )
   assert len(source) == 60 and not leftover.exists()
@@ -283,7 +285,7 @@ def test_killed_preparation_is_cleared_away(data, tmp_path):
 @pytest.fixture
 def copied(data, tmp_path):
   """Options of a copy of raw and prepared data, which has other times."""
-  source_lib.open_source('utkface', 'all', **data)
+  faces_on_disk.open_source('utkface', 'all', **data)
   for name in ('source_dir', 'data_dir'):
     shutil.copytree(data[name], tmp_path / name)
   return data | {name: str(tmp_path / name) for name in ('source_dir', 'data_dir')}
@@ -292,7 +294,7 @@ def copied(data, tmp_path):
 def test_copied_and_touched_data_are_not_prepared_again(copied, monkeypatch):
   monkeypatch.setattr(images, 'load', lambda *_: pytest.fail('decoded again'))
   for _ in range(2):
-    source = source_lib.open_source('utkface', 'all', **copied)
+    source = faces_on_disk.open_source('utkface', 'all', **copied)
     assert len(source) == 60
     for folder, _, names in os.walk(os.path.dirname(copied['data_dir'])):
       for name in names:
@@ -312,8 +314,8 @@ def test_damaged_prepared_data_are_made_again(copied, data, pattern, damage):
       path.unlink()
     else:
       path.write_bytes(content if damage == 'flip' else content[: len(content) // 2])
-  found = source_lib.open_source('utkface', 'all', **copied)
-  whole = source_lib.open_source('utkface', 'all', **data)
+  found = faces_on_disk.open_source('utkface', 'all', **copied)
+  whole = faces_on_disk.open_source('utkface', 'all', **data)
   assert found.names == whole.names
   np.testing.assert_array_equal(found.labels['age'], whole.labels['age'])
   rows = np.arange(60)
@@ -321,10 +323,10 @@ def test_damaged_prepared_data_are_made_again(copied, data, pattern, damage):
 
 
 def test_other_pixels_of_the_same_size_are_other_data(copied):
-  first = source_lib.open_source('utkface', 'all', **copied)
+  first = faces_on_disk.open_source('utkface', 'all', **copied)
   path = pathlib.Path(copied['source_dir']) / first.names[0]
   content = bytearray(path.read_bytes())
   content[-3] ^= 1
   path.write_bytes(content)
-  second = source_lib.open_source('utkface', 'all', **copied)
+  second = faces_on_disk.open_source('utkface', 'all', **copied)
   assert second.fingerprint != first.fingerprint

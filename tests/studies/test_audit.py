@@ -7,7 +7,6 @@ import faces_on_disk
 import pytest
 
 from agegender_jax import schema
-from agegender_jax.data import datasets
 from agegender_jax.data.datasets import base, utkface
 from agegender_jax.studies import audit as audit_lib
 
@@ -18,7 +17,7 @@ name = dirty_faces.name
 def audit(tmp_path_factory):
   raw = tmp_path_factory.mktemp('raw')
   dirty_faces.write(raw)
-  builder = datasets.create_builder(
+  builder = faces_on_disk.create_builder(
     'utkface', source_dir=str(raw), data_dir=str(tmp_path_factory.mktemp('tfds'))
   )
   return audit_lib.audit(builder)
@@ -161,7 +160,7 @@ def test_a_table_of_own_faces(tmp_path):
     'path,age,gender,camera\n0.jpg,31,m,a\n1.jpg,old,f,b\n2.jpg,,x,a\n'
     'absent.jpg,5,m,b\n'
   )
-  builder = datasets.create_builder(
+  builder = faces_on_disk.create_builder(
     'folder', source_dir=str(table), data_dir=str(tmp_path / 'tfds')
   )
   audit = audit_lib.audit(builder)
@@ -171,7 +170,7 @@ def test_a_table_of_own_faces(tmp_path):
 
 
 def utkface_builder(shared, tmp_path):
-  return datasets.create_builder(
+  return faces_on_disk.create_builder(
     'utkface', source_dir=str(shared / 'data' / 'utkface'), data_dir=str(tmp_path)
   )
 

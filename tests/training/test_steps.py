@@ -6,6 +6,7 @@ import pathlib
 import subprocess
 import sys
 
+import faces_on_disk
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -397,7 +398,7 @@ def test_an_average_is_of_the_weights_that_train():
 @pytest.mark.parametrize('cache', source_lib.CACHES)
 @pytest.mark.parametrize('start', [0, 5])
 def test_every_step_finds_its_examples(tmp_path, cache, start):
-  source = source_lib.open_source(
+  source = faces_on_disk.open_source(
     'synthetic', 'train', data_dir=str(tmp_path), synthetic_examples=40, image_size=8
   )  # fmt: skip
   calls = [range(s, s + 3) for s in range(start, 15 + start, 3)]

@@ -31,13 +31,13 @@ DATASETS: dict[str, type[base.FaceBuilder]] = {
 }
 
 
-def create_builder(name: str, *, source_dir: str = '', **options) -> base.FaceBuilder:
+def create_builder(data, name: str, source_dir: str) -> base.FaceBuilder:
   """Creates the builder of a data set; nothing is prepared.
 
   Args:
+    data: the block `config.data`, but for what follows.
     name: key of DATASETS.
     source_dir: the raw data; '' = $AGEGENDER_DATA/<name>, then data/<name>.
-    **options: of `base.FaceBuilder.create`.
 
   Raises:
     errors.UserError: unknown data set, or unusable raw data.
@@ -51,4 +51,4 @@ def create_builder(name: str, *, source_dir: str = '', **options) -> base.FaceBu
     source_dir = next(
       (str(place) for place in places if place.expanduser().exists()), ''
     )
-  return DATASETS[name].create(source_dir=source_dir, **options)
+  return DATASETS[name].create(data, source_dir)

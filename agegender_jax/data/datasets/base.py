@@ -177,41 +177,27 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   }
 
   @classmethod
-  def create(
-    cls,
-    *,
-    source_dir: str = '',
-    data_dir: str = '',
-    synthetic_examples: int = 6000,
-    synthetic_seed: int = 0,
-    allow_unread_labels: bool = False,
-    max_megapixels: float = images.MAX_MEGAPIXELS,
-  ) -> 'FaceBuilder':
+  def create(cls, data, source_dir: str) -> 'FaceBuilder':
     """Creates the builder of raw data; nothing is prepared.
 
     Args:
+      data: the block `config.data`.
       source_dir: the raw data as their owners distribute them.
-      data_dir: of prepared data; '' = $TFDS_DATA_DIR, then TFDS's own.
-      synthetic_examples: faces that `synthetic` draws.
-      synthetic_seed: of the drawing.
-      allow_unread_labels: go on where over 1 % of the labels cannot be read.
-      max_megapixels: a larger image is unreadable.
 
     Raises:
       errors.UserError: the raw data are absent or are others.
     """
     folder = pathlib.Path(
-      data_dir or os.environ.get('TFDS_DATA_DIR') or tfds.core.constants.DATA_DIR
+      data.data_dir or os.environ.get('TFDS_DATA_DIR') or tfds.core.constants.DATA_DIR
     ).expanduser()
-    synthetic = synthetic_examples, synthetic_seed
-    source, name = cls.find_source(source_dir, folder, synthetic)
-    if max_megapixels != images.MAX_MEGAPIXELS:
-      name += f'_{max_megapixels:g}mp'  # Other images are unreadable.
+    source, name = cls.find_source(data, source_dir, folder)
+    if data.max_megapixels != images.MAX_MEGAPIXELS:
+      name += f'_{data.max_megapixels:g}mp'  # Other images are unreadable.
     config = SourceConfig(
       name=name,
       source=source,
-      allow_unread_labels=allow_unread_labels,
-      max_megapixels=max_megapixels,
+      allow_unread_labels=data.allow_unread_labels,
+      max_megapixels=data.max_megapixels,
     )
     options = {'data_dir': folder, 'config': config, 'file_format': 'array_record'}
     try:
@@ -228,20 +214,18 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     return cls(**options)
 
   @classmethod
-  def find_source(
-    cls, source_dir: str, data_dir: pathlib.Path, synthetic: tuple[int, int]
-  ) -> tuple:
+  def find_source(cls, data, source_dir: str, data_dir: pathlib.Path) -> tuple:
     """Finds the raw data.
 
     Args:
+      data: the block `config.data`, but for what follows.
       source_dir: as it was given.
       data_dir: of prepared data.
-      synthetic: number of faces to draw, and the drawing's seed.
 
     Returns:
       What `collect` reads, and its fingerprint.
     """
-    del synthetic
+    del data
     if cls.LABEL_FILES:
       source = raw.find_labelled(
         source_dir, cls.LABEL_FILES, cls.WANTED, cls.NEEDED_LABEL_FILES

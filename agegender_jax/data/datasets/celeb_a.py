@@ -32,7 +32,7 @@ class CelebA(base.FaceBuilder):
   )
 
   @classmethod
-  def find_source(cls, source_dir, data_dir, synthetic):
+  def find_source(cls, data, source_dir, data_dir):
     root = pathlib.Path(source_dir or data_dir).expanduser()
     found = sorted(root.glob('celeb_a/*/dataset_info.json'))
     if not found:

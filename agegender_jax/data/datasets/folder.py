@@ -45,10 +45,10 @@ class Folder(base.FaceBuilder):
   )
 
   @classmethod
-  def find_source(cls, source_dir, data_dir, synthetic):
+  def find_source(cls, data, source_dir, data_dir):
     path = pathlib.Path(source_dir).expanduser()
     if path.suffix.lower() != '.csv' or not path.is_file():
-      return super().find_source(source_dir, data_dir, synthetic)
+      return super().find_source(data, source_dir, data_dir)
     _, rows, _ = raw.read_table(path, _COLUMNS, cls.WANTED)
     files = [_find_image(path.parent, row['path']) for row in rows]
     source = raw.Source(path, tuple(files), labels=(path,))

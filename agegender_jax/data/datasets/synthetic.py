@@ -23,13 +23,13 @@ class Synthetic(base.FaceBuilder):
   DESCRIPTION = 'Procedurally drawn faces of known age and gender.'
 
   @classmethod
-  def find_source(cls, source_dir, data_dir, synthetic):
-    num_examples, seed = synthetic
+  def find_source(cls, data, source_dir, data_dir):
+    num_examples, seed = data.synthetic_examples, data.synthetic_seed
     if num_examples < 1:
       raise errors.UserError(
         f'config.data.synthetic_examples is {num_examples}; give at least 1'
       )
-    return synthetic, f'n{num_examples}_s{seed}'
+    return (num_examples, seed), f'n{num_examples}_s{seed}'
 
   def collect(self):
     found = base.Collected()
