@@ -280,17 +280,17 @@ get_config = load_config
 
 
 def check_values(config: config_dict.ConfigDict) -> None:
-  """Raises errors.UserError for a number below 0, from 2**63 on, or not finite.
+  """Raises errors.UserError for a number below 0, too large or not finite.
 
   No field has a use for any; what else a field may not be is
   checked where it is read.
   """
   values = flatten(config)
   for name, value in values.items():
-    is_number = isinstance(value, int | float)
-    if is_number and not 0 <= value < 2**63:
+    end = 2**63 if isinstance(value, int) else float('inf')
+    if isinstance(value, int | float) and not 0 <= value < end:
       raise errors.UserError(
-        f'config field {name} = {value} must be 0 or more, and below 2**63'
+        f'config field {name} = {value} must be 0 or more, and below {end}'
       )
   for name in _AT_LEAST_ONE:
     if values[name] < 1:

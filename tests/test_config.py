@@ -106,7 +106,7 @@ def test_seeds_fit_64_bits(name):
   config.update_from_flattened_dict({name: 2**63 - 1})
   config_lib.check_values(config)
   config.update_from_flattened_dict({name: 2**63})
-  with pytest.raises(errors.UserError, match=f'{name} = {2**63} .* below 2'):
+  with pytest.raises(errors.UserError, match=f'{name} = {2**63} .* below 9'):
     config_lib.check_values(config)
 
 
