@@ -190,3 +190,5 @@ def check_flags(recipe: str, arguments: Iterable[str]) -> None:
         f'no field config.{found[1]}{errors.nearest(found[1], known)}; '
         'agegender_jax/config.py lists them'
       )
+    if found and re.match(r'--?noconfig\..*=', argument):
+      raise errors.UserError(f'{argument}: a flag with "no" before it takes no value')

@@ -63,6 +63,7 @@ def faces(tmp_path):
     ([UTK + ',protocol=half'], ['protocol', 'seed5k, full']),
     ([QUICK, '--config.optimizer.lr=1'], ['config.optimizer.lr', 'config.py']),
     ([QUICK, '--noconfig.data.flop'], ['data.flop', 'data.flip']),
+    ([QUICK, '--noconfig.data.flip=3'], ['data.flip=3', 'takes no value']),
     ([QUICK, '--workdir=other'], ['one --workdir']),
     ([], ['--config']),
     ([QUICK, '--mode=traim'], ['mode']),

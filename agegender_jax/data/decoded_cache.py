@@ -206,8 +206,12 @@ def write_once(path: pathlib.Path, write: Callable[[pathlib.Path], None]) -> Non
   with exclusive(path):
     if is_whole(path):  # Another process wrote it while this one waited.
       return
-    with files.whole(path) as temporary:
-      write(temporary)
+    # Locked, so the name is fixed: what a killed process left is written over.
+    temporary = path.with_name(f'{path.name}.unfinished')
+    write(temporary)
+    files.sync(temporary)
+    os.replace(temporary, path)
+    files.sync(path.parent)
     seal(path)
 
 

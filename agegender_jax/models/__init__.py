@@ -71,9 +71,11 @@ def create_model(
     if config[field] not in known:
       raise errors.unknown(f'model.{field}', config[field], sorted(known))
   # The first of a ResNet's layers has 64 channels times the width, half of them too.
-  if config.width < 1 / 32 or min(config.dense_features, default=1) < 1:
+  widths = config.dense_features
+  if config.width < 1 / 32 or not all(isinstance(n, int) and n > 0 for n in widths):
     raise errors.UserError(
-      'model.width must be at least 1/32, each of model.dense_features at least 1'
+      'model.width must be at least 1/32, each of model.dense_features a whole number '
+      'from 1 on'
     )
   # Written wrongly, either would be refused later, and less clearly.
   for text in (config.layers, config.branch):

@@ -231,9 +231,9 @@ def test_write_once_leaves_nothing_half_written(tmp_path):
 
 def test_what_is_written_is_on_the_disk_before_it_is_sealed(tmp_path, monkeypatch):
   synced = []
-  monkeypatch.setattr(files, 'sync', lambda path: synced.append(path.stat().st_size))
+  monkeypatch.setattr(files, 'sync', lambda path: synced.append(path))
   decoded_cache.write_once(tmp_path / 'a', lambda path: path.write_bytes(b'12345'))
-  assert synced[0] == 5
+  assert synced[:2] == [tmp_path / 'a.unfinished', tmp_path]
 
 
 _KILLED = """
@@ -263,7 +263,7 @@ def test_killed_run_leaves_no_cache_that_is_read(data, tmp_path):
     capture_output=True,
   )
   assert run.returncode == -signal.SIGKILL, run.stderr.decode()
-  assert list(tmp_path.rglob('.*.unfinished'))
+  assert list(tmp_path.rglob('*.npy.unfinished'))
   killed = faces_on_disk.open_source('utkface', 'all', **options)
   whole = faces_on_disk.open_source('utkface', 'all', **data)
   rows = np.arange(60)

@@ -124,6 +124,7 @@ def test_layer_text_is_what_it_says():
     ({'backbone': 'resnet18', 'width': 0.0}, 'model.width must be'),
     ({'backbone': 'resnet18', 'width': 0.016, 'resnet_d': True}, 'model.width must'),
     ({'backbone': 'levi_hassner', 'dense_features': (8, 0)}, 'dense_features'),
+    ({'backbone': 'levi_hassner', 'dense_features': ('a',)}, 'dense_features'),
     ({'dtype': 'float16'}, 'unknown model.dtype'),
     ({'layers': 'pool ' * 6}, 'image_size is too small'),
   ],

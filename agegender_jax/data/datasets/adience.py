@@ -44,6 +44,7 @@ class Adience(base.FaceBuilder):
   only names the owner of the album.
   """
 
+  VERSION = tfds.core.Version('1.2.1')
   name = 'adience'
   LICENCE = 'research only; Creative Commons images of their owners'
   HOMEPAGE = 'https://talhassner.github.io/home/projects/Adience/Adience-data.html'

@@ -23,6 +23,7 @@ class FairFace(base.FaceBuilder):
   image's difference hash; `train` is the rest, `train_all` the owners' train.
   """
 
+  VERSION = tfds.core.Version('1.2.1')
   name = 'fairface'
   LICENCE = 'CC BY 4.0'
   HOMEPAGE = 'https://github.com/joojs/fairface'
