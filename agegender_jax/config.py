@@ -333,8 +333,14 @@ def parse_factors(field: str, text: str) -> dict[str, float]:
   return result
 
 
-def check_network(config: config_dict.ConfigDict, workdir: str) -> None:
-  """Raises errors.UserError unless `config` has the run's own network."""
+def check_network(
+  config: config_dict.ConfigDict, workdir: str
+) -> config_dict.ConfigDict:
+  """Returns a run's own configuration.
+
+  Raises:
+    errors.UserError: `config` has another network.
+  """
   own, fields = load_config(workdir), list(_NETWORK_FIELDS)
   if own.tasks.age.kind != 'group':
     # Years have a place in any data set's groups.
@@ -345,6 +351,7 @@ def check_network(config: config_dict.ConfigDict, workdir: str) -> None:
       f'the network in "{workdir}" was trained with other settings: '
       f'{"; ".join(changed)}; leave them as the run has them'
     )
+  return own
 
 
 def recorded(workdir: str, key: str) -> int:

@@ -184,11 +184,11 @@ def check_flags(recipe: str, arguments: Iterable[str]) -> None:
   path, _, arg = recipe.partition(':')
   known = config_lib.flatten(load(path).get_config(arg))
   for argument in arguments:
-    found = re.match(r'--?(?:no)?config\.([^=]*)', argument)
-    if found and found[1] not in known:
+    found = re.match(r'--?(no)?config\.([^=]*)(=?)', argument)
+    if found and found[2] not in known:
       raise errors.UserError(
-        f'no field config.{found[1]}{errors.nearest(found[1], known)}; '
+        f'no field config.{found[2]}{errors.nearest(found[2], known)}; '
         'agegender_jax/config.py lists them'
       )
-    if found and re.match(r'--?noconfig\..*=', argument):
+    if found and found[1] and found[3]:
       raise errors.UserError(f'{argument}: a flag with "no" before it takes no value')

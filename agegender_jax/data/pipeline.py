@@ -166,9 +166,10 @@ def train_batches(
   def batch(call):
     steps = calls[call]
     rows = order.rows(steps)
-    known = count_known(make_labels(source, rows), len(steps))
     own = rows.reshape(len(steps), parts, -1)[:, part].reshape(-1)
-    return make(source, own) | {'known': known}
+    found = make(source, own)
+    whole = found if parts == 1 else make_labels(source, rows)
+    return found | {'known': count_known(whole, len(steps))}
 
   return _read_ahead(grain.MapDataset.range(len(calls)).map(batch), num_workers)
 

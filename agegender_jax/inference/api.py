@@ -95,9 +95,9 @@ class Predictor:
     if faces not in ('', *FACES):
       raise errors.unknown('faces', faces, FACES)
     self.config, self.folder = config, hub.local(source)
-    config_lib.check_network(config, self.folder)
+    own = config_lib.check_network(config, self.folder)
     self.network = network = predictor.Network(config)
-    stored, own = weights.find(self.folder), config_lib.load_config(self.folder)
+    stored = weights.find(self.folder)
     is_chosen = config.train.select == own.train.select
     if stored and is_chosen and not config.train.restore_step:
       variables, self.step, recipe = weights.read(stored, network.shapes())
